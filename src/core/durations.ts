@@ -1,0 +1,53 @@
+/**
+ * Durations at the edge: users write `250` or `'250ms'`, everything inside counts milliseconds.
+ */
+import { MillraceError } from './errors.js';
+
+/** Milliseconds, or a number with a unit: `'250ms'`, `'5s'`, `'2m'`, `'1h'`, `'7d'`; fractions are fine. */
+export type Duration = number | `${number}${'ms' | 's' | 'm' | 'h' | 'd'}`;
+
+const UNIT_MS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1_000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+
+const FORM = /^(\d{1,15}(?:\.\d{1,6})?)(ms|s|m|h|d)$/;
+
+/**
+ * Turns a duration into milliseconds.
+ *
+ * @param value - what the user wrote; unknown on purpose, since JavaScript callers have no types
+ * @param name - the option's name, for the error
+ * @returns a finite number of milliseconds, at least 0
+ * @throws ERR_MILLRACE_INVALID_DURATION for anything else
+ */
+export function durationMs(value: unknown, name: string): number {
+  if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value;
+  const parts = typeof value === 'string' ? FORM.exec(value.trim()) : null;
+  if (parts) return Number(parts[1]) * UNIT_MS[parts[2]!]!;
+  throw new MillraceError(
+    'ERR_MILLRACE_INVALID_DURATION',
+    `${name} is ${describe(value)}; give milliseconds (250) or a string like '250ms', '5s', '2m', '1h', '7d'`,
+    { details: { name, value: describe(value) } },
+  );
+}
+
+/** The shortest exact spelling of a span, for messages: 90000 -> '90s', 250 -> '250ms'. */
+export function formatMs(ms: number): string {
+  for (const [unit, size] of [
+    ['d', UNIT_MS.d!],
+    ['h', UNIT_MS.h!],
+    ['m', UNIT_MS.m!],
+    ['s', 1_000],
+  ] as const) {
+    if (ms >= size && ms % size === 0) return `${ms / size}${unit}`;
+  }
+  return `${Math.round(ms * 1000) / 1000}ms`;
+}
+
+function describe(value: unknown): string {
+  return typeof value === 'string' ? `'${value.slice(0, 40)}'` : String(value).slice(0, 40);
+}

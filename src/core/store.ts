@@ -1,0 +1,224 @@
+/**
+ * The Store port: truth, as a revisioned key-value store with the semantics of etcd v3.
+ *
+ * Every committed transaction that writes moves the store to its next revision; every entry remembers the
+ * revision that created it, the one that last wrote it, and how often it was written since. Transactions compare
+ * any of these and then apply one of two lists of operations, atomically. Reads are linearizable. Watches
+ * deliver every change of a range in order, once, whole revisions at a time.
+ *
+ * A mutation has three outcomes, and the compiler makes every caller face all of them:
+ *
+ *   done     it was applied, durably
+ *   refused  a compare failed: the `failure` branch ran instead (usually reads that tell why)
+ *   unknown  no answer, or a fault after sending: it may have been applied, and may still be
+ *
+ * What certainly was not applied (a malformed request, a full or closed store) is thrown. **A mutation is never
+ * blindly retried**, here or above.
+ *
+ * Keys are printable ASCII ('!' to '~'), so that string order is byte order on every store.
+ */
+import type { MillraceError } from './errors.js';
+
+export type Key = string;
+
+/** Position in the store's one history. Below 2^53. */
+export type Revision = number & { readonly __brand: 'Revision' };
+
+/** Identity of a lease, opaque: etcd's are 64 bits wide, so it travels as lower-case hex. */
+export type LeaseId = string & { readonly __brand: 'LeaseId' };
+
+export interface Entry {
+  readonly key: Key;
+  /** Never to be written to: stores may hand out their own bytes. */
+  readonly value: Uint8Array;
+  /** How often the key was written since its creation; 1 after the creating put. */
+  readonly version: number;
+  readonly createRevision: Revision;
+  readonly modRevision: Revision;
+  /** The lease the key ends with, if any. */
+  readonly leaseId: LeaseId | undefined;
+}
+
+/** Half-open interval of keys, `[from, to)`. */
+export interface KeyRange {
+  readonly from: Key;
+  readonly to: Key;
+}
+
+export interface ReadOptions {
+  /** Read as of this revision; the newest when absent. @throws ERR_MILLRACE_COMPACTED when no longer kept. */
+  readonly revision?: Revision;
+}
+
+export interface RangeOptions extends ReadOptions {
+  /** At most so many entries; `more` then says whether there were others. */
+  readonly limit?: number;
+  /** Descending order of keys. @defaultValue false */
+  readonly reverse?: boolean;
+  /** Leave the values out (they come as empty arrays). @defaultValue false */
+  readonly keysOnly?: boolean;
+}
+
+export interface Snapshot {
+  /** In ascending order of keys, unless `reverse`. */
+  readonly entries: readonly Entry[];
+  /** Whether the limit left entries out. */
+  readonly more: boolean;
+  /** The store's newest revision when it answered. */
+  readonly revision: Revision;
+}
+
+export type CompareOperator = '=' | '!=' | '<' | '>';
+
+/** One condition of a transaction. An absent key has version, create, mod revision 0 and fails every `value` compare. */
+export type Compare =
+  | {
+      readonly target: 'version' | 'create' | 'mod';
+      readonly key: Key;
+      readonly operator: CompareOperator;
+      readonly operand: number;
+    }
+  | {
+      readonly target: 'value';
+      readonly key: Key;
+      readonly operator: CompareOperator;
+      readonly operand: Uint8Array;
+    };
+
+export type Operation =
+  | {
+      readonly type: 'put';
+      readonly key: Key;
+      readonly value: Uint8Array;
+      readonly leaseId?: LeaseId;
+    }
+  | { readonly type: 'delete'; readonly key: Key }
+  | { readonly type: 'deleteRange'; readonly range: KeyRange }
+  | { readonly type: 'get'; readonly key: Key }
+  | { readonly type: 'range'; readonly range: KeyRange; readonly limit?: number }
+  /** One level of nesting; its compares see the operations that stand before it in the outer list. */
+  | { readonly type: 'txn'; readonly txn: Txn };
+
+/**
+ * If all compares hold, `success`, else `failure`. No key may be written twice in what one outcome applies
+ * (a put inside a deleted range counts), exactly as etcd refuses it.
+ */
+export interface Txn {
+  readonly compares: readonly Compare[];
+  readonly success: readonly Operation[];
+  readonly failure?: readonly Operation[];
+}
+
+/** What each operation answered, in the order of the list that ran. */
+export type OperationResult =
+  | { readonly type: 'put' }
+  | { readonly type: 'delete'; readonly deleted: number }
+  | { readonly type: 'get'; readonly entry: Entry | undefined }
+  | { readonly type: 'range'; readonly entries: readonly Entry[]; readonly more: boolean }
+  | {
+      readonly type: 'txn';
+      readonly succeeded: boolean;
+      readonly results: readonly OperationResult[];
+    };
+
+export type TxnOutcome =
+  /** Applied and durable; `revision` is the store's after it. */
+  | {
+      readonly kind: 'done';
+      readonly revision: Revision;
+      readonly results: readonly OperationResult[];
+    }
+  /** A compare failed; `results` are those of the `failure` branch. */
+  | {
+      readonly kind: 'refused';
+      readonly revision: Revision;
+      readonly results: readonly OperationResult[];
+    }
+  /** It may have been applied, and may still be. */
+  | { readonly kind: 'unknown'; readonly cause: MillraceError };
+
+export interface MutationOptions {
+  /** How long to wait for the answer before it counts as unknown. @defaultValue the store's own */
+  readonly deadlineMs?: number;
+}
+
+export interface Lease {
+  readonly leaseId: LeaseId;
+  /** As granted, which may be more than was asked for. */
+  readonly ttlMs: number;
+}
+
+export type WatchEvent =
+  | { readonly type: 'put'; readonly entry: Entry }
+  | { readonly type: 'delete'; readonly key: Key; readonly modRevision: Revision };
+
+/** All events of the watched range in one revision, in order of keys. Never empty. */
+export interface WatchBatch {
+  readonly revision: Revision;
+  readonly events: readonly WatchEvent[];
+}
+
+export interface StoreLimits {
+  /** Operations in one list of a transaction; a nested one only gets what the outer list leaves. */
+  readonly operationsMax: number;
+  readonly keyBytesMax: number;
+  /** Keys and values of a transaction together. */
+  readonly requestBytesMax: number;
+}
+
+/** etcd's limits, which every store keeps so that code proven on one runs on all. */
+export const STORE_LIMITS: StoreLimits = {
+  operationsMax: 128,
+  keyBytesMax: 1_024,
+  requestBytesMax: 1_572_864,
+};
+
+/**
+ * Thread safety: one event loop. All calls may be in flight together; transactions apply in the order of the calls.
+ * After close() every call throws ERR_MILLRACE_CLOSED.
+ */
+export interface Store {
+  /** What an acknowledgement survives: the process (`volatile` does not), or power loss (`durable`). */
+  readonly durability: 'volatile' | 'durable';
+  readonly limits: StoreLimits;
+
+  get(key: Key, options?: ReadOptions): Promise<Entry | undefined>;
+  range(range: KeyRange, options?: RangeOptions): Promise<Snapshot>;
+
+  /**
+   * @throws ERR_MILLRACE_INVALID_OPTION for a malformed key or transaction, and one over the limits
+   * @throws ERR_MILLRACE_STORE_FULL when there is no space; nothing was written
+   */
+  txn(txn: Txn, options?: MutationOptions): Promise<TxnOutcome>;
+
+  /** A lease that ends, and deletes its keys, `ttlMs` after its last renewal. It does not renew itself. */
+  grantLease(ttlMs: number): Promise<Lease>;
+  /** @throws ERR_MILLRACE_LEASE_LOST when it has ended */
+  renewLease(leaseId: LeaseId): Promise<Lease>;
+  /** Ends the lease now and deletes its keys. Harmless when it has ended. */
+  revokeLease(leaseId: LeaseId): Promise<void>;
+
+  /**
+   * Every change of the range from `startRevision` on (default: the next one), in order, once, as it becomes
+   * durable. A slow reader falls behind without holding anybody up.
+   *
+   * The iteration ends by `return()` or an aborted signal, quietly; and throws ERR_MILLRACE_COMPACTED
+   * (`details.compactRevision`) when what it needs next is gone, or ERR_MILLRACE_CLOSED with the store.
+   */
+  watch(
+    range: KeyRange,
+    options?: { readonly startRevision?: Revision; readonly signal?: AbortSignal },
+  ): AsyncIterable<WatchBatch>;
+
+  /** Forgets history before `revision`: older reads and watches then answer ERR_MILLRACE_COMPACTED. */
+  compact(revision: Revision): Promise<void>;
+
+  /** Finishes what is in flight, ends watches, releases files and connections. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** The range of all keys that start with `prefix`. */
+export function prefixRange(prefix: string): KeyRange {
+  // '~' (0x7e) is the last character a key may hold, so 0x7f closes every prefix.
+  return { from: prefix, to: `${prefix}\x7f` };
+}
