@@ -1,0 +1,44 @@
+/**
+ * Runs the compiled tests: `node scripts/test.mjs [part of a path]... [-t <part of a test's name>]`.
+ *
+ * Without arguments everything but test/long and test/soak runs (see test-long.mjs). Ends with node:test's
+ * own summary. Exits with 1 when a test failed and also when none ran: a filter that matches nothing, or a
+ * build that put out nothing, must not look like success.
+ */
+
+import { parseArgs } from 'node:util';
+import { at, fail, filesBelow } from './lib/project.mjs';
+import { runTests } from './lib/test-run.mjs';
+
+/** Folders whose tests start processes, threads or servers and watch the clock. */
+const SERIAL = /^(integration|cli|package|examples)\//;
+const SEPARATE = /^(long|soak)\//;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { name: { type: 'string', short: 't' } },
+});
+
+const files = filesBelow(at('dist/test'))
+  .filter((file) => file.endsWith('.test.js') && !SEPARATE.test(file))
+  .filter((file) => positionals.length === 0 || positionals.some((part) => matches(file, part)));
+if (files.length === 0) {
+  fail(
+    positionals.length === 0
+      ? 'no compiled tests in dist/test; run: npm run build'
+      : `no test file matches ${positionals.join(', ')}`,
+  );
+}
+
+const path = (file) => at('dist/test', file);
+const passed = await runTests(
+  files.filter((file) => !SERIAL.test(file)).map(path),
+  files.filter((file) => SERIAL.test(file)).map(path),
+  values.name === undefined ? {} : { namePattern: values.name },
+);
+process.exitCode = passed ? 0 : 1;
+
+/** Sources, outputs and bare words all name a test: test/core/ids.test.ts, dist/test/core/ids.test.js, ids. */
+function matches(file, part) {
+  return `dist/test/${file}`.includes(part.replace(/\.ts$/, '.js'));
+}
