@@ -1,0 +1,68 @@
+/**
+ * What happens inside millrace, as node:diagnostics_channel events: lower code publishes here, telemetry, healing
+ * and the curious subscribe by name. Subscribers run synchronously inside the publisher, so they stay cheap; a
+ * payload that costs something is built only behind `hasSubscribers`.
+ *
+ * One event speaks of one task only where tasks are rare (retries, losses, failures); the busy paths publish once
+ * per commit or batch.
+ */
+import { type Channel, channel } from 'node:diagnostics_channel';
+import type { MillraceError } from './errors.js';
+
+/** Every channel name with the payload its subscribers get. */
+export interface ChannelPayloads {
+  /** A commit is durable. */
+  'millrace:commit:done': {
+    readonly operations: number;
+    readonly bytes: number;
+    readonly elapsedMs: number;
+  };
+  /** The store did not say whether a commit was applied; it is sent again. */
+  'millrace:commit:unknown': { readonly cause: MillraceError; readonly tries: number };
+  /** An execution failed and the task runs again. */
+  'millrace:task:retry': {
+    readonly taskId: string;
+    readonly type: string;
+    readonly attempt: number;
+    readonly delayMs: number;
+    readonly error: unknown;
+  };
+  /** A task ended as failed. */
+  'millrace:task:failed': {
+    readonly taskId: string;
+    readonly type: string;
+    readonly attempt: number;
+    readonly error: unknown;
+  };
+  /** A thread or process died under a running task. */
+  'millrace:task:lost': {
+    readonly taskId: string;
+    readonly type: string;
+    readonly losses: number;
+  };
+  /** A task waits because this node has no handler of its name. */
+  'millrace:task:unhandled': { readonly taskId: string; readonly type: string };
+  /** A result came from an execution that is not the current one, and was refused. */
+  'millrace:result:stale': { readonly taskId: string; readonly attempt: number };
+  /** A worker thread ended unasked. */
+  'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
+  /** A stored record did not decode; it was set aside and the rest goes on. */
+  'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
+}
+
+export type ChannelName = keyof ChannelPayloads;
+
+const channels = new Map<ChannelName, Channel>();
+
+/** Publishes an event; `payload` is only called when somebody listens. */
+export function publish<Name extends ChannelName>(
+  name: Name,
+  payload: () => ChannelPayloads[Name],
+): void {
+  let found = channels.get(name);
+  if (found === undefined) {
+    found = channel(name);
+    channels.set(name, found);
+  }
+  if (found.hasSubscribers) found.publish(payload());
+}

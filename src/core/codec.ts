@@ -1,0 +1,106 @@
+/**
+ * Payloads and results as bytes: JSON, with limits checked before anything is queued.
+ *
+ * A payload is encoded once, at submit, and decoded once, in the thread that runs it; in between it is bytes.
+ * The limits keep one poisonous payload from failing its batch-mates: postMessage throws near depth 5000, and a
+ * store refuses large requests whole.
+ */
+import { MillraceError } from './errors.js';
+import { utf8 } from './frame.js';
+
+export interface PayloadLimits {
+  /** Encoded size. */
+  readonly bytesMax: number;
+  /** Nested arrays and objects. */
+  readonly depthMax: number;
+}
+
+export const DEFAULT_PAYLOAD_LIMITS: PayloadLimits = { bytesMax: 262_144, depthMax: 64 };
+
+export interface EncodedPayload {
+  readonly text: string;
+  /** UTF-8 length of `text`. */
+  readonly byteLength: number;
+}
+
+const NOTHING: EncodedPayload = { text: '', byteLength: 0 };
+
+/**
+ * Encodes a value as JSON. `undefined` becomes no bytes at all, and comes back as `undefined`.
+ *
+ * @param what - names the datum in errors, e.g. `input of task 'mail.send'`
+ * @throws ERR_MILLRACE_PAYLOAD_NOT_SERIALIZABLE, _TOO_LARGE or _TOO_DEEP
+ */
+export function encodePayload(value: unknown, what: string, limits: PayloadLimits): EncodedPayload {
+  if (value === undefined) return NOTHING;
+  let text: string | undefined;
+  try {
+    text = JSON.stringify(value);
+  } catch (cause) {
+    // A value so deep that JSON.stringify runs out of stack is too deep, whatever the engine calls it.
+    if (cause instanceof RangeError) throw tooDeep(what, limits, cause);
+    throw notSerializable(what, cause instanceof Error ? cause.message : String(cause), cause);
+  }
+  if (text === undefined) throw notSerializable(what, `a ${typeof value} has no JSON form`);
+  const byteLength = Buffer.byteLength(text);
+  if (byteLength > limits.bytesMax) {
+    throw new MillraceError(
+      'ERR_MILLRACE_PAYLOAD_TOO_LARGE',
+      `${what} is ${byteLength} bytes of JSON, the limit is ${limits.bytesMax}; store it elsewhere and pass a reference`,
+      { details: { bytes: byteLength, bytesMax: limits.bytesMax } },
+    );
+  }
+  if (isDeeperThan(text, limits.depthMax)) throw tooDeep(what, limits);
+  return { text, byteLength };
+}
+
+/** What `encodePayload` encoded. @throws SyntaxError for bytes that are not JSON */
+export function decodePayload(bytes: Uint8Array): unknown {
+  return bytes.length === 0 ? undefined : JSON.parse(utf8(bytes));
+}
+
+/** Whether brackets nest deeper than `depthMax` in valid JSON text. */
+function isDeeperThan(json: string, depthMax: number): boolean {
+  // Each level costs two characters, so short texts cannot be deep.
+  if (json.length <= depthMax * 2) return false;
+  let depth = 0;
+  for (let i = 0; i < json.length; i++) {
+    switch (json.charCodeAt(i)) {
+      case 0x22: // '"': skip the string; a quote after an even run of backslashes ends it
+        i = endOfString(json, i);
+        break;
+      case 0x5b: // '['
+      case 0x7b: // '{'
+        if (++depth > depthMax) return true;
+        break;
+      case 0x5d:
+      case 0x7d:
+        depth--;
+    }
+  }
+  return false;
+}
+
+function endOfString(json: string, quoteAt: number): number {
+  for (let at = json.indexOf('"', quoteAt + 1); ; at = json.indexOf('"', at + 1)) {
+    let backslashes = 0;
+    while (json.charCodeAt(at - 1 - backslashes) === 0x5c) backslashes++;
+    if (backslashes % 2 === 0) return at;
+  }
+}
+
+function tooDeep(what: string, limits: PayloadLimits, cause?: unknown): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_PAYLOAD_TOO_DEEP',
+    `${what} is nested deeper than ${limits.depthMax} levels; flatten it`,
+    { details: { depthMax: limits.depthMax }, cause },
+  );
+}
+
+function notSerializable(what: string, reason: string, cause?: unknown): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_PAYLOAD_NOT_SERIALIZABLE',
+    `${what} cannot be encoded as JSON: ${reason}`,
+    { details: { reason }, cause },
+  );
+}

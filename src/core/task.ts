@@ -1,0 +1,296 @@
+/**
+ * Tasks as users define them: a contract (name, version, input, policies) and its handler.
+ *
+ * A tasks module is loaded twice: on the main thread, which needs the contracts, and in every worker thread, which
+ * needs the handlers. So definitions are inert: nothing here starts, opens or registers anything.
+ */
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { type Duration, durationMs } from './durations.js';
+import { MillraceError } from './errors.js';
+import { isQueueName } from './ids.js';
+import { invalidOption, oneOf, wholeNumber } from './options.js';
+
+/** When and how often a failed execution is repeated. */
+export interface RetryOptions {
+  /** Executions in all, the first included. @defaultValue 3 */
+  readonly attempts?: number;
+  /** How the delay grows from one attempt to the next. @defaultValue 'exponential' */
+  readonly backoff?: 'exponential' | 'linear' | 'fixed';
+  /** The first delay. @defaultValue '500ms' */
+  readonly min?: Duration;
+  /** No delay is longer. @defaultValue '5m' */
+  readonly max?: Duration;
+  /** `full` draws each delay between 0 and its bound, so that failures do not come back in step. @defaultValue 'full' */
+  readonly jitter?: 'full' | 'none';
+}
+
+/** What a task is, without how it is done. Producers need no more. */
+export interface ContractOptions<Input = unknown> {
+  /** Unique in the store; letters, digits, and `. _ - : /` inside; at most 200 characters. */
+  readonly name: string;
+  /** Of the contract: raise it when the input changes meaning. @defaultValue 1 */
+  readonly version?: number;
+  /** Checked at submit and again before the task runs. Any Standard Schema (zod, valibot, arktype ...). */
+  readonly input?: StandardSchemaV1<unknown, Input>;
+  /**
+   * `thread`: on a worker thread. `inline`: on the main thread, for work that is trivial or only waits for I/O.
+   * @defaultValue 'thread'
+   */
+  readonly exec?: 'thread' | 'inline';
+  /** Lower-case letters, digits, `-` and `_`; at most 63. @defaultValue 'default' */
+  readonly queue?: string;
+  /** Executions of this task at once on one node. @defaultValue no limit */
+  readonly concurrency?: number;
+  readonly retry?: RetryOptions;
+  /** A task not started within this time of its due time expires. @defaultValue never */
+  readonly ttl?: Duration;
+  /**
+   * After the thread or process died under a task: `retry` runs it again, `fail` makes it fail instead
+   * (at most once). @defaultValue 'retry'
+   */
+  readonly onLost?: 'retry' | 'fail';
+}
+
+/** What a handler gets beside its input. */
+export interface ExecutionContext {
+  /** Aborted when the task is cancelled or the runtime gives up waiting; `reason` is an Error. */
+  readonly signal: AbortSignal;
+  readonly execution: {
+    /** Names this one attempt. */
+    readonly id: string;
+    readonly taskId: string;
+    /** 1 for the first. */
+    readonly attempt: number;
+    /** Times the task was redriven out of the dead letters. */
+    readonly version: number;
+    /**
+     * Fencing token: rises with every attempt and every owner. Hand it to outside systems that can refuse a
+     * lower token than the highest they saw.
+     */
+    readonly token: bigint;
+  };
+  readonly tenant: string | undefined;
+  /** `return ctx.snooze('1m')`: run again later; no attempt is spent. */
+  snooze(delay: Duration): Snooze;
+  /** `return ctx.cancel('reason')`: end as cancelled. */
+  cancel(reason?: string): Cancel;
+}
+
+/** Returned by `ctx.snooze()`. */
+export class Snooze {
+  readonly delayMs: number;
+  constructor(delayMs: number) {
+    this.delayMs = delayMs;
+  }
+}
+
+/** Returned by `ctx.cancel()`. */
+export class Cancel {
+  readonly reason: string;
+  constructor(reason: string) {
+    this.reason = reason;
+  }
+}
+
+export type Handler<Input, Output> = (
+  input: Input,
+  ctx: ExecutionContext,
+) => Output | Snooze | Cancel | Promise<Output | Snooze | Cancel>;
+
+/** A contract with every default filled in. Times in ms. */
+export interface TaskSpec {
+  readonly name: string;
+  readonly version: number;
+  readonly schema: StandardSchemaV1 | undefined;
+  readonly exec: 'thread' | 'inline';
+  readonly queue: string;
+  /** Infinity = no limit. */
+  readonly concurrency: number;
+  readonly retry: {
+    readonly attempts: number;
+    readonly backoff: 'exponential' | 'linear' | 'fixed';
+    readonly minMs: number;
+    readonly maxMs: number;
+    readonly jitter: 'full' | 'none';
+  };
+  /** Infinity = never expires. */
+  readonly ttlMs: number;
+  readonly onLost: 'retry' | 'fail';
+}
+
+// The brand tells tasks from other exports, also those of another installed copy.
+const BRAND: unique symbol = Symbol.for('millrace.task') as never;
+
+/** A task that can be submitted. `Output` is what its result resolves to. */
+export interface TaskContract<Input, Output> {
+  readonly [BRAND]: true;
+  readonly name: string;
+  readonly spec: TaskSpec;
+  /** Undefined for a contract without a handler. */
+  readonly run: Handler<Input, Output> | undefined;
+  /** The same task with its handler. */
+  implement(implementation: { readonly run: Handler<Input, Output> }): Task<Input, Output>;
+}
+
+/** A task with its handler. */
+export interface Task<Input, Output> extends TaskContract<Input, Output> {
+  readonly run: Handler<Input, Output>;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: the one place where tasks of all types meet.
+export type AnyTask = TaskContract<any, any>;
+
+type Settled<Result> = Exclude<Awaited<Result>, Snooze | Cancel>;
+
+/**
+ * Defines a task. With `run` it can be executed; without, it is a contract for producers, to be completed by
+ * `contract.implement({ run })` where it runs.
+ *
+ * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
+ */
+export function defineTask<Input, Result>(
+  options: ContractOptions<Input> & {
+    readonly run: (input: Input, ctx: ExecutionContext) => Result;
+  },
+): Task<Input, Settled<Result>>;
+export function defineTask<Input = unknown, Output = unknown>(
+  options: ContractOptions<Input>,
+): TaskContract<Input, Output>;
+export function defineTask(
+  options: ContractOptions<unknown> & { readonly run?: Handler<unknown, unknown> },
+): AnyTask {
+  return contractOf(specOf(options), options.run);
+}
+
+/** The default export of a tasks module. */
+export interface TaskModule<Tasks extends Record<string, AnyTask> = Record<string, AnyTask>> {
+  readonly tasks: Tasks;
+}
+
+/**
+ * Gathers the tasks of a module: `export default defineTasks({ fingerprint, report })`.
+ *
+ * @throws ERR_MILLRACE_INVALID_OPTION when two tasks share a name, or an entry is no task
+ */
+export function defineTasks<Tasks extends Record<string, AnyTask>>(
+  tasks: Tasks,
+): TaskModule<Tasks> {
+  tasksByName(Object.values(tasks));
+  return { tasks };
+}
+
+export function isTask(value: unknown): value is AnyTask {
+  return typeof value === 'object' && value !== null && BRAND in value;
+}
+
+/**
+ * The tasks of a loaded module: those of its default export (`defineTasks`), else its exported tasks.
+ *
+ * @throws ERR_MILLRACE_TASKS_MODULE when there are none
+ */
+export function tasksOfModule(
+  module: Readonly<Record<string, unknown>>,
+  location: string,
+): ReadonlyMap<string, AnyTask> {
+  // A CommonJS module that exported `{ tasks }` arrives under `default`.
+  const gathered = (module.default as { tasks?: unknown } | undefined)?.tasks;
+  const candidates = typeof gathered === 'object' && gathered !== null ? gathered : module;
+  const tasks = Object.values(candidates).filter(isTask);
+  if (tasks.length === 0) {
+    throw new MillraceError(
+      'ERR_MILLRACE_TASKS_MODULE',
+      `${location} exports no task; export default defineTasks({ ... })`,
+      { details: { location, exports: Object.keys(module) } },
+    );
+  }
+  return tasksByName(tasks);
+}
+
+/** Tasks by their names. @throws ERR_MILLRACE_INVALID_OPTION */
+export function tasksByName(tasks: Iterable<unknown>): ReadonlyMap<string, AnyTask> {
+  const byName = new Map<string, AnyTask>();
+  for (const task of tasks) {
+    if (!isTask(task)) {
+      throw new MillraceError(
+        'ERR_MILLRACE_INVALID_OPTION',
+        'defineTasks was given something that defineTask did not make',
+      );
+    }
+    const other = byName.get(task.name);
+    if (other !== undefined && other !== task) {
+      throw new MillraceError(
+        'ERR_MILLRACE_INVALID_OPTION',
+        `two tasks are called '${task.name}'; names are unique in a store`,
+        { details: { name: task.name } },
+      );
+    }
+    byName.set(task.name, task);
+  }
+  return byName;
+}
+
+function contractOf(spec: TaskSpec, run: Handler<unknown, unknown> | undefined): AnyTask {
+  return {
+    [BRAND]: true,
+    name: spec.name,
+    spec,
+    run,
+    implement: (implementation) => contractOf(spec, implementation.run) as Task<unknown, unknown>,
+  };
+}
+
+const NAME_FORM = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$/;
+
+function specOf(options: ContractOptions<unknown> & { readonly run?: unknown }): TaskSpec {
+  if (typeof options !== 'object' || options === null) {
+    throw invalidOption('defineTask options', options, 'an object');
+  }
+  const { name, retry = {} } = options;
+  if (typeof name !== 'string' || !NAME_FORM.test(name)) {
+    throw invalidOption('name', name, "letters, digits and '._-:/', at most 200 characters");
+  }
+  const option = `task '${name}': `;
+  const queue = options.queue ?? 'default';
+  if (!isQueueName(queue)) {
+    throw invalidOption(
+      `${option}queue`,
+      queue,
+      "lower-case letters, digits, '-' and '_', at most 63",
+    );
+  }
+  if (options.run !== undefined && typeof options.run !== 'function') {
+    throw invalidOption(`${option}run`, options.run, 'a function');
+  }
+  const schema = options.input;
+  if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
+    throw invalidOption(`${option}input`, schema, 'a Standard Schema (zod, valibot, arktype ...)');
+  }
+  const minMs = durationMs(retry.min ?? 500, `${option}retry.min`);
+  return {
+    name,
+    version: wholeNumber(options.version ?? 1, `${option}version`, 1, 0xffff_ffff),
+    schema,
+    exec: oneOf(options.exec ?? 'thread', `${option}exec`, ['thread', 'inline']),
+    queue,
+    concurrency:
+      options.concurrency === undefined
+        ? Number.POSITIVE_INFINITY
+        : wholeNumber(options.concurrency, `${option}concurrency`, 1, 1_000_000),
+    retry: {
+      attempts: wholeNumber(retry.attempts ?? 3, `${option}retry.attempts`, 1, 65_535),
+      backoff: oneOf(retry.backoff ?? 'exponential', `${option}retry.backoff`, [
+        'exponential',
+        'linear',
+        'fixed',
+      ]),
+      minMs,
+      maxMs: Math.max(minMs, durationMs(retry.max ?? 300_000, `${option}retry.max`)),
+      jitter: oneOf(retry.jitter ?? 'full', `${option}retry.jitter`, ['full', 'none']),
+    },
+    ttlMs:
+      options.ttl === undefined
+        ? Number.POSITIVE_INFINITY
+        : durationMs(options.ttl, `${option}ttl`),
+    onLost: oneOf(options.onLost ?? 'retry', `${option}onLost`, ['retry', 'fail']),
+  };
+}
