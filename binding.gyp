@@ -1,0 +1,47 @@
+{
+  # The native core: one Node-API binary for every Node from 20 on. No sources outside native/, no other
+  # package's headers; `scripts/build-native.mjs` shows how it is built without downloads.
+  'targets': [
+    {
+      'target_name': 'millrace',
+      'sources': [
+        'native/binding.cc',
+      ],
+      'defines': ['NAPI_VERSION=8'],
+      'conditions': [
+        ['OS!="win"', {
+          'cflags!': ['-fno-omit-frame-pointer'],
+          'cflags_cc!': ['-std=gnu++20', '-std=gnu++1y', '-std=gnu++14'],
+          'cflags_cc': [
+            '-std=c++17', '-fno-exceptions', '-fno-rtti', '-fvisibility=hidden',
+            '-fvisibility-inlines-hidden', '-Wall', '-Wextra', '-Wshadow', '-Wno-unused-parameter',
+          ],
+        }],
+        ['OS=="linux"', {
+          # So that a machine with an older C++ library can load the binary.
+          'ldflags': ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'],
+        }],
+        ['OS=="mac"', {
+          'xcode_settings': {
+            'CLANG_CXX_LANGUAGE_STANDARD': 'c++17',
+            'GCC_ENABLE_CPP_EXCEPTIONS': 'NO',
+            'GCC_ENABLE_CPP_RTTI': 'NO',
+            'GCC_SYMBOLS_PRIVATE_EXTERN': 'YES',
+          },
+        }],
+        ['OS=="win"', {
+          'msvs_settings': {
+            'VCCLCompilerTool': {
+              'AdditionalOptions': ['/std:c++17'],
+              'ExceptionHandling': 0,
+              'RuntimeTypeInfo': 'false',
+            },
+          },
+        }],
+      ],
+      'configurations': {
+        'Debug': { 'defines': ['MILLRACE_CHECK=1'] },
+      },
+    },
+  ],
+}

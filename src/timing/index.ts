@@ -1,0 +1,2 @@
+/** millrace/timing: the native timer core by itself. */
+export { TimerQueue, type TimerQueueOptions, type TimerQueueStats } from './timer-queue.js';

@@ -1,0 +1,48 @@
+/**
+ * The native core, loaded once per thread: the only place that touches the .node file.
+ *
+ * The binary is looked for in build/Release (a local build) and prebuilds/<platform>-<arch> (what was
+ * shipped), in this order, by node-gyp-build. It is loaded when this module is, so an installation without a
+ * usable binary fails at `import 'millrace'` and not at the first timer.
+ */
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { MillraceError } from '../core/errors.js';
+
+/** The folder with package.json; this file runs as dist/src/timing/native.js. */
+const PACKAGE_DIRECTORY: string = fileURLToPath(new URL('../../../', import.meta.url));
+
+/**
+ * Loads the native core that belongs to a package directory.
+ *
+ * @throws ERR_MILLRACE_NATIVE_MISSING if there is none for this platform, or it does not load here
+ */
+export function loadNative(packageDirectory: string): unknown {
+  const require = createRequire(import.meta.url);
+  try {
+    const load = require('node-gyp-build') as (directory: string) => unknown;
+    return load(packageDirectory);
+  } catch (cause) {
+    const platform = `${process.platform}-${process.arch}`;
+    throw new MillraceError(
+      'ERR_MILLRACE_NATIVE_MISSING',
+      `no native core for ${platform} loads from ${packageDirectory}; ` +
+        `build the shipped sources with: npx node-gyp rebuild -C ${packageDirectory}`,
+      { details: { platform, packageDirectory }, cause },
+    );
+  }
+}
+
+/** One queue of the native core. Its functions trust their arguments; {@link TimerQueue} checks them. */
+export interface NativeCore {
+  create(startMs: number): unknown;
+  schedule(queue: unknown, dueMs: number, token: number): number;
+  cancel(queue: unknown, handle: number): number;
+  reschedule(queue: unknown, handle: number, dueMs: number): number;
+  advance(queue: unknown, nowMs: number, out: Uint32Array): number;
+  nextDue(queue: unknown): number;
+  size(queue: unknown): number;
+}
+
+/** The native core of this thread. */
+export const native: NativeCore = loadNative(PACKAGE_DIRECTORY) as NativeCore;
