@@ -10,10 +10,9 @@
  *
  * `--prebuild` is what `npm ci` makes, so development and tests run the very file that is published. It goes
  * through prebuildify, which always cleans first and then moves the result away; that is why it works on a
- * copy of the sources. The C++ library is linked in, so that a machine with an older one can load the binary,
- * and the name carries the C library: on a musl system the glibc binary is not found, rather than found and
- * not loadable. For another platform, run the same command there (or with PREBUILD_ARCH and a cross compiler)
- * and collect the folders of prebuilds/ in one checkout before `npm publish`.
+ * copy of the sources. The name carries the C library: on a musl system the glibc binary is not found, rather
+ * than found and not loadable. For another platform, run the same command there (or with PREBUILD_ARCH and a
+ * cross compiler) and collect the folders of prebuilds/ in one checkout before `npm publish`.
  *
  * No headers are downloaded; see `headersDirectory`.
  */
@@ -93,10 +92,7 @@ function prebuild() {
   const folder = at('build/staging');
   mkdirSync(folder, { recursive: true });
   stageSources(folder);
-  for (const name of [binaryOf('prebuild'), binaryOf('Release'), binaryOf('Debug')]) {
-    rmSync(name, { force: true });
-  }
-  return runBin(
+  const made = runBin(
     'prebuildify/bin.js',
     [
       '--napi',
@@ -110,7 +106,6 @@ function prebuild() {
       cwd: folder,
       env: {
         ...cleanEnvironment(),
-        ...(process.platform === 'linux' && { LDFLAGS: '-static-libstdc++ -static-libgcc' }),
         JOBS: `${availableParallelism()}`,
         PREBUILD_NODE_GYP: at('node_modules', NODE_GYP),
         // prebuildify passes no options on to node-gyp; this is how node-gyp takes them from npm.
@@ -119,6 +114,9 @@ function prebuild() {
       quiet: isQuiet,
     },
   );
+  // Not before: whoever imports millrace meanwhile still finds a binary.
+  if (made) for (const kind of ['Release', 'Debug']) rmSync(binaryOf(kind), { force: true });
+  return made;
 }
 
 /** The environment without npm's settings, some of which node-gyp would take for its own (nodedir, arch). */
