@@ -1,0 +1,3 @@
+/** The stores that need no server. */
+export type { HistoryOptions, StoreContext, StoreFactory } from './factory.js';
+export { type MemoryStoreOptions, memoryStore } from './memory/memory-store.js';
