@@ -23,9 +23,14 @@ const SLOWEST_COUNT = 10;
  * @param parallel - files to run side by side
  * @param serial - files to run one after another, after the others
  * @param options.namePattern - run only the tests whose name matches
+ * @param options.serialTimeoutMs - time budget of a file that runs alone
  * @returns whether at least one test ran and none failed
  */
-export async function runTests(parallel, serial, { namePattern } = {}) {
+export async function runTests(
+  parallel,
+  serial,
+  { namePattern, serialTimeoutMs = SERIAL_FILE_TIMEOUT_MS } = {},
+) {
   const shared = namePattern === undefined ? {} : { testNamePatterns: [namePattern] };
   const totals = new Map();
   const fileMs = new Map();
@@ -35,7 +40,7 @@ export async function runTests(parallel, serial, { namePattern } = {}) {
 
   const groups = [
     { files: parallel, concurrency: availableParallelism(), timeout: FILE_TIMEOUT_MS },
-    { files: serial, concurrency: 1, timeout: SERIAL_FILE_TIMEOUT_MS },
+    { files: serial, concurrency: 1, timeout: serialTimeoutMs },
   ];
   for (const group of groups) {
     if (group.files.length === 0) continue;
