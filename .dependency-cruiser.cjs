@@ -110,7 +110,7 @@ module.exports = {
         path: '^src/|^node_modules/',
         pathNot: [
           '^src/core/',
-          '^src/pool/(batch-runner|worker-[^/]+)\\.ts$',
+          '^src/pool/(batch-runner|task-context|messages|worker-[^/]+)\\.ts$',
           '^node_modules/@standard-schema/spec/',
         ],
         reachable: true,

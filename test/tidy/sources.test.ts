@@ -1,7 +1,7 @@
 /** House rules that no tool checks: words that mean "not done", essays, and the commands that README promises. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { execute, projectFiles, ROOT } from './project.js';
 
@@ -27,17 +27,17 @@ test('no source file says that it is unfinished', () => {
 /** Essays are prose: at least so many lines of comment before the first line of code. */
 const ESSAY_LINES_MIN = 3;
 
-test('each folder of src has an essay: on its index or main file, or else where its algorithm is', () => {
+test('each folder of src has an essay, and each file says what it is', () => {
   const files = projectFiles('src').filter((file) => file.endsWith('.ts'));
-  for (const folder of new Set(files.map((file) => dirname(file)))) {
-    const here = files.filter((file) => dirname(file) === folder);
-    const heads = ['index.ts', 'main.ts', `${basename(folder)}.ts`];
-    const isEssay = (file: string): boolean => essayLines(read(file)) >= ESSAY_LINES_MIN;
-    if (here.some((file) => heads.includes(basename(file)) && isEssay(file))) continue;
-    assert.ok(here.some(isEssay), `${folder} explains itself at the top of a file`);
-    const silent = here.filter((file) => essayLines(read(file)) === 0);
-    assert.deepEqual(silent, [], `each file of ${folder} says what it is`);
-  }
+  const folderOf = (file: string): string => file.split('/').slice(0, 2).join('/');
+  const essays = files.filter((file) => essayLines(read(file)) >= ESSAY_LINES_MIN);
+  const explained = new Set(essays.map(folderOf));
+  const folders = new Set(files.map(folderOf));
+  assert.deepEqual([...folders].filter((folder) => !explained.has(folder)).sort(), []);
+  assert.deepEqual(
+    files.filter((file) => essayLines(read(file)) === 0),
+    [],
+  );
 });
 
 /** Lines of text in the comment that a file begins with. */
