@@ -40,9 +40,10 @@ test('each folder of src has an essay, and each file says what it is', () => {
   );
 });
 
-/** Lines of text in the comment that a file begins with. */
+/** Lines of text in the comment that a file begins with, before or after its imports. */
 function essayLines(source: string): number {
-  const comment = /^(?:#!.*\n)?\s*\/\*\*([\s\S]*?)\*\//.exec(source)?.[1] ?? '';
+  const body = source.replace(/^#!.*\n/, '').replace(/^(?:\s*import\s[^;]*;)+/, '');
+  const comment = /^\s*\/\*\*([\s\S]*?)\*\//.exec(body)?.[1] ?? '';
   return comment.split('\n').filter((line) => /[A-Za-z]/.test(line)).length;
 }
 
