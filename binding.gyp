@@ -6,6 +6,8 @@
       'target_name': 'millrace',
       'sources': [
         'native/binding.cc',
+        'native/chunk_arena.cc',
+        'native/timing_wheel.cc',
       ],
       'defines': ['NAPI_VERSION=8'],
       'conditions': [

@@ -33,15 +33,23 @@ export function loadNative(packageDirectory: string): unknown {
   }
 }
 
-/** One queue of the native core. Its functions trust their arguments; {@link TimerQueue} checks them. */
+/** A queue inside the native core; only ever handed back to it. */
+export type NativeQueue = { readonly __nativeQueue: unique symbol };
+
+/** What native/binding.cc exports. It trusts its arguments; the classes of this folder check them. */
 export interface NativeCore {
-  create(startMs: number): unknown;
-  schedule(queue: unknown, dueMs: number, token: number): number;
-  cancel(queue: unknown, handle: number): number;
-  reschedule(queue: unknown, handle: number, dueMs: number): number;
-  advance(queue: unknown, nowMs: number, out: Uint32Array): number;
-  nextDue(queue: unknown): number;
-  size(queue: unknown): number;
+  /** A queue over shared memory, whose layout native/binding.cc draws. */
+  create(control: ArrayBuffer, commands: ArrayBuffer): NativeQueue;
+  /** Gives it a chunk of records; false if the generations of this chunk are used up. */
+  attach(queue: NativeQueue, chunk: number, words: Int32Array): boolean;
+  /** Takes back a chunk that has no record in use. */
+  detach(queue: NativeQueue, chunk: number): void;
+  /** Takes in the buffered commands. */
+  flush(queue: NativeQueue): void;
+  /** Takes in the buffered commands, moves time, and returns how many tokens it wrote. */
+  advance(queue: NativeQueue, nowMs: number, out: Uint32Array): number;
+  /** Frees the queue's memory; no other call may follow. */
+  close(queue: NativeQueue): void;
 }
 
 /** The native core of this thread. */

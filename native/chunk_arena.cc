@@ -1,0 +1,159 @@
+#include "chunk_arena.h"
+
+#include <cstdio>
+#include <cstdlib>
+
+#if defined(_WIN32)
+#include <windows.h>
+#else
+#include <sys/mman.h>
+#endif
+
+namespace millrace {
+namespace {
+
+char* SystemAllocate(size_t bytes) {
+#if defined(_WIN32)
+  void* base = VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+  const bool failed = base == nullptr;
+#else
+  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  const bool failed = base == MAP_FAILED;
+#endif
+  if (failed) {
+    std::fprintf(stderr, "millrace: out of memory for pending timers\n");
+    std::abort();
+  }
+  return static_cast<char*>(base);
+}
+
+void SystemFree(char* base, size_t bytes) {
+#if defined(_WIN32)
+  (void)bytes;
+  VirtualFree(base, 0, MEM_RELEASE);
+#else
+  munmap(base, bytes);
+#endif
+}
+
+constexpr size_t kChunkHeaderBytes = offsetof(Chunk, entries);
+
+}  // namespace
+
+ChunkArena::ChunkArena() : bases_(1, nullptr), pages_(1, Page{}) {}
+
+ChunkArena::~ChunkArena() {
+  for (char* base : bases_) {
+    if (base != nullptr) SystemFree(base, kPageBytes);
+  }
+  for (char* base : spare_) SystemFree(base, kPageBytes);
+}
+
+ChunkRef ChunkArena::Allocate(unsigned size_class) {
+  uint32_t number = with_room_[size_class];
+  if (number == 0) number = OpenPage(size_class);
+  Page& page = pages_[number];
+  ChunkRef ref = page.free_head;
+  if (ref != kNoChunk) {
+    page.free_head = At(ref)->next;
+  } else {
+    ref = (number << kUnitBits) | (static_cast<uint32_t>(page.fresh++) << size_class);
+  }
+  if (++page.used == page.capacity) Unlink(number);
+
+  Chunk* chunk = At(ref);
+  chunk->next = kNoChunk;
+  chunk->begin = 0;
+  chunk->end = 0;
+  chunk->capacity =
+      static_cast<uint8_t>(((kUnitBytes << size_class) - kChunkHeaderBytes) / sizeof(Entry));
+  chunk->size_class = static_cast<uint8_t>(size_class);
+  return ref;
+}
+
+void ChunkArena::Free(ChunkRef ref) {
+  const uint32_t number = ref >> kUnitBits;
+  Page& page = pages_[number];
+  if (--page.used == 0) {
+    ClosePage(number);
+    return;
+  }
+  At(ref)->next = page.free_head;
+  page.free_head = ref;
+  // To the front: the fullest pages are filled up first, so that others can become empty.
+  if (!page.has_room) Link(number);
+}
+
+void ChunkArena::Clear() {
+  for (uint32_t number = 1; number < pages_.size(); number++) {
+    if (bases_[number] != nullptr) ClosePage(number);
+  }
+}
+
+size_t ChunkArena::bytes() const {
+  return (page_count_ + spare_.size()) * kPageBytes + bases_.capacity() * sizeof(char*) +
+         pages_.capacity() * sizeof(Page) + unused_numbers_.capacity() * sizeof(uint32_t) +
+         spare_.capacity() * sizeof(char*);
+}
+
+uint32_t ChunkArena::OpenPage(unsigned size_class) {
+  char* base;
+  if (spare_.empty()) {
+    base = SystemAllocate(kPageBytes);
+  } else {
+    base = spare_.back();
+    spare_.pop_back();
+  }
+  uint32_t number;
+  if (unused_numbers_.empty()) {
+    number = static_cast<uint32_t>(pages_.size());
+    pages_.emplace_back();
+    bases_.push_back(base);
+  } else {
+    number = unused_numbers_.back();
+    unused_numbers_.pop_back();
+    bases_[number] = base;
+  }
+  Page& page = pages_[number];
+  page = Page{};
+  page.size_class = static_cast<uint8_t>(size_class);
+  page.capacity = static_cast<uint16_t>(kPageBytes / (kUnitBytes << size_class));
+  page_count_++;
+  Link(number);
+  return number;
+}
+
+void ChunkArena::ClosePage(uint32_t number) {
+  if (pages_[number].has_room) Unlink(number);
+  if (spare_.size() < kSparePages) {
+    spare_.push_back(bases_[number]);
+  } else {
+    SystemFree(bases_[number], kPageBytes);
+  }
+  bases_[number] = nullptr;
+  unused_numbers_.push_back(number);
+  page_count_--;
+}
+
+void ChunkArena::Link(uint32_t number) {
+  Page& page = pages_[number];
+  uint32_t& first = with_room_[page.size_class];
+  page.previous = 0;
+  page.next = first;
+  page.has_room = true;
+  if (first != 0) pages_[first].previous = number;
+  first = number;
+}
+
+void ChunkArena::Unlink(uint32_t number) {
+  Page& page = pages_[number];
+  if (page.previous != 0) {
+    pages_[page.previous].next = page.next;
+  } else {
+    with_room_[page.size_class] = page.next;
+  }
+  if (page.next != 0) pages_[page.next].previous = page.previous;
+  page.has_room = false;
+}
+
+}  // namespace millrace

@@ -1,0 +1,98 @@
+// ChunkArena: memory for the entries of slots, in chunks of 64 to 1024 bytes.
+//
+// A slot is a list of chunks (an unrolled list), because entries that are written and read in order cost a
+// tenth of entries that are linked one by one. The first chunk of a slot is small and each further one is
+// twice as large, so a slot with one timer holds 64 bytes and one with a thousand wastes little.
+//
+//   page, 64 KiB, one chunk size:  | chunk | chunk | free | chunk | ... not yet used ... |
+//   chunk:  [0] u32 next  [4] u8 begin  [5] u8 end  [6] u8 capacity  [7] u8 size class  [8] entries, 12 bytes each
+//   reference to a chunk, 32 bits:  page number (from 1) << 10 | offset / 64;   0 is "none"
+//
+// Pages come from the operating system and go back to it when their last chunk is freed, apart from a few that
+// are kept against a pattern that crosses the border again and again. Nothing is ever moved or reallocated.
+// Thread safety: none; owned by one wheel. Out of memory ends the process, as it does in V8.
+#ifndef MILLRACE_NATIVE_CHUNK_ARENA_H_
+#define MILLRACE_NATIVE_CHUNK_ARENA_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace millrace {
+
+using ChunkRef = uint32_t;
+constexpr ChunkRef kNoChunk = 0;
+
+struct Entry {
+  uint32_t index;   // of the timer's record
+  uint32_t stamp;   // the scheduling that this entry stands for; stale when the record has another
+  uint32_t offset;  // due tick, relative to the start of the slot it was first put into
+};
+
+struct Chunk {
+  ChunkRef next;
+  uint8_t begin;  // first entry not yet taken
+  uint8_t end;
+  uint8_t capacity;
+  uint8_t size_class;
+  Entry entries[1];  // really `capacity`
+};
+
+class ChunkArena {
+ public:
+  static constexpr unsigned kSizeClasses = 5;
+  static constexpr size_t kPageBytes = 64 * 1024;
+
+  ChunkArena();
+  ~ChunkArena();
+  ChunkArena(const ChunkArena&) = delete;
+  ChunkArena& operator=(const ChunkArena&) = delete;
+
+  // An empty chunk of 64 << size_class bytes.
+  ChunkRef Allocate(unsigned size_class);
+  void Free(ChunkRef ref);
+  // Frees every chunk at once.
+  void Clear();
+
+  // REQUIRES: ref is not kNoChunk and not freed. The address stays the same until it is.
+  Chunk* At(ChunkRef ref) const {
+    return reinterpret_cast<Chunk*>(bases_[ref >> kUnitBits] +
+                                    static_cast<size_t>(ref & kUnitMask) * kUnitBytes);
+  }
+
+  // Bytes taken from the system, spare pages included.
+  size_t bytes() const;
+
+ private:
+  static constexpr unsigned kUnitBits = 10;
+  static constexpr uint32_t kUnitMask = (1u << kUnitBits) - 1;
+  static constexpr size_t kUnitBytes = 64;
+  static constexpr size_t kSparePages = 2;
+
+  struct Page {
+    uint32_t previous;   // among the pages of its size with room; 0 ends the list
+    uint32_t next;
+    ChunkRef free_head;  // freed chunks, linked through Chunk::next
+    uint16_t used;       // chunks in use
+    uint16_t fresh;      // chunks ever handed out; those from here on are untouched
+    uint16_t capacity;
+    uint8_t size_class;
+    bool has_room;
+  };
+
+  uint32_t OpenPage(unsigned size_class);
+  void ClosePage(uint32_t number);
+  void Link(uint32_t number);
+  void Unlink(uint32_t number);
+
+  std::vector<char*> bases_;  // by page number; null when the number is unused
+  std::vector<Page> pages_;
+  std::vector<uint32_t> unused_numbers_;
+  std::vector<char*> spare_;
+  uint32_t with_room_[kSizeClasses] = {};
+  size_t page_count_ = 0;
+};
+
+}  // namespace millrace
+
+#endif  // MILLRACE_NATIVE_CHUNK_ARENA_H_

@@ -1,0 +1,725 @@
+#include "timing_wheel.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+namespace millrace {
+namespace {
+
+// Stale entries that are tolerated however few timers are live.
+constexpr size_t kStaleFloor = 4096;
+// The move out of a coarse slot is over this many ticks before the slot's time comes.
+constexpr Tick kHeadStart = 256;
+// How many stale entries NextDue() looks past before it settles for a lower bound.
+constexpr unsigned kTrimMax = 64;
+
+}  // namespace
+
+// The timers found due, on their way out. The record of a timer is a cache miss, so entries wait here in a short
+// queue while their records are being fetched. Never holds more than `out` has room for.
+class TimingWheel::HandOut {
+ public:
+  HandOut(TimerRecords* records, uint32_t* out, size_t capacity)
+      : records_(records), out_(out), capacity_(capacity) {}
+
+  // Whether another entry can be taken.
+  bool HasRoom() {
+    if (written_ + waiting_ < capacity_) return true;
+    Settle(0);
+    return written_ < capacity_;
+  }
+
+  // REQUIRES: HasRoom().
+  void Take(uint32_t index, uint32_t stamp) {
+    records_->Prefetch(index);
+    queue_[(first_ + waiting_) % kAhead] = {index, stamp};
+    if (++waiting_ == kAhead) Settle(kAhead - 1);
+  }
+
+  size_t Finish() {
+    Settle(0);
+    return written_;
+  }
+
+ private:
+  static constexpr unsigned kAhead = 16;
+
+  struct Waiting {
+    uint32_t index;
+    uint32_t stamp;
+  };
+
+  void Settle(unsigned keep) {
+    while (waiting_ > keep) {
+      const Waiting& next = queue_[first_];
+      if (records_->Fire(next.index, next.stamp, out_ + written_)) written_++;
+      first_ = (first_ + 1) % kAhead;
+      waiting_--;
+    }
+  }
+
+  TimerRecords* const records_;
+  uint32_t* const out_;
+  const size_t capacity_;
+  size_t written_ = 0;
+  unsigned first_ = 0;
+  unsigned waiting_ = 0;
+  Waiting queue_[kAhead];
+};
+
+TimingWheel::TimingWheel(Tick start, TimerRecords* records)
+    : cursor_(start),
+      now_(start),
+      records_(records),
+      slots_(static_cast<Slots*>(std::calloc(1, sizeof(Slots))),
+             [](Slots* slots) { std::free(slots); }) {
+  if (slots_ == nullptr) {
+    std::fprintf(stderr, "millrace: out of memory for a timing wheel\n");
+    std::abort();
+  }
+}
+
+size_t TimingWheel::bytes() const {
+  return sizeof(*this) + sizeof(Slots) + arena_.bytes() + overflow_.bytes() + late_.bytes();
+}
+
+// ---- Putting in -----------------------------------------------------------------------------------------------
+
+void TimingWheel::Insert(Tick due, uint32_t index, uint32_t stamp) {
+  entries_++;
+  if (due <= cursor_) {
+    late_.Push({due, order_++, index, stamp});
+    return;
+  }
+  if ((due >> kBits) - window() <= 1) {
+    const unsigned slot = Slot0(due);
+    Append(kDirect0 + slot, {index, stamp, static_cast<uint32_t>(due & kWindowMask)});
+    occupied0_.Set(slot);
+    return;
+  }
+  const Tick super_due = due >> 2 * kBits;
+  if (super_due - super() <= 1) {
+    PutLevel1(kDirect1, due, index, stamp);
+    return;
+  }
+  if (super_due - super() < static_cast<Tick>(kRing2)) {
+    const unsigned slot = Slot2(super_due);
+    const uint32_t offset = static_cast<uint32_t>(due & kSuperMask);
+    Append(kLevel2 + slot, {index, stamp, offset});
+    if (slots_->count2[slot]++ == 0) {
+      slots_->earliest2[slot] = offset;
+      occupied2_.Set(slot);
+    } else if (offset < slots_->earliest2[slot]) {
+      slots_->earliest2[slot] = offset;
+    }
+    return;
+  }
+  overflow_.Push({due, order_++, index, stamp});
+}
+
+void TimingWheel::PutLevel1(unsigned lists, Tick due, uint32_t index, uint32_t stamp) {
+  const unsigned slot = Slot1(due >> kBits);
+  const uint16_t offset = static_cast<uint16_t>(due & kWindowMask);
+  Append(lists + slot, {index, stamp, offset});
+  if (slots_->count1[slot]++ == 0) {
+    slots_->earliest1[slot] = offset;
+    occupied1_.Set(slot);
+  } else if (offset < slots_->earliest1[slot]) {
+    slots_->earliest1[slot] = offset;
+  }
+}
+
+void TimingWheel::Append(unsigned list, const Entry& entry) {
+  List& l = slots_->lists[list];
+  unsigned size_class = 0;
+  Chunk* tail = nullptr;
+  if (l.tail != kNoChunk) {
+    tail = arena_.At(l.tail);
+    if (tail->end < tail->capacity) {
+      tail->entries[tail->end++] = entry;
+      return;
+    }
+    size_class = tail->size_class + 1u;
+    if (size_class == ChunkArena::kSizeClasses) size_class--;
+  }
+  const ChunkRef ref = arena_.Allocate(size_class);
+  Chunk* chunk = arena_.At(ref);
+  chunk->entries[chunk->end++] = entry;
+  if (tail != nullptr) {
+    tail->next = ref;
+  } else {
+    l.head = ref;
+  }
+  l.tail = ref;
+}
+
+// Frees the first chunk of a list. REQUIRES: it has no entries left.
+void TimingWheel::PopChunk(List* list) {
+  const ChunkRef ref = list->head;
+  list->head = arena_.At(ref)->next;
+  if (list->head == kNoChunk) list->tail = kNoChunk;
+  if (ref == sweep_previous_) sweep_previous_ = kNoChunk;
+  arena_.Free(ref);
+}
+
+// ---- Time -----------------------------------------------------------------------------------------------------
+
+size_t TimingWheel::Advance(Tick now, uint32_t* out, size_t capacity) {
+  if (now < now_) return 0;
+  now_ = now;
+  HandOut due(records_, out, capacity);
+  while (HandOutCursor(&due) && cursor_ < now_) Step();
+  return due.Finish();
+}
+
+// Hands out everything that is due at the cursor or before. False if there was no room for all of it.
+bool TimingWheel::HandOutCursor(HandOut* out) {
+  if (!late_.empty() && !HandOutLate(cursor_ - 1, out)) return false;
+  const unsigned slot = Slot0(cursor_);
+  if (occupied0_.Has(slot)) {
+    if (!HandOutList(kMoved0 + slot, out) || !HandOutList(kDirect0 + slot, out)) return false;
+    occupied0_.Clear(slot);
+  }
+  return late_.empty() || HandOutLate(cursor_, out);
+}
+
+bool TimingWheel::HandOutList(unsigned list, HandOut* out) {
+  List& l = slots_->lists[list];
+  while (l.head != kNoChunk) {
+    Chunk* chunk = arena_.At(l.head);
+    while (chunk->begin < chunk->end) {
+      if (!out->HasRoom()) return false;
+      const Entry& entry = chunk->entries[chunk->begin++];
+      out->Take(entry.index, entry.stamp);
+      entries_--;
+    }
+    PopChunk(&l);
+  }
+  return true;
+}
+
+bool TimingWheel::HandOutLate(Tick until, HandOut* out) {
+  while (!late_.empty() && late_.top().due <= until) {
+    if (!out->HasRoom()) return false;
+    out->Take(late_.top().index, late_.top().stamp);
+    late_.Pop();
+    entries_--;
+  }
+  return true;
+}
+
+// Moves the cursor to the next tick with a timer, or to the end of its window, or to now.
+// REQUIRES: cursor_ < now_, and nothing is left at the cursor.
+void TimingWheel::Step() {
+  const Tick last = cursor_ | kWindowMask;
+  Tick target = last < now_ ? last : now_;
+  if (target > cursor_) {
+    const unsigned from = Slot0(cursor_) + 1;
+    const unsigned slot = occupied0_.Next(from, from + static_cast<unsigned>(target - cursor_));
+    if (slot != occupied0_.kNone) target = cursor_ + 1 + (slot - from);
+    Pace(target - cursor_);
+    cursor_ = target;
+    return;
+  }
+  // The end of the window. Now level 0 must be complete for the next one.
+  Tick next = window() + 1;
+  Drain1(next, ~uint64_t{0});
+  const unsigned half = Slot0(next << kBits);
+  if (occupied0_.Next(half, half + kRing2) == occupied0_.kNone) {
+    next = FirstOccupiedWindow();
+    const Tick present = now_ >> kBits;
+    if (next > present) next = present;
+  }
+  Enter(next);
+}
+
+// Puts the cursor on the first tick of a later window. REQUIRES: nothing is due before it.
+void TimingWheel::Enter(Tick window) {
+  const Tick super_window = window >> kBits;
+  if (super_window != super()) Drain2(super_window, ~uint64_t{0});
+  Drain1(window, ~uint64_t{0});
+  cursor_ = window << kBits;
+  if ((window & kWindowMask) == kWindowMask) Drain2(super_window + 1, ~uint64_t{0});
+}
+
+// The window after the present one's successor that may have the next timer, or kNever.
+// REQUIRES: the current window and the next one are empty.
+Tick TimingWheel::FirstOccupiedWindow() const {
+  const Tick from = window() + 2;
+  const Tick next_super = super() + 1;
+  const Tick border = next_super << kBits;
+  if (from < border) {
+    const unsigned begin = Slot1(from);
+    const unsigned slot = occupied1_.Next(begin, begin + static_cast<unsigned>(border - from));
+    if (slot != occupied1_.kNone) return from + (slot - begin);
+  }
+  const Tick overflow = overflow_.empty() ? kNever : overflow_.top().due >> 2 * kBits;
+  // What is still in the coarse slot of the next super-window can be anywhere in it.
+  if (slots_->count2[Slot2(next_super)] != 0 || overflow <= next_super) return border;
+  const Tick begin = from < border ? border : from;
+  const unsigned slot1 = occupied1_.Next(Slot1(begin), Slot1(border) + kRing2);
+  if (slot1 != occupied1_.kNone) return begin + (slot1 - Slot1(begin));
+  const unsigned after = Slot2(next_super + 1);
+  unsigned slot2 = occupied2_.Next(after, kRing2);
+  if (slot2 == occupied2_.kNone) slot2 = occupied2_.Next(0, after);
+  Tick first = overflow;
+  if (slot2 != occupied2_.kNone) {
+    const Tick level2 = next_super + 1 + ((slot2 - after) & kRing2Mask);
+    if (level2 < first) first = level2;
+  }
+  return first == kNever ? kNever : first << kBits;
+}
+
+// Moves that share of the next coarse slots that `ticks` are of the time left for it.
+void TimingWheel::Pace(Tick ticks) {
+  const Tick next = window() + 1;
+  const uint64_t count1 = slots_->count1[Slot1(next)];
+  if (count1 != 0) {
+    Tick left = (next << kBits) - cursor_;
+    if (left > 2 * kHeadStart) left -= kHeadStart;
+    Drain1(next, ticks >= left ? count1 : (count1 * ticks + left - 1) / left);
+  }
+  const Tick next_super = super() + 1;
+  uint64_t count2 = slots_->count2[Slot2(next_super)];
+  if (!overflow_.empty() && overflow_.top().due >> 2 * kBits <= next_super) {
+    count2 += overflow_.size();
+  }
+  if (count2 != 0) {
+    // Until the last window of the super-window begins.
+    const Tick left = (((next_super << kBits) - 1) << kBits) - cursor_;
+    Drain2(next_super, ticks >= left ? count2 : (count2 * ticks + left - 1) / left);
+  }
+}
+
+// Moves up to `quota` entries from the level 1 slot of a window into level 0.
+void TimingWheel::Drain1(Tick window, uint64_t quota) {
+  const unsigned slot = Slot1(window);
+  if (slots_->count1[slot] == 0) return;
+  const unsigned base = Slot0(window << kBits);
+  for (unsigned lists : {kMoved1, kDirect1}) {
+    List& list = slots_->lists[lists + slot];
+    while (list.head != kNoChunk) {
+      Chunk* chunk = arena_.At(list.head);
+      while (chunk->begin < chunk->end) {
+        if (quota-- == 0) return;
+        const Entry& entry = chunk->entries[chunk->begin++];
+        const unsigned target = base + entry.offset;
+        Append(kMoved0 + target, entry);
+        occupied0_.Set(target);
+        slots_->count1[slot]--;
+      }
+      PopChunk(&list);
+    }
+  }
+  occupied1_.Clear(slot);
+}
+
+// Moves up to `quota` timers of a super-window into level 1: from the overflow heap, which has the older ones,
+// then from level 2.
+void TimingWheel::Drain2(Tick super, uint64_t quota) {
+  while (!overflow_.empty() && overflow_.top().due >> 2 * kBits <= super) {
+    if (quota-- == 0) return;
+    const DueHeap::Item item = overflow_.top();
+    overflow_.Pop();
+    PutLevel1(kMoved1, item.due, item.index, item.stamp);
+  }
+  const unsigned slot = Slot2(super);
+  if (slots_->count2[slot] == 0) return;
+  List& list = slots_->lists[kLevel2 + slot];
+  while (list.head != kNoChunk) {
+    Chunk* chunk = arena_.At(list.head);
+    while (chunk->begin < chunk->end) {
+      if (quota-- == 0) return;
+      const Entry& entry = chunk->entries[chunk->begin++];
+      PutLevel1(kMoved1, (super << 2 * kBits) + entry.offset, entry.index, entry.stamp);
+      slots_->count2[slot]--;
+    }
+    PopChunk(&list);
+  }
+  occupied2_.Clear(slot);
+}
+
+// ---- The next deadline ----------------------------------------------------------------------------------------
+
+Tick TimingWheel::NextDue() {
+  if (records_->live() == 0) return kNever;
+  unsigned budget = kTrimMax;
+  while (!late_.empty()) {
+    const DueHeap::Item& top = late_.top();
+    if (budget == 0 || records_->IsCurrent(top.index, top.stamp)) return top.due;
+    late_.Pop();
+    entries_--;
+    budget--;
+  }
+  // The current window, then the next one, part of which may still be in its coarse slot.
+  const Tick end = (cursor_ | kWindowMask) + 1;
+  const unsigned slot = Slot0(cursor_);
+  Tick first = FirstInWindow(slot, slot + static_cast<unsigned>(end - cursor_), cursor_, &budget);
+  if (first != kNever) return first;
+  first = FirstInWindow(Slot0(end), Slot0(end) + kRing2, end, &budget);
+  const unsigned next = Slot1(window() + 1);
+  if (slots_->count1[next] != 0) {
+    const Tick undrained = end + slots_->earliest1[next];
+    if (undrained < first) first = undrained;
+  }
+  if (first != kNever) return first;
+  // Further away: level 1 up to the end of the super-window, then whatever is earliest.
+  const Tick from = window() + 2;
+  const Tick next_super = super() + 1;
+  const Tick border = next_super << kBits;
+  if (from < border) {
+    const unsigned begin = Slot1(from);
+    const unsigned found = occupied1_.Next(begin, begin + static_cast<unsigned>(border - from));
+    if (found != occupied1_.kNone) {
+      return ((from + (found - begin)) << kBits) + slots_->earliest1[found];
+    }
+  }
+  const Tick begin = from < border ? border : from;
+  const unsigned found1 = occupied1_.Next(Slot1(begin), Slot1(border) + kRing2);
+  if (found1 != occupied1_.kNone) {
+    first = ((begin + (found1 - Slot1(begin))) << kBits) + slots_->earliest1[found1];
+  }
+  const unsigned ring_start = Slot2(next_super);
+  unsigned found2 = occupied2_.Next(ring_start, kRing2);
+  if (found2 == occupied2_.kNone) found2 = occupied2_.Next(0, ring_start);
+  if (found2 != occupied2_.kNone) {
+    const Tick super_due = next_super + ((found2 - ring_start) & kRing2Mask);
+    const Tick due = (super_due << 2 * kBits) + slots_->earliest2[found2];
+    if (due < first) first = due;
+  }
+  while (!overflow_.empty()) {
+    const DueHeap::Item& top = overflow_.top();
+    if (budget == 0 || records_->IsCurrent(top.index, top.stamp)) {
+      if (top.due < first) first = top.due;
+      break;
+    }
+    overflow_.Pop();
+    entries_--;
+    budget--;
+  }
+  return first;
+}
+
+// The first tick of level 0 within the slots [from, end) that has a live timer, or may have one when the budget
+// for looking past stale entries is used up.
+Tick TimingWheel::FirstInWindow(unsigned from, unsigned end, Tick tick_of_from, unsigned* budget) {
+  unsigned slot = from;
+  while ((slot = occupied0_.Next(slot, end)) != occupied0_.kNone) {
+    if (TrimSlot(slot, budget)) return tick_of_from + (slot - from);
+  }
+  return kNever;
+}
+
+// Drops stale entries at the front of a slot of level 0. Whether anything is left in it.
+bool TimingWheel::TrimSlot(unsigned slot, unsigned* budget) {
+  for (unsigned lists : {kMoved0, kDirect0}) {
+    List& list = slots_->lists[lists + slot];
+    while (list.head != kNoChunk) {
+      Chunk* chunk = arena_.At(list.head);
+      while (chunk->begin < chunk->end) {
+        const Entry& entry = chunk->entries[chunk->begin];
+        if (*budget == 0 || records_->IsCurrent(entry.index, entry.stamp)) return true;
+        chunk->begin++;
+        entries_--;
+        --*budget;
+      }
+      PopChunk(&list);
+    }
+  }
+  occupied0_.Clear(slot);
+  return false;
+}
+
+Tick TimingWheel::QuietUntil(Tick next_due) const {
+  Tick quiet = next_due;
+  const auto at_most = [&](Tick tick) {
+    if (tick < quiet) quiet = tick;
+  };
+  if (is_sweeping() || slots_->count1[Slot1(window() + 1)] != 0 ||
+      slots_->count2[Slot2(super() + 1)] != 0 ||
+      (!overflow_.empty() && overflow_.top().due >> 2 * kBits <= super() + 1)) {
+    at_most(cursor_ + 1);
+  }
+  // The next window may have a slot to empty.
+  if (entries_ != 0) at_most((window() + 1) << kBits);
+  return quiet;
+}
+
+// ---- Stale entries --------------------------------------------------------------------------------------------
+
+void TimingWheel::Reclaim(size_t budget) {
+  const size_t live = records_->live();
+  if (live == 0 && entries_ > kStaleFloor) {
+    Clear();
+    return;
+  }
+  if (!is_sweeping()) {
+    if (!sweep_requested_ && entries_ <= 2 * live + kStaleFloor) return;
+    StartSweep();
+  }
+  while (budget > 0) {
+    if (sweep_level_ <= 2) {
+      if (!SweepNextList(&budget)) {
+        sweep_level_++;
+        sweep_slot_ = 0;
+        sweep_direct_ = false;
+        if (sweep_level_ == 3) sweep_heap_at_ = overflow_.size();
+      }
+    } else if (SweepHeap(sweep_level_ == 3 ? &overflow_ : &late_, &budget)) {
+      if (sweep_level_ == 4) {
+        sweep_level_ = kNotSweeping;
+        return;
+      }
+      sweep_level_ = 4;
+      sweep_heap_at_ = late_.size();
+    }
+  }
+}
+
+void TimingWheel::StartSweep() {
+  sweep_requested_ = false;
+  sweep_level_ = 0;
+  sweep_slot_ = 0;
+  sweep_direct_ = false;
+  sweep_previous_ = kNoChunk;
+}
+
+// Sweeps on, in the next list of the level that has entries. False if there is none.
+bool TimingWheel::SweepNextList(size_t* budget) {
+  unsigned slot;
+  switch (sweep_level_) {
+    case 0: slot = occupied0_.Next(sweep_slot_, kRing); break;
+    case 1: slot = occupied1_.Next(sweep_slot_, kRing); break;
+    default: slot = occupied2_.Next(sweep_slot_, kRing2); break;
+  }
+  if (slot == occupied0_.kNone) return false;
+  if (slot != sweep_slot_) {
+    sweep_slot_ = slot;
+    sweep_direct_ = false;
+    sweep_previous_ = kNoChunk;
+  }
+  unsigned list;
+  switch (sweep_level_) {
+    case 0: list = (sweep_direct_ ? kDirect0 : kMoved0) + slot; break;
+    case 1: list = (sweep_direct_ ? kDirect1 : kMoved1) + slot; break;
+    default: list = kLevel2 + slot; break;
+  }
+  if (SweepList(list, budget)) {
+    sweep_previous_ = kNoChunk;
+    if (sweep_level_ == 2 || sweep_direct_) sweep_slot_++;
+    sweep_direct_ = sweep_level_ != 2 && !sweep_direct_;
+  }
+  return true;
+}
+
+// Drops the stale entries of a list and closes the gaps, chunk by chunk. True at the end of the list.
+bool TimingWheel::SweepList(unsigned list, size_t* budget) {
+  List& l = slots_->lists[list];
+  size_t dropped = 0;
+  if (*budget > 0) --*budget;
+  for (;;) {
+    const ChunkRef ref = sweep_previous_ == kNoChunk ? l.head : arena_.At(sweep_previous_)->next;
+    if (ref == kNoChunk || *budget == 0) {
+      AfterSweep(list, dropped);
+      return ref == kNoChunk;
+    }
+    Chunk* chunk = arena_.At(ref);
+    const unsigned count = chunk->end - chunk->begin;
+    *budget = *budget > count ? *budget - count : 0;
+    for (unsigned i = chunk->begin; i < chunk->end; i++) {
+      records_->Prefetch(chunk->entries[i].index);
+    }
+    unsigned kept = 0;
+    for (unsigned i = chunk->begin; i < chunk->end; i++) {
+      const Entry entry = chunk->entries[i];
+      if (records_->IsCurrent(entry.index, entry.stamp)) chunk->entries[kept++] = entry;
+    }
+    dropped += count - kept;
+    chunk->begin = 0;
+    chunk->end = static_cast<uint8_t>(kept);
+    if (sweep_previous_ != kNoChunk) {
+      Chunk* previous = arena_.At(sweep_previous_);
+      const unsigned room = previous->capacity - previous->end;
+      const unsigned moved = room < kept ? room : kept;
+      std::memcpy(previous->entries + previous->end, chunk->entries, moved * sizeof(Entry));
+      std::memmove(chunk->entries, chunk->entries + moved, (kept - moved) * sizeof(Entry));
+      previous->end = static_cast<uint8_t>(previous->end + moved);
+      chunk->end = static_cast<uint8_t>(kept - moved);
+    }
+    if (chunk->end != 0) {
+      sweep_previous_ = ref;
+      continue;
+    }
+    if (sweep_previous_ != kNoChunk) {
+      arena_.At(sweep_previous_)->next = chunk->next;
+    } else {
+      l.head = chunk->next;
+    }
+    if (l.tail == ref) l.tail = sweep_previous_;
+    arena_.Free(ref);
+  }
+}
+
+// Brings the counts and bits of a slot up to date.
+void TimingWheel::AfterSweep(unsigned list, size_t dropped) {
+  if (dropped == 0) return;
+  entries_ -= dropped;
+  if (list >= kLevel2) {
+    const unsigned slot = list - kLevel2;
+    slots_->count2[slot] -= static_cast<uint32_t>(dropped);
+    if (slots_->count2[slot] == 0) occupied2_.Clear(slot);
+    return;
+  }
+  const unsigned slot = list & kRingMask;
+  if (list >= kMoved1) {
+    slots_->count1[slot] -= static_cast<uint32_t>(dropped);
+    if (slots_->count1[slot] == 0) occupied1_.Clear(slot);
+    return;
+  }
+  if (slots_->lists[kMoved0 + slot].head == kNoChunk &&
+      slots_->lists[kDirect0 + slot].head == kNoChunk) {
+    occupied0_.Clear(slot);
+  }
+}
+
+// Sweeps a heap from its end to its top. True when that is reached. What a removal puts into the hole can be an
+// ancestor, which has not been seen yet, so the hole is looked at again.
+bool TimingWheel::SweepHeap(DueHeap* heap, size_t* budget) {
+  if (sweep_heap_at_ > heap->size()) sweep_heap_at_ = heap->size();
+  while (sweep_heap_at_ > 0) {
+    if (*budget == 0) return false;
+    --*budget;
+    const DueHeap::Item& item = heap->at(sweep_heap_at_ - 1);
+    if (records_->IsCurrent(item.index, item.stamp)) {
+      sweep_heap_at_--;
+      continue;
+    }
+    heap->RemoveAt(sweep_heap_at_ - 1);
+    entries_--;
+    if (sweep_heap_at_ > heap->size()) sweep_heap_at_ = heap->size();
+  }
+  return true;
+}
+
+// Drops everything at once. REQUIRES: no timer is live.
+void TimingWheel::Clear() {
+  arena_.Clear();
+  overflow_.Clear();
+  late_.Clear();
+  std::memset(static_cast<void*>(slots_.get()), 0, sizeof(Slots));
+  occupied0_ = {};
+  occupied1_ = {};
+  occupied2_ = {};
+  entries_ = 0;
+  sweep_level_ = kNotSweeping;
+  sweep_previous_ = kNoChunk;
+}
+
+// ---- The invariants -------------------------------------------------------------------------------------------
+
+#if defined(MILLRACE_CHECK)
+
+namespace {
+bool Fails(const char* what) {
+  std::fprintf(stderr, "timing wheel: %s\n", what);
+  return false;
+}
+}  // namespace
+
+bool TimingWheel::Check() {
+  size_t entries = 0;
+  size_t live = 0;
+  Tick earliest = kNever;
+  const auto see = [&](uint32_t index, uint32_t stamp, Tick due) {
+    entries++;
+    if (!records_->IsCurrent(index, stamp)) return;
+    live++;
+    if (due < earliest) earliest = due;
+  };
+  // Walks a list; `due_of` gives the due tick of an entry, or kNever if the entry is in the wrong place.
+  const auto walk = [&](unsigned list, auto due_of) {
+    const List& l = slots_->lists[list];
+    size_t count = 0;
+    ChunkRef last = kNoChunk;
+    for (ChunkRef ref = l.head; ref != kNoChunk; ref = arena_.At(ref)->next) {
+      const Chunk* chunk = arena_.At(ref);
+      for (unsigned i = chunk->begin; i < chunk->end; i++) {
+        const Tick due = due_of(chunk->entries[i].offset);
+        if (due == kNever) return ~size_t{0};
+        see(chunk->entries[i].index, chunk->entries[i].stamp, due);
+        count++;
+      }
+      last = ref;
+    }
+    return last == l.tail ? count : ~size_t{0};
+  };
+
+  for (unsigned slot = 0; slot < kRing; slot++) {
+    const Tick base = cursor_ & ~kWindowMask;
+    const Tick tick = base + ((slot - Slot0(base)) & kRingMask);
+    const auto due_of = [&](uint32_t offset) {
+      return (offset & kWindowMask) == (tick & kWindowMask) && tick >= cursor_ ? tick : kNever;
+    };
+    const size_t moved = walk(kMoved0 + slot, due_of);
+    const size_t direct = walk(kDirect0 + slot, due_of);
+    if (moved == ~size_t{0} || direct == ~size_t{0}) return Fails("a level 0 list is damaged");
+    const bool has_list = slots_->lists[kMoved0 + slot].head != kNoChunk ||
+                          slots_->lists[kDirect0 + slot].head != kNoChunk;
+    if (occupied0_.Has(slot) != has_list) return Fails("a level 0 bit is wrong");
+  }
+  for (unsigned slot = 0; slot < kRing; slot++) {
+    const Tick base = super() << kBits;
+    const Tick window_of_slot = base + ((slot - Slot1(base)) & kRingMask);
+    const auto due_of = [&](uint32_t offset) {
+      const Tick in_window = offset & kWindowMask;
+      return in_window >= slots_->earliest1[slot] ? (window_of_slot << kBits) + in_window : kNever;
+    };
+    const size_t moved = walk(kMoved1 + slot, due_of);
+    const size_t direct = walk(kDirect1 + slot, due_of);
+    if (moved == ~size_t{0} || direct == ~size_t{0}) return Fails("a level 1 list is damaged");
+    if (moved + direct != slots_->count1[slot]) return Fails("a level 1 count is wrong");
+    if (occupied1_.Has(slot) != (moved + direct != 0)) return Fails("a level 1 bit is wrong");
+    if (moved + direct != 0 && window_of_slot <= window()) {
+      return Fails("the level 1 slot of a window that has begun is not empty");
+    }
+  }
+  for (unsigned slot = 0; slot < kRing2; slot++) {
+    const Tick super_of_slot = super() + ((slot - Slot2(super())) & kRing2Mask);
+    const size_t count = walk(kLevel2 + slot, [&](uint32_t offset) {
+      return offset >= slots_->earliest2[slot] ? (super_of_slot << 2 * kBits) + offset : kNever;
+    });
+    if (count == ~size_t{0}) return Fails("a level 2 list is damaged");
+    if (count != slots_->count2[slot]) return Fails("a level 2 count is wrong");
+    if (occupied2_.Has(slot) != (count != 0)) return Fails("a level 2 bit is wrong");
+    const bool is_last_window = (window() & kWindowMask) == kWindowMask;
+    if (count != 0 && super_of_slot <= super() + (is_last_window ? 1 : 0)) {
+      return Fails("the level 2 slot of a super-window that has begun is not empty");
+    }
+  }
+  for (size_t i = 0; i < overflow_.size(); i++) {
+    const DueHeap::Item& item = overflow_.at(i);
+    if (item.due >> 2 * kBits <= super()) return Fails("the overflow heap has a near timer");
+    see(item.index, item.stamp, item.due);
+  }
+  for (size_t i = 0; i < late_.size(); i++) {
+    const DueHeap::Item& item = late_.at(i);
+    if (item.due > cursor_) return Fails("the late heap has a future timer");
+    see(item.index, item.stamp, item.due);
+  }
+  if (entries != entries_) return Fails("the number of entries is wrong");
+  if (live != records_->live()) return Fails("a live timer has no entry, or two");
+  const Tick next = NextDue();
+  if (next > earliest) return Fails("NextDue() is later than the earliest deadline");
+  if ((next == kNever) != (live == 0)) return Fails("NextDue() misjudges emptiness");
+  return true;
+}
+
+#else
+
+bool TimingWheel::Check() { return true; }
+
+#endif
+
+}  // namespace millrace
