@@ -46,6 +46,8 @@ export interface ChannelPayloads {
   'millrace:result:stale': { readonly taskId: string; readonly attempt: number };
   /** A worker thread ended unasked. */
   'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
+  /** A round of forgetting old records failed; the next one makes it good. */
+  'millrace:janitor:failed': { readonly cause: MillraceError };
   /** A stored record did not decode; it was set aside and the rest goes on. */
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
 }

@@ -222,3 +222,9 @@ export function prefixRange(prefix: string): KeyRange {
   // '~' (0x7e) is the last character a key may hold, so 0x7f closes every prefix.
   return { from: prefix, to: `${prefix}\x7f` };
 }
+
+/** The smallest key after `key`: where the next page of a range begins. */
+export function keyAfter(key: Key): Key {
+  // '!' (0x21) is the first character a key may hold.
+  return `${key}!`;
+}

@@ -1,0 +1,221 @@
+/**
+ * The commit lane: the one writer of this node, one transaction in flight, everything that piles up meanwhile goes
+ * into the next one (group commit).
+ *
+ * Every transaction compares the lane's head with what the lane wrote last and moves it on:
+ *
+ *   if    mod revision of h/<node> == the one we wrote (or found at start)
+ *   then  put h/<node> = { incarnation, commit number }, and the operations of this commit
+ *   else  get h/<node>
+ *
+ * That makes a lost answer harmless. After an unknown outcome the same transaction is sent again, unchanged: either
+ * it applies now, or the compare fails and the head tells whether *our* commit number had been applied (then it is
+ * done) or somebody else took the lane over (then nothing more of ours may be written: the lane is fenced).
+ * A definite error (store full, request refused) was not applied: its commit is told, and the lane waits a little.
+ *
+ * What goes into a commit is decided as late as possible: the lane asks its source to cut one when it is free.
+ */
+
+import { publish } from '../core/channels.js';
+import { type Clock, sleep } from '../core/clock.js';
+import { invariant, isMillraceError, MillraceError } from '../core/errors.js';
+import type { Incarnation } from '../core/ids.js';
+import type { Operation, OperationResult, Revision, Store, Txn } from '../core/store.js';
+import { headKey } from './keys.js';
+
+/** What the lane may put into one transaction beside its own head. */
+export interface CommitBudget {
+  readonly operationsMax: number;
+  readonly bytesMax: number;
+}
+
+/** One cut: operations with what depends on their fate. Exactly one of the callbacks is called, once. */
+export interface Commit {
+  readonly operations: readonly Operation[];
+  /** For events only. */
+  readonly bytes: number;
+  /**
+   * It is durable. `results` are those of `operations`, in order; undefined when the answer was lost and the head
+   * told that it had been applied.
+   */
+  onDone(revision: Revision, results: readonly OperationResult[] | undefined): void;
+  /** It certainly was not applied, and will not be. */
+  onFailed(cause: MillraceError): void;
+}
+
+export interface CommitSource {
+  /** The next commit, or undefined when there is nothing to write. */
+  cut(budget: CommitBudget): Commit | undefined;
+  /** Another writer has the lane; nothing can be written any more. Called once. */
+  onFenced(cause: MillraceError): void;
+}
+
+const RESEND_DELAY_MIN_MS = 50;
+const RESEND_DELAY_MAX_MS = 2_000;
+/** Requests near the store's limit cost latency for everybody; a megabyte is plenty for one group. */
+const COMMIT_BYTES_MAX = 1_048_576;
+const HEAD_OPERATIONS = 1;
+
+export class CommitLane {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #source: CommitSource;
+  readonly #incarnation: Incarnation;
+  readonly #headKey: string;
+  readonly #budget: CommitBudget;
+  #headRevision = 0 as Revision;
+  #commitNumber = 0;
+  #isScheduled = false;
+  #isFlying = false;
+  #fencedBy: MillraceError | undefined;
+  #idleWaiters: (() => void)[] = [];
+
+  constructor(
+    store: Store,
+    clock: Clock,
+    options: {
+      readonly node: string;
+      readonly incarnation: Incarnation;
+      readonly source: CommitSource;
+    },
+  ) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#source = options.source;
+    this.#incarnation = options.incarnation;
+    this.#headKey = headKey(options.node);
+    this.#budget = {
+      operationsMax: store.limits.operationsMax - HEAD_OPERATIONS,
+      bytesMax: Math.min(COMMIT_BYTES_MAX, store.limits.requestBytesMax / 2),
+    };
+  }
+
+  /** Reads the head; from here on another process that takes it over fences this one, and the other way round. */
+  async open(): Promise<void> {
+    const head = await this.#store.get(this.#headKey);
+    this.#headRevision = head?.modRevision ?? (0 as Revision);
+  }
+
+  /** There may be something to commit. Cheap; call it as often as you like. */
+  request(): void {
+    if (this.#isScheduled || this.#isFlying || this.#fencedBy) return;
+    this.#isScheduled = true;
+    // After the I/O at hand, so that what arrives in the same turn shares the commit.
+    this.#clock.wakeSoon(() => {
+      this.#isScheduled = false;
+      this.#fly();
+    });
+  }
+
+  /** Resolves when nothing flies and nothing is left to cut. */
+  idle(): Promise<void> {
+    if (!this.#isScheduled && !this.#isFlying) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  #fly(): void {
+    if (this.#isFlying || this.#fencedBy) return this.#settleIdle();
+    const commit = this.#source.cut(this.#budget);
+    if (commit === undefined) return this.#settleIdle();
+    this.#isFlying = true;
+    void this.#send(commit).then(() => {
+      this.#isFlying = false;
+      // Straight into the next cut: whatever piled up has waited for a whole flight already.
+      this.#fly();
+    });
+  }
+
+  async #send(commit: Commit): Promise<void> {
+    const number = this.#commitNumber + 1;
+    const txn = this.#transaction(commit, number);
+    const sentAtMs = this.#clock.monoMs();
+    for (let tries = 1; ; tries++) {
+      const outcome = await this.#tryOnce(txn);
+      if (outcome.kind === 'done' || outcome.kind === 'refused') {
+        const applied = outcome.kind === 'done' ? outcome.revision : this.#ownHead(outcome, number);
+        if (applied === undefined) return this.#fence(commit);
+        this.#commitNumber = number;
+        this.#headRevision = applied;
+        publish('millrace:commit:done', () => ({
+          operations: commit.operations.length,
+          bytes: commit.bytes,
+          elapsedMs: this.#clock.monoMs() - sentAtMs,
+        }));
+        return commit.onDone(
+          applied,
+          outcome.kind === 'done' ? outcome.results.slice(HEAD_OPERATIONS) : undefined,
+        );
+      }
+      if (outcome.kind === 'failed') {
+        commit.onFailed(outcome.cause);
+        return sleep(this.#clock, RESEND_DELAY_MIN_MS);
+      }
+      publish('millrace:commit:unknown', () => ({ cause: outcome.cause, tries }));
+      await sleep(
+        this.#clock,
+        Math.min(RESEND_DELAY_MAX_MS, RESEND_DELAY_MIN_MS * 2 ** (tries - 1)),
+      );
+    }
+  }
+
+  /** A thrown error is definite only if the contract says so; a closed or failing store leaves the outcome open. */
+  async #tryOnce(
+    txn: Txn,
+  ): Promise<Awaited<ReturnType<Store['txn']>> | { kind: 'failed'; cause: MillraceError }> {
+    try {
+      return await this.#store.txn(txn);
+    } catch (thrown) {
+      const cause = isMillraceError(thrown)
+        ? thrown
+        : new MillraceError('ERR_MILLRACE_INTERNAL', 'the store threw an untyped error', {
+            details: { tag: 'commit-lane.store' },
+            cause: thrown,
+          });
+      return { kind: 'failed', cause };
+    }
+  }
+
+  #transaction(commit: Commit, number: number): Txn {
+    return {
+      compares: [{ target: 'mod', key: this.#headKey, operator: '=', operand: this.#headRevision }],
+      success: [
+        { type: 'put', key: this.#headKey, value: this.#headValue(number) },
+        ...commit.operations,
+      ],
+      failure: [{ type: 'get', key: this.#headKey }],
+    };
+  }
+
+  #headValue(number: number): Uint8Array {
+    return Buffer.from(JSON.stringify({ incarnation: this.#incarnation, commit: number }));
+  }
+
+  /** The revision of our commit when the refused head shows that it had been applied. */
+  #ownHead(
+    refused: { readonly results: readonly OperationResult[] },
+    number: number,
+  ): Revision | undefined {
+    const [answer] = refused.results;
+    invariant(answer?.type === 'get', 'commit-lane.head');
+    if (answer.entry === undefined) return undefined;
+    const ours = this.#headValue(number);
+    const isOurs = Buffer.compare(answer.entry.value, ours) === 0;
+    return isOurs ? answer.entry.modRevision : undefined;
+  }
+
+  #fence(commit: Commit): void {
+    this.#fencedBy = new MillraceError(
+      'ERR_MILLRACE_STORE_LOCKED',
+      'another runtime has taken over this store; nothing more is written from here',
+      { details: { head: this.#headKey, incarnation: this.#incarnation } },
+    );
+    commit.onFailed(this.#fencedBy);
+    this.#source.onFenced(this.#fencedBy);
+  }
+
+  #settleIdle(): void {
+    const waiters = this.#idleWaiters;
+    this.#idleWaiters = [];
+    for (const wake of waiters) wake();
+  }
+}

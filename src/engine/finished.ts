@@ -1,0 +1,87 @@
+/**
+ * Ended tasks in the store: how they are filed, found again by id, and forgotten when their time is over.
+ *
+ * What completed, was cancelled or expired is filed per segment and commit in a frame of states under `z/`; what
+ * failed for good becomes a dead letter under `d/`, with the task itself beside its state so that it can run again:
+ *
+ *   dead letter:  [0] u32 length of the states frame (one record)   [4] states frame   [..] tasks frame (one record)
+ */
+import { badFrame, FrameKind, FrameWriter, openFrame } from '../core/frame.js';
+import { parseTaskId, type TaskId } from '../core/ids.js';
+import {
+  readState,
+  type StateRecord,
+  type TaskToWrite,
+  writeState,
+  writeTask,
+} from '../core/records.js';
+import { type Operation, prefixRange, type Store } from '../core/store.js';
+import { deadLetterKey, finishedPrefix } from './keys.js';
+import type { LiveTask, Segment } from './live-task.js';
+
+const states = new FrameWriter(FrameKind.STATES, { records: 256 });
+const single = new FrameWriter(FrameKind.TASKS, { records: 1 });
+
+/** Files ended tasks of one segment under `z/`; `part` must be new for the segment. */
+export function fileFinished(
+  segment: Segment,
+  tasks: readonly LiveTask[],
+  part: string,
+): Operation & { type: 'put' } {
+  states.reset();
+  for (const task of tasks) writeState(states, task.toStateRecord());
+  return { type: 'put', key: finishedPrefix(segment.ref) + part, value: states.finish() };
+}
+
+/** Files a failed task under `d/`. */
+export function fileDeadLetter(task: LiveTask): Operation & { type: 'put' } {
+  states.reset();
+  writeState(states, task.toStateRecord());
+  const record = task.record;
+  const copy: TaskToWrite = {
+    ...record,
+    attempt: task.attempt,
+    losses: task.losses,
+    payloadBytes: record.payload.length,
+  };
+  single.reset();
+  writeTask(single, copy);
+  const stateFrame = states.finish();
+  const taskFrame = single.finish();
+  const value = Buffer.alloc(4 + stateFrame.length + taskFrame.length);
+  value.writeUInt32LE(stateFrame.length, 0);
+  value.set(stateFrame, 4);
+  value.set(taskFrame, 4 + stateFrame.length);
+  return { type: 'put', key: deadLetterKey(task.id), value };
+}
+
+/** A finished task as it was filed, or undefined when the store does not have it (any more). */
+export async function findFinished(store: Store, id: TaskId): Promise<StateRecord | undefined> {
+  const dead = await store.get(deadLetterKey(id));
+  if (dead !== undefined)
+    return readState(openFrame(deadLetterState(dead.value), FrameKind.STATES), 0);
+  const place = parseTaskId(id);
+  if (place === undefined) return undefined;
+  const filed = await store.range(prefixRange(finishedPrefix(place.segment)));
+  for (const entry of filed.entries) {
+    const frame = openFrame(entry.value, FrameKind.STATES);
+    for (let i = 0; i < frame.count; i++) {
+      const state = readState(frame, i);
+      if (state.index === place.index) return state;
+    }
+  }
+  return undefined;
+}
+
+/** When a dead letter was filed; epoch ms. */
+export function deadLetterFiledAtMs(value: Uint8Array): number {
+  return readState(openFrame(deadLetterState(value), FrameKind.STATES), 0).atMs;
+}
+
+function deadLetterState(value: Uint8Array): Uint8Array {
+  if (value.length < 4) throw badFrame(`${value.length} bytes are no dead letter`);
+  const length = new DataView(value.buffer, value.byteOffset, value.byteLength).getUint32(0, true);
+  if (4 + length > value.length)
+    throw badFrame(`a dead letter's state of ${length} bytes is cut off`);
+  return value.subarray(4, 4 + length);
+}

@@ -1,0 +1,231 @@
+/**
+ * Submitted tasks on their way into the store.
+ *
+ * Tasks gather in open frames, one per queue and class of due time, so that a frame spans little time and loading
+ * one never loads a day. The commit lane closes frames when it is free: a lone task leaves at once, a flood leaves
+ * in frames of up to 256. A frame is sorted by due time and named by its first, which is when its tasks get ids.
+ *
+ * A task with an idempotency key is alone in its segment, because whether it exists is decided per key inside the
+ * transaction (see `keyedOperation`).
+ */
+import type { MillraceError } from '../core/errors.js';
+import { Fifo } from '../core/fifo.js';
+import { FrameKind, FrameWriter, openFrame } from '../core/frame.js';
+import { type Incarnation, type SegmentRef, segmentRef, taskId } from '../core/ids.js';
+import { type TaskMetadata, type TaskToWrite, writeTask } from '../core/records.js';
+import type { Operation } from '../core/store.js';
+import { idempotencyKey, segmentKey } from './keys.js';
+import { type LiveTask, Segment } from './live-task.js';
+
+export const SEGMENT_TASKS_MAX = 256;
+const SEGMENT_BYTES_MAX = 262_144;
+/** Room for one record with its share of header and strings. */
+const RECORD_OVERHEAD_BYTES = 96;
+
+/** One task between submit() and its acknowledgement. */
+export interface Submission extends TaskToWrite {
+  readonly queue: string;
+  readonly shard: number;
+  /** On the monotonic clock; exact where `dueAtMs` is rounded to the wall clock. */
+  readonly dueMonoMs: number;
+  readonly idempotencyKey: string | undefined;
+  /** It is durable: as a task of this node, or (`existing`) as an earlier task with the same key. */
+  onAccepted(outcome: { readonly task: LiveTask } | { readonly existing: string }): void;
+  onRejected(cause: MillraceError): void;
+}
+
+/** A closed frame, ready to be put. */
+export interface ClosedFrame {
+  readonly segment: Segment;
+  /** In the order of the segment's indexes. */
+  readonly submissions: readonly Submission[];
+  readonly operation: Operation;
+  readonly bytes: number;
+}
+
+/** A keyed task as one nested transaction. */
+export interface KeyedFrame extends ClosedFrame {
+  readonly key: string;
+}
+
+interface OpenFrame {
+  readonly submissions: Submission[];
+  bytes: number;
+}
+
+export class Intake {
+  readonly #incarnation: Incarnation;
+  readonly #keyWindowMs: number;
+  #segmentCounter = 0;
+  /** Frames that take more tasks, by queue and class of due time. */
+  readonly #open = new Map<string, OpenFrame>();
+  /** Frames that are full. */
+  readonly #full = new Fifo<OpenFrame>();
+  readonly #keyed = new Fifo<Submission>();
+  /** Keyed submissions in this lane, by scope and key: later ones join the first. */
+  readonly #joined = new Map<string, Submission[]>();
+  readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
+
+  /** @param options.keyWindowMs - idempotency keys are filed in windows this wide and looked up in two */
+  constructor(options: { readonly incarnation: Incarnation; readonly keyWindowMs: number }) {
+    this.#incarnation = options.incarnation;
+    this.#keyWindowMs = options.keyWindowMs;
+  }
+
+  get isEmpty(): boolean {
+    return this.#open.size === 0 && this.#full.length === 0 && this.#keyed.length === 0;
+  }
+
+  /** @param nowMs - wall clock, for the class of due time */
+  add(submission: Submission, nowMs: number): void {
+    if (submission.idempotencyKey !== undefined) return this.#addKeyed(submission);
+    const bytes = submission.payloadBytes + RECORD_OVERHEAD_BYTES;
+    const dueClass = dueClassOf(submission.dueAtMs, nowMs);
+    const frameKey = `${submission.queue}/${submission.shard}/${dueClass}`;
+    let frame = this.#open.get(frameKey);
+    if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
+      this.#full.push(frame);
+      frame = undefined;
+    }
+    if (frame === undefined) {
+      frame = { submissions: [], bytes: 0 };
+      this.#open.set(frameKey, frame);
+    }
+    frame.submissions.push(submission);
+    frame.bytes += bytes;
+    if (frame.submissions.length === SEGMENT_TASKS_MAX) {
+      this.#open.delete(frameKey);
+      this.#full.push(frame);
+    }
+  }
+
+  /** The next frame, closed; full ones first. Undefined when there is none within `bytesMax`. */
+  takeFrame(bytesMax: number): ClosedFrame | undefined {
+    const frame = this.#takeOpenFrame(bytesMax);
+    if (frame === undefined) return undefined;
+    const submissions = frame.submissions;
+    // Mostly they arrive in order; then sorting is a single pass.
+    submissions.sort((a, b) => a.dueAtMs - b.dueAtMs);
+    return this.#close(submissions);
+  }
+
+  /** The next keyed task as a nested transaction. */
+  takeKeyed(bytesMax: number, nowMs: number): KeyedFrame | undefined {
+    const submission = this.#keyed.peek();
+    if (submission === undefined) return undefined;
+    if (submission.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
+    this.#keyed.shift();
+    const closed = this.#close([submission]);
+    const window = Math.floor(nowMs / this.#keyWindowMs) * this.#keyWindowMs;
+    const key = idempotencyKey(window, submission.type, submission.idempotencyKey!);
+    const previousKey = idempotencyKey(
+      Math.max(0, window - this.#keyWindowMs),
+      submission.type,
+      submission.idempotencyKey!,
+    );
+    return { ...closed, key, operation: keyedOperation(closed, key, previousKey) };
+  }
+
+  /** A keyed submission ended; those that joined it hear the same. */
+  takeJoined(submission: Submission): readonly Submission[] {
+    const joinKey = joinKeyOf(submission);
+    const joined = this.#joined.get(joinKey) ?? [];
+    this.#joined.delete(joinKey);
+    return joined;
+  }
+
+  /** Everything not yet cut, for rejection at the end of the node's life. */
+  takeAll(): Submission[] {
+    const frames = [...this.#full.takeAll(), ...this.#open.values()];
+    this.#open.clear();
+    return [...frames.flatMap((frame) => frame.submissions), ...this.#keyed.takeAll()];
+  }
+
+  #addKeyed(submission: Submission): void {
+    const joinKey = joinKeyOf(submission);
+    const joined = this.#joined.get(joinKey);
+    if (joined !== undefined) {
+      joined.push(submission);
+      return;
+    }
+    this.#joined.set(joinKey, []);
+    this.#keyed.push(submission);
+  }
+
+  #takeOpenFrame(bytesMax: number): OpenFrame | undefined {
+    const full = this.#full.peek();
+    if (full !== undefined) {
+      if (full.bytes > bytesMax) return undefined;
+      return this.#full.shift();
+    }
+    for (const [key, frame] of this.#open) {
+      if (frame.bytes > bytesMax) return undefined;
+      this.#open.delete(key);
+      return frame;
+    }
+    return undefined;
+  }
+
+  #close(submissions: readonly Submission[]): ClosedFrame {
+    const first = submissions[0]!;
+    const ref: SegmentRef = segmentRef(first, this.#incarnation, this.#segmentCounter++);
+    const writer = this.#writer;
+    writer.reset();
+    for (const submission of submissions) writeTask(writer, submission);
+    const frame = writer.finish();
+    return {
+      segment: new Segment(ref, openFrame(frame, FrameKind.TASKS)),
+      submissions,
+      operation: { type: 'put', key: segmentKey(ref), value: frame },
+      bytes: frame.length + 64,
+    };
+  }
+}
+
+/**
+ * One transaction that creates a keyed task, or tells which task has the key already:
+ *
+ *   if    neither this window nor the one before holds the key
+ *   then  put the key -> task id, put the segment
+ *   else  get the key from both windows
+ *
+ * A key is thus known for at least one window's width after its first use, and for at most two.
+ */
+function keyedOperation(closed: ClosedFrame, key: string, previousKey: string): Operation {
+  const id = taskId(closed.segment.ref, 0);
+  return {
+    type: 'txn',
+    txn: {
+      compares: [
+        { target: 'create', key, operator: '=', operand: 0 },
+        { target: 'create', key: previousKey, operator: '=', operand: 0 },
+      ],
+      success: [{ type: 'put', key, value: Buffer.from(id) }, closed.operation],
+      failure: [
+        { type: 'get', key },
+        { type: 'get', key: previousKey },
+      ],
+    },
+  };
+}
+
+/** Metadata bytes of a task, or undefined when there is nothing to say. */
+export function encodeMetadata(metadata: TaskMetadata): Uint8Array | undefined {
+  return metadata.key === undefined ? undefined : Buffer.from(JSON.stringify(metadata));
+}
+
+function joinKeyOf(submission: Submission): string {
+  return `${submission.type}\n${submission.idempotencyKey}`;
+}
+
+/**
+ * Tasks of one class may share a frame. The nearer, the finer: everything due now; then spans that double from
+ * one second on; beyond an hour, the hour itself.
+ */
+function dueClassOf(dueAtMs: number, nowMs: number): string {
+  const delayMs = dueAtMs - nowMs;
+  if (delayMs <= 0) return 'now';
+  if (delayMs <= 1_000) return '1s';
+  if (delayMs < 3_600_000) return `2^${Math.floor(Math.log2(delayMs))}`;
+  return `h${Math.floor(dueAtMs / 3_600_000)}`;
+}

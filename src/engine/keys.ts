@@ -1,0 +1,87 @@
+/**
+ * Where everything is in the store. Numbers in keys are base 36 in fixed width, so byte order is time order.
+ *
+ *   h/<node>                                    head of the node's commit lane
+ *   t/<queue>/<shard>/<due>/<seg>               segment: a frame of tasks, immutable
+ *   s/<queue>/<shard>/<due>/<seg>               overlay: what differs from "all pending"
+ *   z/<queue>/<window>/<shard>.<due>.<seg>/<n>  finished tasks of one commit
+ *   d/<queue>/<task id>                         dead letter: a task that failed for good
+ *   k/<window>/<scope>/<key>                    idempotency key
+ *
+ * `<seg>` is the writer's incarnation and counter; `<queue>`, `<shard>`, `<due>` and `<seg>` are the four parts of a
+ * SegmentRef, so every key of a task follows from its id.
+ */
+import { dueDigits, type SegmentRef, segmentDueAtMs, type TaskId } from '../core/ids.js';
+import { type Key, type KeyRange, prefixRange } from '../core/store.js';
+
+/** Finished tasks are filed by the hour their segment was due, so that old ones go in one range delete. */
+const FINISHED_WINDOW_MS = 3_600_000;
+
+export const ALL_SEGMENTS: KeyRange = prefixRange('t/');
+export const ALL_OVERLAYS: KeyRange = prefixRange('s/');
+export const ALL_FINISHED: KeyRange = prefixRange('z/');
+export const ALL_DEAD_LETTERS: KeyRange = prefixRange('d/');
+
+export function headKey(node: string): Key {
+  return `h/${node}`;
+}
+
+export function segmentKey(ref: SegmentRef): Key {
+  return `t/${ref.replaceAll('.', '/')}`;
+}
+
+export function overlayKey(ref: SegmentRef): Key {
+  return `s/${ref.replaceAll('.', '/')}`;
+}
+
+/** The segment that a key of `t/` or `s/` belongs to. */
+export function refOfKey(key: Key): SegmentRef {
+  return key.slice(2).replaceAll('/', '.') as SegmentRef;
+}
+
+/** All finished tasks of a segment lie below this prefix. */
+export function finishedPrefix(ref: SegmentRef): string {
+  const [queue, ...rest] = ref.split('.');
+  return `z/${queue}/${dueDigits(finishedWindow(ref))}/${rest.join('.')}/`;
+}
+
+/** When the window of a segment's finished tasks begins; epoch ms. */
+export function finishedWindow(ref: SegmentRef): number {
+  return Math.floor(segmentDueAtMs(ref) / FINISHED_WINDOW_MS) * FINISHED_WINDOW_MS;
+}
+
+/** All finished tasks of one queue and window. */
+export function finishedWindowRange(queue: string, windowStartMs: number): KeyRange {
+  return prefixRange(`z/${queue}/${dueDigits(windowStartMs)}/`);
+}
+
+/** The window out of a key of `z/`; epoch ms. */
+export function windowOfFinishedKey(key: Key): number {
+  return Number.parseInt(key.split('/')[2]!, 36);
+}
+
+export function deadLetterKey(id: TaskId): Key {
+  return `d/${id.slice(0, id.indexOf('.'))}/${id}`;
+}
+
+/**
+ * @param window - begin of the window, epoch ms
+ * @param scope - the task's name: keys of different tasks do not meet
+ */
+export function idempotencyKey(window: number, scope: string, key: string): Key {
+  return `k/${dueDigits(window)}/${escapeKey(scope)}/${escapeKey(key)}`;
+}
+
+/** Everything filed in windows that began before `window`. */
+export function idempotencyKeysBefore(window: number): KeyRange {
+  return { from: 'k/', to: `k/${dueDigits(window)}` };
+}
+
+/**
+ * Text as part of a key: percent-encoding, injective and without '/'.
+ *
+ * @throws URIError for a lone surrogate; callers check user input before it gets here
+ */
+export function escapeKey(text: string): string {
+  return encodeURIComponent(text);
+}

@@ -1,0 +1,142 @@
+/**
+ * What `createRuntime` takes, and the same with every default filled in. Checked once, here.
+ */
+import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from './core/codec.js';
+import { type Duration, durationMs } from './core/durations.js';
+import { invalidOption, oneOf, wholeNumber } from './core/options.js';
+import { type Size, sizeBytes } from './core/sizes.js';
+import type { TaskModule } from './core/task.js';
+import type { RetentionMs } from './engine/engine.js';
+import { fileStore, type StoreFactory } from './store/index.js';
+
+export interface RuntimeOptions {
+  /**
+   * The module whose default export is `defineTasks({ ... })`, e.g. `new URL('./tasks.js', import.meta.url)`: worker
+   * threads load it too. A module's value itself also does, when all its tasks are `exec: 'inline'`.
+   */
+  readonly tasks: URL | string | TaskModule;
+  /** Where tasks are kept. @defaultValue fileStore('.millrace') */
+  readonly store?: StoreFactory;
+  readonly threads?: {
+    /** Worker threads; `auto` is one per core the process may use. @defaultValue 'auto' */
+    readonly max?: number | 'auto';
+  };
+  /** How much may be accepted and not yet ended. */
+  readonly queue?: {
+    /** @defaultValue 1_000_000 */
+    readonly maxTasks?: number;
+    /** Encoded inputs together. @defaultValue '1GB' */
+    readonly maxBytes?: Size;
+    /**
+     * What submit() does when it is full: `wait` until there is room, or `reject` with ERR_MILLRACE_QUEUE_FULL.
+     * @defaultValue 'wait'
+     */
+    readonly onFull?: 'wait' | 'reject';
+  };
+  /** Limits of one encoded input. */
+  readonly payload?: {
+    /** At most 512KB. @defaultValue '256KB' */
+    readonly maxBytes?: Size;
+    /** Nested arrays and objects. @defaultValue 64 */
+    readonly maxDepth?: number;
+  };
+  readonly retention?: {
+    /** Ended tasks with their results; whichever bound comes first, oldest first. @defaultValue 1h, 256MB */
+    readonly completed?: { readonly age?: Duration; readonly bytes?: Size };
+    /** Dead letters. @defaultValue 7d */
+    readonly failed?: { readonly age?: Duration };
+    /** An idempotency key is known at least so long, and at most twice as long. @defaultValue '24h' */
+    readonly idempotency?: Duration;
+  };
+  /** What close() allows: running tasks finish within `soft`, are aborted then, and killed at `hard`. */
+  readonly shutdown?: {
+    /** @defaultValue '20s' */
+    readonly soft?: Duration;
+    /** @defaultValue '25s' */
+    readonly hard?: Duration;
+  };
+  /** Close on SIGINT and SIGTERM. @defaultValue false */
+  readonly signals?: boolean;
+}
+
+export interface ResolvedOptions {
+  readonly tasks: URL | string | TaskModule;
+  readonly store: StoreFactory;
+  readonly threadsMax: number | 'auto';
+  readonly queue: {
+    readonly tasksMax: number;
+    readonly bytesMax: number;
+    readonly onFull: 'wait' | 'reject';
+  };
+  readonly payload: PayloadLimits;
+  readonly retention: RetentionMs;
+  readonly shutdown: { readonly softMs: number; readonly hardMs: number };
+  readonly signals: boolean;
+}
+
+/** Larger ones would not fit a store's request next to the rest of a commit. */
+const PAYLOAD_BYTES_CEILING = 524_288;
+const THREADS_CEILING = 1_024;
+
+/** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
+export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
+  if (typeof options !== 'object' || options === null) {
+    throw invalidOption('createRuntime options', options, 'an object with `tasks`');
+  }
+  const { tasks, threads = {}, queue = {}, payload = {}, retention = {}, shutdown = {} } = options;
+  const isLocation = typeof tasks === 'string' || tasks instanceof URL;
+  if (!isLocation && typeof tasks?.tasks !== 'object') {
+    throw invalidOption('tasks', tasks, "a module's URL or path, or what defineTasks returned");
+  }
+  const store = options.store ?? fileStore('.millrace');
+  if (typeof store?.open !== 'function') {
+    throw invalidOption('store', store, 'fileStore(directory) or memoryStore()');
+  }
+  const payloadBytesMax = sizeBytes(
+    payload.maxBytes ?? DEFAULT_PAYLOAD_LIMITS.bytesMax,
+    'payload.maxBytes',
+  );
+  if (payloadBytesMax > PAYLOAD_BYTES_CEILING) {
+    throw invalidOption('payload.maxBytes', payload.maxBytes, 'at most 512KB');
+  }
+  const softMs = durationMs(shutdown.soft ?? '20s', 'shutdown.soft');
+  return {
+    tasks,
+    store,
+    threadsMax:
+      threads.max === undefined || threads.max === 'auto'
+        ? 'auto'
+        : wholeNumber(threads.max, 'threads.max', 1, THREADS_CEILING),
+    queue: {
+      tasksMax: wholeNumber(queue.maxTasks ?? 1_000_000, 'queue.maxTasks', 1, 1_000_000_000),
+      bytesMax: sizeBytes(queue.maxBytes ?? '1GB', 'queue.maxBytes'),
+      onFull: oneOf(queue.onFull ?? 'wait', 'queue.onFull', ['wait', 'reject']),
+    },
+    payload: {
+      bytesMax: payloadBytesMax,
+      depthMax: wholeNumber(
+        payload.maxDepth ?? DEFAULT_PAYLOAD_LIMITS.depthMax,
+        'payload.maxDepth',
+        1,
+        1_000,
+      ),
+    },
+    retention: {
+      completedMs: durationMs(retention.completed?.age ?? '1h', 'retention.completed.age'),
+      completedBytesMax: sizeBytes(
+        retention.completed?.bytes ?? '256MB',
+        'retention.completed.bytes',
+      ),
+      failedMs: durationMs(retention.failed?.age ?? '7d', 'retention.failed.age'),
+      idempotencyMs: Math.max(
+        1_000,
+        durationMs(retention.idempotency ?? '24h', 'retention.idempotency'),
+      ),
+    },
+    shutdown: {
+      softMs,
+      hardMs: Math.max(softMs, durationMs(shutdown.hard ?? '25s', 'shutdown.hard')),
+    },
+    signals: options.signals ?? false,
+  };
+}

@@ -1,0 +1,125 @@
+/**
+ * What a submitter holds of a task: its id, and ways to wait for it or to end it.
+ *
+ * A handle of a task that this process holds waits in memory; any other looks into the store. It keeps nothing alive
+ * but the task's own record.
+ */
+
+import type { Clock } from './core/clock.js';
+import { decodePayload } from './core/codec.js';
+import { type Duration, durationMs } from './core/durations.js';
+import { MillraceError } from './core/errors.js';
+import type { TaskId } from './core/ids.js';
+import { statusOf, TaskState, type TaskStatus } from './core/states.js';
+import { type CancelAnswer, type Engine, errorOfEnd } from './engine/engine.js';
+import type { LiveTask, TaskEnd } from './engine/live-task.js';
+
+export interface WaitOptions {
+  /** Give up waiting after this time; the task goes on. @defaultValue no limit */
+  readonly timeout?: Duration;
+  readonly signal?: AbortSignal;
+}
+
+/** How a task ended. */
+export type Settlement<Output> =
+  | { readonly status: 'completed'; readonly value: Output }
+  | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: Error };
+
+export class TaskHandle<Output> {
+  readonly id: TaskId;
+  /** False when an earlier task with the same idempotency key stands for it. */
+  readonly created: boolean;
+  readonly #engine: Engine;
+  readonly #clock: Clock;
+  readonly #held: LiveTask | undefined;
+
+  /** Handles come from `submit()` and `handle()`. */
+  constructor(
+    at: { readonly engine: Engine; readonly clock: Clock },
+    task: { readonly id: TaskId; readonly isCreated: boolean; readonly held: LiveTask | undefined },
+  ) {
+    this.#engine = at.engine;
+    this.#clock = at.clock;
+    this.id = task.id;
+    this.created = task.isCreated;
+    this.#held = task.held;
+  }
+
+  /**
+   * The value the task returned, once its end is durable.
+   *
+   * @throws ERR_MILLRACE_TASK_FAILED (`cause`: what the handler threw), ERR_MILLRACE_TASK_CANCELLED,
+   *   ERR_MILLRACE_TASK_EXPIRED, ERR_MILLRACE_TASK_LOST as the task ended
+   * @throws ERR_MILLRACE_RESULT_TIMEOUT when `timeout` is over first
+   * @throws ERR_MILLRACE_TASK_GONE when the store does not know the task (any more)
+   * @throws ERR_MILLRACE_CLOSED when the runtime closes first; the task stays stored
+   */
+  async result(options: WaitOptions = {}): Promise<Output> {
+    const settled = await this.settled(options);
+    if (settled.status === 'completed') return settled.value;
+    throw settled.error;
+  }
+
+  /** Like {@link result}, with every end of the task as a value; only not knowing it rejects. */
+  async settled(options: WaitOptions = {}): Promise<Settlement<Output>> {
+    const ended = this.#engine.ended(this.id, this.#held);
+    const end =
+      options.timeout === undefined && options.signal === undefined
+        ? await ended
+        : await this.#orGiveUp(ended, options);
+    return settlementOf(end);
+  }
+
+  /** Where the task stands. @throws ERR_MILLRACE_TASK_GONE */
+  async status(): Promise<TaskStatus> {
+    return (await this.#engine.status(this.id, this.#held)).status;
+  }
+
+  /**
+   * Cancels the task: a pending one ends at once (`cancelled`), a running one gets its signal aborted (`signalled`)
+   * and decides itself, one that has ended stays as it is (`ended`).
+   *
+   * @throws ERR_MILLRACE_TASK_GONE
+   */
+  cancel(reason?: string): Promise<CancelAnswer> {
+    return this.#engine.cancel(this.id, reason);
+  }
+
+  #orGiveUp(ended: Promise<TaskEnd>, { timeout, signal }: WaitOptions): Promise<TaskEnd> {
+    const limitMs = timeout === undefined ? undefined : durationMs(timeout, 'timeout');
+    return new Promise((resolve, reject) => {
+      const finish = (settle: () => void): void => {
+        wakeUp?.cancel();
+        signal?.removeEventListener('abort', onAbort);
+        settle();
+      };
+      const onAbort = (): void => finish(() => reject(signal?.reason));
+      const wakeUp =
+        limitMs === undefined
+          ? undefined
+          : this.#clock.wakeIn(limitMs, () => finish(() => reject(this.#timedOut(limitMs))));
+      if (signal?.aborted) return onAbort();
+      signal?.addEventListener('abort', onAbort, { once: true });
+      ended.then(
+        (end) => finish(() => resolve(end)),
+        (error) => finish(() => reject(error)),
+      );
+    });
+  }
+
+  #timedOut(limitMs: number): MillraceError {
+    return new MillraceError(
+      'ERR_MILLRACE_RESULT_TIMEOUT',
+      `task ${this.id} had no result after ${limitMs} ms; it goes on, ask again later`,
+      { details: { taskId: this.id, timeoutMs: limitMs } },
+    );
+  }
+}
+
+function settlementOf<Output>(end: TaskEnd): Settlement<Output> {
+  if (end.state === TaskState.COMPLETED) {
+    return { status: 'completed', value: decodePayload(end.bytes) as Output };
+  }
+  const status = statusOf(end.state) as 'failed' | 'cancelled' | 'expired';
+  return { status, error: errorOfEnd(end) };
+}
