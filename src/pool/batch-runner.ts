@@ -1,0 +1,570 @@
+/**
+ * Runs batches in the current thread: the same code in every worker thread and, for `exec: 'inline'`, on the main one.
+ *
+ *   frame -> [ queue of batches ] -> begin task, begin task, ... -> settle -> result frames
+ *                                     `-- one slice of SLICE_MS, then the event loop gets its turn
+ *
+ * Batches begin in the order they came, and so do the tasks in them. A sync handler ends where it is called; an
+ * async one is left running and the next task begins, so those overlap, up to the task's `concurrency`. A batch
+ * whose tasks have all begun steps aside for the next one.
+ *
+ * Results travel in frames, because a message costs more than a task. What ended in the same turn of the event
+ * loop goes together; a batch that is done is reported at once; and while a sync handler keeps the loop, what was
+ * done before it is reported after REPORT_MS, so nobody waits for a slow batch-mate. When all that is left of a
+ * batch waits for something else than this thread, `onParked` says so and another batch may come.
+ *
+ * Invariants: (1) each task of a batch is reported exactly once; (2) `onEnd` comes after the last report and once;
+ * (3) a task's `begun` byte is set before its code runs and before
+ * anything of it is reported; (4) nothing a handler returns, throws or does with its
+ * promise escapes from here, except by killing the thread.
+ * Thread safety: none. Time and turns of the event loop come in through `RunnerTime`.
+ */
+import { DEFAULT_PAYLOAD_LIMITS, encodePayload, type PayloadLimits } from '../core/codec.js';
+import { toWire } from '../core/error-wire.js';
+import { MillraceError } from '../core/errors.js';
+import { badFrame, FrameKind, type FrameReader, FrameWriter, openFrame } from '../core/frame.js';
+import { writeResult } from '../core/records.js';
+import { Outcome } from '../core/states.js';
+import { type AnyTask, Cancel, Snooze } from '../core/task.js';
+import { TaskContext } from './task-context.js';
+
+/** Where a runner gets its time from. */
+export interface RunnerTime {
+  /** Monotonic milliseconds. */
+  nowMs(): number;
+  /** Calls back after the I/O that is ready now. */
+  soon(turn: () => void): void;
+}
+
+/** Who is told about a batch. Called from within the runner, never from within `run`. */
+export interface BatchReport {
+  /** Some tasks ended; the frame owns its buffer. */
+  onResults(frame: Uint8Array<ArrayBuffer>): void;
+  /** Every task of the batch has begun, and those that have not ended do not need the thread now. At most once. */
+  onParked(): void;
+  /** Every task has been reported. Once, last. */
+  onEnd(): void;
+}
+
+export interface RunnerOptions {
+  /** Names this process in execution ids. @defaultValue 'local' */
+  readonly executor?: string;
+  /** Of results. @defaultValue those of payloads */
+  readonly limits?: PayloadLimits;
+}
+
+/** A batch in a runner. */
+export interface RunnerBatch {
+  /** Aborts a task's signal, or ends it before it begins. Does nothing for one that has ended. */
+  cancel(slot: number, reason: string): void;
+  /** The same for every task of the batch. */
+  cancelAll(reason: string): void;
+}
+
+/** How long tasks may begin one after another before the event loop gets a turn. */
+const SLICE_MS = 4;
+/** A result waits no longer than this for batch-mates that run synchronously. */
+const REPORT_MS = 1;
+
+/** A task and what of it is going on in this thread. */
+interface Lane {
+  readonly task: AnyTask;
+  readonly concurrency: number;
+  /** Handlers that have returned a promise and not ended. */
+  running: number;
+  /** Tasks of this type that wait for one of those to end. */
+  readonly waiting: { readonly batch: Batch; readonly index: number }[];
+}
+
+export class BatchRunner {
+  readonly time: RunnerTime;
+  readonly executor: string;
+  readonly limits: PayloadLimits;
+  readonly #lanes = new Map<string, Lane>();
+  readonly #queue: Batch[] = [];
+  #unflushed: Batch[] = [];
+  #writers: FrameWriter[] = [];
+  #isBeginning = false;
+  #turnAsked = false;
+
+  constructor(time: RunnerTime, tasks: ReadonlyMap<string, AnyTask>, options: RunnerOptions = {}) {
+    this.time = time;
+    this.executor = options.executor ?? 'local';
+    this.limits = options.limits ?? DEFAULT_PAYLOAD_LIMITS;
+    for (const [name, task] of tasks) {
+      this.#lanes.set(name, {
+        task,
+        concurrency: task.spec.concurrency,
+        running: 0,
+        waiting: [],
+      });
+    }
+  }
+
+  /**
+   * Takes a batch. Its tasks begin in a later turn of the event loop, or in `begin()`.
+   *
+   * @param frame - a frame of kind `batch`; must not change until the batch has ended
+   * @param begun - at least one byte per record, zeroed; byte i becomes 1 before code of record i's task runs, and
+   *   before anything is reported of it
+   * @throws ERR_MILLRACE_STORE_CORRUPT, ERR_MILLRACE_STORE_FORMAT when the frame's outer shape is wrong. A record
+   *   that lies about its own bytes fails alone, for good.
+   */
+  run(frame: Uint8Array, report: BatchReport, begun?: Uint8Array): RunnerBatch {
+    const batch = new Batch(this, openFrame(frame, FrameKind.BATCH), report, begun);
+    this.#queue.push(batch);
+    this.#askTurn();
+    return batch;
+  }
+
+  /** Begins what can begin now, for a caller that is at the start of a turn already. */
+  begin(): void {
+    // A handler may call into its own pool (inline); its turn is still going on.
+    if (this.#isBeginning) return;
+    this.#isBeginning = true;
+    try {
+      let nowMs = this.time.nowMs();
+      const untilMs = nowMs + SLICE_MS;
+      for (let batch = this.#queue[0]; batch !== undefined; batch = this.#queue[0]) {
+        nowMs = batch.begin(nowMs, untilMs);
+        if (!batch.hasBegun) break;
+        this.#queue.shift();
+      }
+    } finally {
+      this.#isBeginning = false;
+      if (this.#queue.length > 0 || this.#unflushed.length > 0) this.#askTurn();
+    }
+  }
+
+  /** Reports everything that has ended and is not reported yet. */
+  flush(): void {
+    const batches = this.#unflushed;
+    if (batches.length === 0) return;
+    this.#unflushed = [];
+    for (const batch of batches) batch.flush();
+  }
+
+  /** The lane of a task name; undefined when there is no such task or it has no handler. */
+  lane(name: string): Lane | undefined {
+    return this.#lanes.get(name);
+  }
+
+  /** An async handler of this lane has ended: one that waited takes its place. */
+  leave(lane: Lane): void {
+    lane.running--;
+    while (lane.waiting.length > 0 && lane.running < lane.concurrency) {
+      const { batch, index } = lane.waiting.shift()!;
+      batch.beginWaiting(index);
+    }
+  }
+
+  /** The batch has something to report by the next turn. */
+  willFlush(batch: Batch): void {
+    this.#unflushed.push(batch);
+    if (!this.#isBeginning) this.#askTurn();
+  }
+
+  takeWriter(): FrameWriter {
+    return this.#writers.pop() ?? new FrameWriter(FrameKind.RESULTS);
+  }
+
+  giveWriter(writer: FrameWriter): void {
+    writer.reset();
+    this.#writers.push(writer);
+  }
+
+  #askTurn(): void {
+    if (this.#turnAsked) return;
+    this.#turnAsked = true;
+    this.time.soon(() => {
+      this.#turnAsked = false;
+      // First what is done, then what is new: beginning may take a whole slice.
+      this.flush();
+      this.begin();
+    });
+  }
+}
+
+/** Where a task of a batch is. */
+const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3 } as const;
+
+class Batch implements RunnerBatch {
+  readonly #runner: BatchRunner;
+  readonly #reader: FrameReader;
+  readonly #text: Buffer;
+  readonly #bytesOffset: number;
+  readonly #report: BatchReport;
+  readonly #begun: Uint8Array | undefined;
+  readonly #stages: Uint8Array;
+  readonly #contexts: (TaskContext | undefined)[];
+  /** By string index, so that names are looked up once per batch. */
+  readonly #lanes: (Lane | undefined)[];
+  #next = 0;
+  #left: number;
+  #waiting = 0;
+  #writer: FrameWriter | undefined;
+  #unreportedSinceMs = 0;
+  #willFlush = false;
+  #isParked = false;
+  #hasEnded = false;
+
+  constructor(
+    runner: BatchRunner,
+    reader: FrameReader,
+    report: BatchReport,
+    begun: Uint8Array | undefined,
+  ) {
+    const { frame, view, count } = reader;
+    this.#runner = runner;
+    this.#reader = reader;
+    this.#text = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
+    this.#bytesOffset = view.getUint32(20, true);
+    this.#report = report;
+    this.#begun = begun;
+    this.#stages = new Uint8Array(count);
+    this.#contexts = new Array(count);
+    this.#lanes = reader.strings.map((name) => runner.lane(name));
+    this.#left = count;
+  }
+
+  get hasBegun(): boolean {
+    return this.#next === this.#stages.length;
+  }
+
+  /** Begins tasks until all have or the slice is over. Returns the time. */
+  begin(fromMs: number, untilMs: number): number {
+    let nowMs = fromMs;
+    if (this.#left === 0) this.#flushOnce();
+    while (this.#next < this.#stages.length) {
+      const index = this.#next++;
+      if (this.#stages[index] === Stage.PENDING) nowMs = this.#beginTask(index, nowMs);
+      if (this.#writer !== undefined && nowMs - this.#unreportedSinceMs >= REPORT_MS) this.#post();
+      if (nowMs >= untilMs) break;
+    }
+    if (this.hasBegun && this.#left > 0) this.#flushOnce();
+    return nowMs;
+  }
+
+  beginWaiting(index: number): void {
+    // Cancelled while it waited.
+    if (this.#stages[index] !== Stage.WAITING) return;
+    this.#waiting--;
+    this.#beginTask(index, this.#runner.time.nowMs());
+  }
+
+  cancel(slot: number, reason: string): void {
+    // A walk over the batch: cancels are rare, and an index would cost every task.
+    const { view, count } = this.#reader;
+    for (let index = 0; index < count; index++) {
+      if (view.getUint32(this.#reader.recordAt(index), true) === slot) {
+        this.#cancelTask(index, reason);
+        return;
+      }
+    }
+  }
+
+  cancelAll(reason: string): void {
+    for (let index = 0; index < this.#stages.length; index++) this.#cancelTask(index, reason);
+  }
+
+  #cancelTask(index: number, reason: string): void {
+    const stage = this.#stages[index];
+    if (stage === Stage.ENDED) return;
+    if (stage === Stage.RUNNING) {
+      this.#contexts[index]?.abort(reason);
+      return;
+    }
+    if (stage === Stage.WAITING) this.#waiting--;
+    this.#settle(index, Outcome.CANCELLED, 0, JSON.stringify(reason));
+  }
+
+  /** Reports what has ended; the runner's turn has come. */
+  flush(): void {
+    this.#willFlush = false;
+    if (this.#hasEnded) return;
+    this.#post();
+    if (this.#left > 0 && this.hasBegun && this.#waiting === 0 && !this.#isParked) {
+      this.#isParked = true;
+      this.#report.onParked();
+    }
+  }
+
+  /** Calls a task's handler, unless something is wrong before. Returns the time after it. */
+  #beginTask(index: number, nowMs: number): number {
+    const reader = this.#reader;
+    const at = reader.recordAt(index);
+    const type = reader.view.getUint16(at + 4, true);
+    const lane = this.#lanes[type];
+    if (lane === undefined || lane.task.run === undefined) {
+      this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, unknownTask(reader.strings[type]));
+      return nowMs;
+    }
+    if (lane.running >= lane.concurrency) {
+      this.#stages[index] = Stage.WAITING;
+      this.#waiting++;
+      lane.waiting.push({ batch: this, index });
+      return nowMs;
+    }
+    this.#stages[index] = Stage.RUNNING;
+    if (this.#begun !== undefined) this.#begun[index] = 1;
+    let input: unknown;
+    try {
+      input = this.#inputAt(at);
+    } catch (error) {
+      this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, error);
+      return nowMs;
+    }
+    const context = new TaskContext(reader, index, this.#runner.executor);
+    this.#contexts[index] = context;
+    const schema = lane.task.spec.schema;
+    if (schema === undefined) return this.#call(lane, index, input, context, nowMs);
+
+    let checked: unknown;
+    try {
+      checked = schema['~standard'].validate(input);
+      if (!isThenable(checked)) {
+        const value = validValue(checked, lane.task.name);
+        return this.#call(lane, index, value, context, this.#runner.time.nowMs());
+      }
+    } catch (error) {
+      this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, invalidInput(lane.task.name, error));
+      return this.#runner.time.nowMs();
+    }
+    this.#afterValidation(lane, index, context, checked);
+    return this.#runner.time.nowMs();
+  }
+
+  /** The schema validates asynchronously: the task holds its place in the lane meanwhile. */
+  #afterValidation(
+    lane: Lane,
+    index: number,
+    context: TaskContext,
+    checking: PromiseLike<unknown>,
+  ): void {
+    lane.running++;
+    Promise.resolve(checking)
+      .then((checked) => validValue(checked, lane.task.name))
+      .then(
+        (value) => {
+          // The handler takes over the place if it is async too, so count it once.
+          lane.running--;
+          const before = lane.running;
+          if (context.abortReason === undefined) {
+            this.#call(lane, index, value, context, this.#runner.time.nowMs());
+          } else {
+            this.#settle(index, Outcome.CANCELLED, 0, JSON.stringify(context.abortReason));
+          }
+          if (lane.running === before) {
+            lane.running++;
+            this.#runner.leave(lane);
+          }
+        },
+        (error) => {
+          this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, invalidInput(lane.task.name, error));
+          this.#runner.leave(lane);
+        },
+      );
+  }
+
+  #call(lane: Lane, index: number, input: unknown, context: TaskContext, startMs: number): number {
+    let result: unknown;
+    try {
+      result = lane.task.run!(input, context);
+      if (isThenable(result)) {
+        lane.running++;
+        // resolve() passes a plain promise on as it is and tames any other thenable.
+        Promise.resolve(result).then(
+          (value) => {
+            this.#succeed(index, this.#runner.time.nowMs() - startMs, value);
+            this.#runner.leave(lane);
+          },
+          (error) => {
+            this.#threw(index, this.#runner.time.nowMs() - startMs, error);
+            this.#runner.leave(lane);
+          },
+        );
+        return this.#runner.time.nowMs();
+      }
+    } catch (error) {
+      const endMs = this.#runner.time.nowMs();
+      this.#threw(index, endMs - startMs, error);
+      return endMs;
+    }
+    const endMs = this.#runner.time.nowMs();
+    this.#succeed(index, endMs - startMs, result);
+    return endMs;
+  }
+
+  #succeed(index: number, runMs: number, value: unknown): void {
+    let json: string | undefined;
+    let outcome: Outcome = Outcome.COMPLETED;
+    try {
+      if (typeof value === 'object' && value !== null) {
+        if (isSnooze(value)) {
+          outcome = Outcome.SNOOZED;
+          json = String(value.delayMs);
+        } else if (isCancel(value)) {
+          outcome = Outcome.CANCELLED;
+          json = JSON.stringify(value.reason);
+        }
+      }
+      if (outcome === Outcome.COMPLETED && value !== undefined) {
+        json = encodePayload(value, 'the result', this.#runner.limits).text;
+      }
+    } catch (error) {
+      this.#fail(index, Outcome.FAILED_FOR_GOOD, runMs, error);
+      return;
+    }
+    this.#settle(index, outcome, runMs, json);
+  }
+
+  #threw(index: number, runMs: number, error: unknown): void {
+    const reason = this.#contexts[index]?.abortReason;
+    if (reason !== undefined) {
+      this.#settle(index, Outcome.CANCELLED, runMs, JSON.stringify(reason));
+    } else {
+      const outcome = isNonRetryable(error) ? Outcome.FAILED_FOR_GOOD : Outcome.FAILED;
+      this.#fail(index, outcome, runMs, error);
+    }
+  }
+
+  #fail(index: number, outcome: Outcome, runMs: number, error: unknown): void {
+    this.#settle(index, outcome, runMs, JSON.stringify(toWire(error)));
+  }
+
+  #settle(index: number, outcome: Outcome, runMs: number, json: string | undefined): void {
+    const { view } = this.#reader;
+    const at = this.#reader.recordAt(index);
+    if (this.#writer === undefined) {
+      this.#writer = this.#runner.takeWriter();
+      this.#unreportedSinceMs = this.#runner.time.nowMs();
+    }
+    this.#stages[index] = Stage.ENDED;
+    if (this.#begun !== undefined) this.#begun[index] = 1;
+    this.#contexts[index] = undefined;
+    this.#left--;
+    writeResult(this.#writer, {
+      slot: view.getUint32(at, true),
+      outcome,
+      attempt: view.getUint16(at + 16, true),
+      // A clock that is not quite monotonic must not make a frame that does not decode.
+      runMs: Math.max(0, runMs),
+      json,
+    });
+    if (this.#left === 0) this.#post();
+    else this.#flushOnce();
+  }
+
+  /** Sends what there is, and says so when it was the last. */
+  #post(): void {
+    const writer = this.#writer;
+    if (writer !== undefined) {
+      this.#writer = undefined;
+      const frame = writer.finish();
+      this.#runner.giveWriter(writer);
+      this.#report.onResults(frame);
+    }
+    if (this.#left === 0) {
+      this.#hasEnded = true;
+      this.#report.onEnd();
+    }
+  }
+
+  #flushOnce(): void {
+    if (this.#willFlush) return;
+    this.#willFlush = true;
+    this.#runner.willFlush(this);
+  }
+
+  /** @throws ERR_MILLRACE_STORE_CORRUPT for bytes that are outside the frame or not JSON */
+  #inputAt(at: number): unknown {
+    const view = this.#reader.view;
+    const length = view.getUint32(at + 36, true);
+    if (length === 0) return undefined;
+    const from = this.#bytesOffset + view.getUint32(at + 32, true);
+    if (from + length > this.#text.length) throw badFrame('a payload lies outside the frame');
+    try {
+      return JSON.parse(this.#text.toString('utf8', from, from + length));
+    } catch (cause) {
+      throw badFrame(`a payload is not JSON: ${(cause as Error).message}`);
+    }
+  }
+}
+
+function isThenable(value: unknown): value is PromiseLike<unknown> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    typeof (value as { then?: unknown }).then === 'function'
+  );
+}
+
+// An instance of another installed copy has the same class name and the same one field.
+function isSnooze(value: object): value is Snooze {
+  return (
+    value instanceof Snooze ||
+    (value.constructor?.name === 'Snooze' &&
+      typeof (value as Partial<Snooze>).delayMs === 'number' &&
+      Object.keys(value).length === 1)
+  );
+}
+
+function isCancel(value: object): value is Cancel {
+  return (
+    value instanceof Cancel ||
+    (value.constructor?.name === 'Cancel' &&
+      typeof (value as Partial<Cancel>).reason === 'string' &&
+      Object.keys(value).length === 1)
+  );
+}
+
+function isNonRetryable(error: unknown): boolean {
+  try {
+    return (error as { name?: unknown } | null | undefined)?.name === 'NonRetryableError';
+  } catch {
+    return false;
+  }
+}
+
+function unknownTask(name: string | undefined): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_UNKNOWN_TASK',
+    `no handler for task '${name ?? ''}' in this tasks module; define it there with run`,
+    { details: { type: name ?? '' } },
+  );
+}
+
+const ISSUES_MAX = 10;
+
+/** What a Standard Schema made of the input. @throws ERR_MILLRACE_INVALID_INPUT */
+function validValue(checked: unknown, name: string): unknown {
+  const { issues, value } = checked as { issues?: readonly unknown[]; value?: unknown };
+  if (issues === undefined) return value;
+  const shown = issues.slice(0, ISSUES_MAX).map((issue) => {
+    const { message, path } = issue as { message?: unknown; path?: readonly unknown[] };
+    return {
+      message: String(message).slice(0, 200),
+      path: (path ?? []).map(segmentName).join('.').slice(0, 200),
+    };
+  });
+  throw new MillraceError(
+    'ERR_MILLRACE_INVALID_INPUT',
+    `the input of task '${name}' does not satisfy its schema: ${shown[0]?.path ? `${shown[0].path}: ` : ''}${shown[0]?.message}`,
+    { details: { issues: shown } },
+  );
+}
+
+function segmentName(segment: unknown): string {
+  const key =
+    typeof segment === 'object' && segment !== null ? (segment as { key: unknown }).key : segment;
+  return String(key);
+}
+
+function invalidInput(name: string, error: unknown): unknown {
+  if (error instanceof MillraceError) return error;
+  return new MillraceError(
+    'ERR_MILLRACE_INVALID_INPUT',
+    `the schema of task '${name}' failed while it checked the input`,
+    { cause: error },
+  );
+}

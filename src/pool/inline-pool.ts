@@ -1,0 +1,155 @@
+/**
+ * The Pool on the main thread, for tasks with `exec: 'inline'`.
+ *
+ * The same batch runner as in worker threads, on the Clock it is given: handlers run in slices of a few
+ * milliseconds between turns of the event loop. Nothing here can die, so tasks are lost by `drain` only; a sync
+ * handler that never returns hangs the process, as any code on the main thread would.
+ */
+import type { Clock, WakeUp } from '../core/clock.js';
+import type { PayloadLimits } from '../core/codec.js';
+import { invariant, type MillraceError } from '../core/errors.js';
+import type { BatchListener, Pool, RunningBatch } from '../core/pool.js';
+import { BaseService } from '../core/service.js';
+import type { AnyTask } from '../core/task.js';
+import { BatchRunner, type RunnerBatch } from './batch-runner.js';
+import { Places } from './places.js';
+import { SentBatch, taskLost } from './sent-batch.js';
+
+export interface InlinePoolOptions {
+  /** Batches at once; those that only wait for I/O do not count. @defaultValue 8 */
+  readonly places?: number;
+  /** Unreported tasks above which batches that only wait count too. @defaultValue 1024 */
+  readonly overlapMax?: number;
+  /** Names this process in execution ids. @defaultValue 'local' */
+  readonly executor?: string;
+  /** Of results. @defaultValue those of payloads */
+  readonly limits?: PayloadLimits;
+}
+
+interface Running {
+  readonly sent: SentBatch;
+  readonly begun: Uint8Array;
+  inRunner: RunnerBatch | undefined;
+}
+
+export class InlinePool extends BaseService implements Pool {
+  onFree: (() => void) | undefined;
+  readonly #clock: Clock;
+  readonly #runner: BatchRunner;
+  readonly #places: Places;
+  readonly #running = new Set<Running>();
+  #isOpen = false;
+  #graceEndsMs = Number.POSITIVE_INFINITY;
+  #graceTimer: WakeUp | undefined;
+  #onIdle: (() => void) | undefined;
+
+  /** @param tasks - by name; the ones without a handler fail when they are run */
+  constructor(clock: Clock, tasks: ReadonlyMap<string, AnyTask>, options: InlinePoolOptions = {}) {
+    super();
+    this.#clock = clock;
+    const time = {
+      nowMs: () => clock.monoMs(),
+      soon: (turn: () => void) => void clock.wakeSoon(turn),
+    };
+    this.#runner = new BatchRunner(time, tasks, options);
+    this.#places = new Places({
+      places: options.places ?? 8,
+      overlapMax: options.overlapMax ?? 1_024,
+    });
+  }
+
+  /** The main one. */
+  get threadCount(): number {
+    return 1;
+  }
+
+  get freePlaces(): number {
+    return this.#isOpen ? this.#places.free : 0;
+  }
+
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+    invariant(this.freePlaces > 0, 'inline-pool-no-place');
+    const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));
+    const running: Running = {
+      sent,
+      begun: new Uint8Array(sent.count),
+      inRunner: undefined,
+    };
+    this.#running.add(running);
+    const end = (error?: MillraceError): void => this.#end(running, () => sent.end(error));
+    try {
+      running.inRunner = this.#runner.run(
+        batch,
+        {
+          onResults: (frame) => this.#change(() => sent.results(frame)),
+          onParked: () => this.#change(() => sent.park()),
+          onEnd: () => end(),
+        },
+        running.begun,
+      );
+    } catch (error) {
+      // Not before `run` has returned.
+      this.#clock.wakeSoon(() => end(error as MillraceError));
+    }
+    return {
+      cancel: (slot, reason) => {
+        if (!sent.hasEnded) running.inRunner?.cancel(slot, reason);
+      },
+    };
+  }
+
+  drain(graceMs: number): Promise<void> {
+    this.#isOpen = false;
+    const endsMs = this.#clock.monoMs() + Math.max(0, graceMs);
+    if (endsMs < this.#graceEndsMs) {
+      this.#graceEndsMs = endsMs;
+      this.#graceTimer?.cancel();
+      if (graceMs > 0) this.#graceTimer = this.#clock.wakeIn(graceMs, () => this.#giveUp());
+      else this.#giveUp();
+    }
+    return super.stop();
+  }
+
+  override stop(): Promise<void> {
+    return this.drain(0);
+  }
+
+  protected async onStart(): Promise<void> {
+    if (this.#graceEndsMs !== Number.POSITIVE_INFINITY) return;
+    this.#isOpen = true;
+    this.onFree?.();
+  }
+
+  protected async onStop(): Promise<void> {
+    if (this.#running.size > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
+    this.#graceTimer?.cancel();
+  }
+
+  /** Nobody can stop a handler on the main thread: signals are aborted, and what comes later is not heard. */
+  #giveUp(): void {
+    for (const running of [...this.#running]) {
+      const { inRunner, sent, begun } = running;
+      // What begun says is copied first: cancelling marks tasks that never began as ended.
+      const begunNow = begun.slice();
+      this.#end(running, () => sent.lose(taskLost('shutdown'), begunNow));
+      inRunner?.cancelAll('the process shuts down');
+    }
+  }
+
+  #end(running: Running, end: () => void): void {
+    if (!this.#running.delete(running)) return;
+    this.#change(end);
+    if (this.#running.size === 0) this.#onIdle?.();
+  }
+
+  /** Makes a change and says so when it freed the first place. */
+  #change(change: () => void): void {
+    const wasFull = this.freePlaces === 0;
+    change();
+    if (wasFull && this.freePlaces > 0) this.onFree?.();
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * What passes between the pool and a worker thread, over one MessagePort per thread.
+ *
+ *   main                                         worker
+ *    | -- attach(AttachData), as a Piscina run --> |   loads the tasks module once
+ *    | <-------------- AttachResult -------------- |   from here on Piscina is not involved
+ *    | -- { place, batch, begun? } --------------> |
+ *    | <-- { place, results } -------------------- |   until every task of the batch is in one of them
+    | <-- { place, isParked } ------------------- |   see places.ts
+ *    | -- { place, slot, reason } ---------------> |   cancel; finds nothing when the task has ended
+ *
+ * `place` is a small number that names a batch while it runs and is used again afterwards. Both directions keep
+ * their order, so a cancel that was sent before the end of its batch was heard never meets the next batch there.
+ * Buffers of frames are transferred.
+ */
+import type { MessagePort } from 'node:worker_threads';
+import type { PayloadLimits } from '../core/codec.js';
+import type { WireError } from '../core/error-wire.js';
+
+/** The type of all entries when `kind` is `function`. */
+export const ITEM = 'item';
+
+/** What a worker thread gets when it starts. */
+export interface AttachData {
+  readonly port: MessagePort;
+  /** URL of the user's module. */
+  readonly module: string;
+  /** `tasks`: a tasks module. `function`: its default export handles one item (BatchPool). */
+  readonly kind: 'tasks' | 'function';
+  readonly executor: string;
+  readonly limits: PayloadLimits;
+}
+
+/** What it answers: nothing, or why the module cannot be used. */
+export interface AttachResult {
+  readonly error?: WireError;
+}
+
+export interface RunMessage {
+  readonly place: number;
+  readonly batch: ArrayBuffer;
+  /** One byte per record, shared; sent when the place gets another one than before. */
+  readonly begun?: Uint8Array;
+}
+
+export interface CancelMessage {
+  readonly place: number;
+  readonly slot: number;
+  readonly reason: string;
+}
+
+export interface ResultMessage {
+  readonly place: number;
+  readonly results?: ArrayBuffer;
+  readonly isParked?: true;
+  /** The batch has no tasks, so it ends without results. */
+  readonly isEmpty?: true;
+  /** The batch did not decode; nothing of it ran. */
+  readonly error?: WireError;
+}

@@ -1,0 +1,128 @@
+/**
+ * A batch on its way: what the sending side has to know once the frame's buffer belongs to another thread.
+ *
+ * The running side sets a byte per task when the task begins. When a thread dies, the bytes tell tasks that may
+ * have run (lost) from those that cannot have (reported as not started, so they spend neither an attempt nor a loss).
+ */
+import { MillraceError } from '../core/errors.js';
+import {
+  FRAME_HEADER_BYTES,
+  FRAME_RECORDS_MAX,
+  FrameKind,
+  FrameWriter,
+  recordBytes,
+} from '../core/frame.js';
+import type { BatchListener } from '../core/pool.js';
+import { writeResult } from '../core/records.js';
+import { Outcome } from '../core/states.js';
+import type { Place } from './places.js';
+
+export class SentBatch {
+  readonly count: number;
+  readonly #listener: BatchListener;
+  readonly #place: Place;
+  readonly #slots: Uint32Array;
+  readonly #attempts: Uint16Array;
+  #hasEnded = false;
+
+  /** Reads what it needs of the frame; the buffer may be given away afterwards. */
+  constructor(frame: Uint8Array, listener: BatchListener, takePlace: (tasks: number) => Place) {
+    const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+    const { count, recordsOffset } = outline(view);
+    this.count = count;
+    this.#listener = listener;
+    this.#place = takePlace(count);
+    this.#slots = new Uint32Array(count);
+    this.#attempts = new Uint16Array(count);
+    const size = recordBytes(FrameKind.BATCH);
+    for (let index = 0; index < count; index++) {
+      const at = recordsOffset + index * size;
+      this.#slots[index] = view.getUint32(at, true);
+      this.#attempts[index] = view.getUint16(at + 16, true);
+    }
+  }
+
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
+  /** Tasks not reported yet. */
+  get tasksLeft(): number {
+    return this.#place.tasksLeft;
+  }
+
+  results(frame: Uint8Array): void {
+    if (this.#hasEnded) return;
+    this.#place.report(
+      outline(new DataView(frame.buffer, frame.byteOffset, frame.byteLength)).count,
+    );
+    this.#listener.onResults(frame);
+  }
+
+  park(): void {
+    this.#place.park();
+  }
+
+  /** Every task was reported, or the frame did not decode. */
+  end(error?: MillraceError): void {
+    if (this.#hasEnded) return;
+    this.#hasEnded = true;
+    this.#place.leave();
+    this.#listener.onEnd(error);
+  }
+
+  /**
+   * The thread died.
+   *
+   * @param begun - byte i is not 0 if record i began
+   */
+  lose(loss: MillraceError, begun: Uint8Array): void {
+    if (this.#hasEnded) return;
+    const writer = new FrameWriter(FrameKind.RESULTS, { bytes: 0 });
+    for (let index = 0; index < this.count; index++) {
+      if (begun[index] !== 0) continue;
+      writeResult(writer, {
+        slot: this.#slots[index]!,
+        outcome: Outcome.NOT_STARTED,
+        attempt: this.#attempts[index]!,
+        runMs: 0,
+        json: undefined,
+      });
+    }
+    if (writer.count > 0) this.results(writer.finish());
+    this.end(this.#place.tasksLeft > 0 ? loss : undefined);
+  }
+}
+
+/** The error for tasks whose thread ended under them. */
+export function taskLost(
+  reason: LossReason,
+  options: { readonly exitCode?: number; readonly cause?: unknown } = {},
+): MillraceError {
+  const { exitCode, cause } = options;
+  return new MillraceError(
+    'ERR_MILLRACE_TASK_LOST',
+    `the thread that ran the task ended: ${reason}`,
+    {
+      details: { reason, ...(exitCode !== undefined && { exitCode }) },
+      ...(cause !== undefined && { cause }),
+    },
+  );
+}
+
+/**
+ * Why a thread ended: `exit` process.exit() in a handler; `uncaught` an exception or rejection that no handler's
+ * promise caught; `out-of-memory` its resource limits; `shutdown` the pool's own; `killed` anything else.
+ */
+export type LossReason = 'exit' | 'uncaught' | 'out-of-memory' | 'shutdown' | 'killed';
+
+/** How many records a frame says it has, and where; nothing when they would not fit. */
+function outline(view: DataView): { readonly count: number; readonly recordsOffset: number } {
+  if (view.byteLength < FRAME_HEADER_BYTES) return { count: 0, recordsOffset: 0 };
+  const count = view.getUint32(8, true);
+  const recordsOffset = view.getUint32(16, true);
+  const kind = view.getUint8(5) === FrameKind.RESULTS ? FrameKind.RESULTS : FrameKind.BATCH;
+  return count <= FRAME_RECORDS_MAX && recordsOffset + count * recordBytes(kind) <= view.byteLength
+    ? { count, recordsOffset }
+    : { count: 0, recordsOffset: 0 };
+}

@@ -1,0 +1,79 @@
+/**
+ * What a handler gets beside its input. Everything but the class itself is made when it is asked for: an
+ * AbortController alone costs more than a small task.
+ */
+import { type Duration, durationMs } from '../core/durations.js';
+import { MillraceError } from '../core/errors.js';
+import type { FrameReader } from '../core/frame.js';
+import { executionId, type SegmentRef, taskId } from '../core/ids.js';
+import { readBatchEntry } from '../core/records.js';
+import { Cancel, type ExecutionContext, Snooze } from '../core/task.js';
+
+export class TaskContext implements ExecutionContext {
+  readonly #reader: FrameReader;
+  readonly #index: number;
+  readonly #executor: string;
+  #execution: ExecutionContext['execution'] | undefined;
+  #controller: AbortController | undefined;
+  #abortReason: string | undefined;
+
+  constructor(reader: FrameReader, index: number, executor: string) {
+    this.#reader = reader;
+    this.#index = index;
+    this.#executor = executor;
+  }
+
+  get signal(): AbortSignal {
+    if (this.#controller === undefined) {
+      this.#controller = new AbortController();
+      if (this.#abortReason !== undefined) this.#controller.abort(cancelled(this.#abortReason));
+    }
+    return this.#controller.signal;
+  }
+
+  get execution(): ExecutionContext['execution'] {
+    if (this.#execution === undefined) {
+      const entry = readBatchEntry(this.#reader, this.#index);
+      const task = taskId(entry.segment as SegmentRef, entry.index);
+      this.#execution = {
+        id: executionId(task, entry.attempt, this.#executor),
+        taskId: task,
+        attempt: entry.attempt,
+        version: entry.version,
+        token: BigInt(Math.trunc(entry.token)),
+      };
+    }
+    return this.#execution;
+  }
+
+  get tenant(): string | undefined {
+    const at = this.#reader.recordAt(this.#index);
+    return this.#reader.string(this.#reader.view.getUint16(at + 6, true)) || undefined;
+  }
+
+  snooze(delay: Duration): Snooze {
+    return new Snooze(durationMs(delay, 'snooze'));
+  }
+
+  cancel(reason = 'cancelled by its handler'): Cancel {
+    return new Cancel(String(reason));
+  }
+
+  /** Why the signal was aborted, if it was. */
+  get abortReason(): string | undefined {
+    return this.#abortReason;
+  }
+
+  /** Aborts the signal. The first reason stays. */
+  abort(reason: string): void {
+    if (this.#abortReason !== undefined) return;
+    this.#abortReason = reason;
+    this.#controller?.abort(cancelled(reason));
+  }
+}
+
+function cancelled(reason: string): MillraceError {
+  return new MillraceError('ERR_MILLRACE_TASK_CANCELLED', `the task was cancelled: ${reason}`, {
+    details: { reason },
+  });
+}

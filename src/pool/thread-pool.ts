@@ -1,0 +1,227 @@
+/**
+ * The Pool over worker threads.
+ *
+ * A batch goes to the ready thread with the most free places. Nothing queues here: while no place is free, tasks
+ * wait with the caller, where they can still be cancelled, reordered and packed into larger batches.
+ *
+ * A thread that dies is replaced: at once if it had been ready, after a growing delay while threads do not even
+ * become ready, so that a broken module does not turn into a fork bomb.
+ */
+import { availableParallelism } from 'node:os';
+import { resolve as resolvePath } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import type { ResourceLimits } from 'node:worker_threads';
+import { publish } from '../core/channels.js';
+import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from '../core/codec.js';
+import { invariant, type MillraceError } from '../core/errors.js';
+import { wholeNumber } from '../core/options.js';
+import type { BatchListener, Pool, RunningBatch } from '../core/pool.js';
+import { BaseService } from '../core/service.js';
+import { WorkerThread } from './worker-thread.js';
+
+export interface ThreadCounts {
+  /** Never fewer; the number is fixed at the larger of both. @defaultValue 1 */
+  readonly min?: number;
+  /** `auto`: as many as the machine, or its share of it, runs at once. @defaultValue 'auto' */
+  readonly max?: number | 'auto';
+}
+
+export interface ThreadPoolOptions {
+  /** The tasks module: a URL, or a path that counts from the working directory. */
+  readonly tasks: URL | string;
+  readonly threads?: ThreadCounts;
+  /**
+   * Batches one thread has at once. With 2 the next one is there when one ends; more make cancelling and losing
+   * tasks that have not begun more likely and gain nothing. @defaultValue 2
+   */
+  readonly placesPerThread?: number;
+  /** Unreported tasks of one thread above which batches that only wait for I/O count too. @defaultValue 256 */
+  readonly overlapMax?: number;
+  /** Of each thread, as node:worker_threads has them. @defaultValue none */
+  readonly resourceLimits?: ResourceLimits;
+  /** A thread that has not loaded the module by then is given up. @defaultValue 60000 */
+  readonly loadTimeoutMs?: number;
+  /** Names this process in execution ids. @defaultValue 'local' */
+  readonly executor?: string;
+  /** Of results. @defaultValue those of payloads */
+  readonly limits?: PayloadLimits;
+  /** What the module has: tasks, or a default function for single items. @defaultValue 'tasks' */
+  readonly kind?: 'tasks' | 'function';
+}
+
+export const THREADS_MAX = 1_024;
+const RESPAWN_MIN_MS = 100;
+const RESPAWN_MAX_MS = 10_000;
+
+export class ThreadPool extends BaseService implements Pool {
+  onFree: (() => void) | undefined;
+  readonly #options: ThreadPoolOptions;
+  readonly #module: string;
+  readonly #target: number;
+  readonly #threads = new Set<WorkerThread>();
+  readonly #respawns = new Set<NodeJS.Timeout>();
+  #isOpen = false;
+  #isDraining = false;
+  #failedStarts = 0;
+  #graceTimer: NodeJS.Timeout | undefined;
+  #graceEndsMs = Number.POSITIVE_INFINITY;
+  /** Ends the wait of a drain. */
+  #stopWaiting: (() => void) | undefined;
+
+  /** @throws ERR_MILLRACE_INVALID_OPTION */
+  constructor(options: ThreadPoolOptions) {
+    super();
+    this.#options = options;
+    this.#module = moduleUrl(options.tasks);
+    this.#target = threadCount(options.threads);
+    wholeNumber(options.placesPerThread ?? 2, 'placesPerThread', 1, 64);
+  }
+
+  /** Threads that are ready. */
+  get threadCount(): number {
+    let ready = 0;
+    for (const thread of this.#threads) if (thread.isReady) ready++;
+    return ready;
+  }
+
+  get freePlaces(): number {
+    if (!this.#isOpen) return 0;
+    let free = 0;
+    for (const thread of this.#threads) free += thread.freePlaces;
+    return free;
+  }
+
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+    invariant(this.#isOpen, 'thread-pool-not-open');
+    invariant(batch.byteLength === batch.buffer.byteLength, 'thread-pool-shared-buffer');
+    let best: WorkerThread | undefined;
+    for (const thread of this.#threads) {
+      if (thread.freePlaces > (best?.freePlaces ?? 0)) best = thread;
+    }
+    invariant(best !== undefined, 'thread-pool-no-place');
+    return best.run(batch, listener);
+  }
+
+  drain(graceMs: number): Promise<void> {
+    this.#isOpen = false;
+    this.#isDraining = true;
+    for (const timer of this.#respawns) clearTimeout(timer);
+    this.#respawns.clear();
+    // A later call with less patience shortens the first one's.
+    const endsMs = performance.now() + Math.max(0, graceMs);
+    if (endsMs < this.#graceEndsMs) {
+      this.#graceEndsMs = endsMs;
+      clearTimeout(this.#graceTimer);
+      this.#graceTimer = setTimeout(() => this.#stopWaiting?.(), Math.max(0, graceMs));
+    }
+    return super.stop();
+  }
+
+  override stop(): Promise<void> {
+    return this.drain(0);
+  }
+
+  protected async onStart(): Promise<void> {
+    const threads = Array.from({ length: this.#target }, () => this.#spawn());
+    try {
+      await Promise.all(threads.map((thread) => thread.ready));
+    } catch (error) {
+      this.#isDraining = true;
+      await this.#killAll();
+      throw error;
+    }
+    if (this.#isDraining) return;
+    this.#isOpen = true;
+    this.onFree?.();
+  }
+
+  protected async onStop(): Promise<void> {
+    if (!this.#isIdle && performance.now() < this.#graceEndsMs) {
+      await new Promise<void>((resolve) => {
+        this.#stopWaiting = resolve;
+      });
+    }
+    clearTimeout(this.#graceTimer);
+    await this.#killAll();
+  }
+
+  get #isIdle(): boolean {
+    for (const thread of this.#threads) if (thread.batchCount > 0) return false;
+    return true;
+  }
+
+  async #killAll(): Promise<void> {
+    await Promise.all([...this.#threads].map((thread) => thread.kill('shutdown')));
+  }
+
+  #spawn(): WorkerThread {
+    const { placesPerThread, overlapMax, resourceLimits, loadTimeoutMs, executor, limits, kind } =
+      this.#options;
+    const thread = new WorkerThread(
+      {
+        module: this.#module,
+        kind: kind ?? 'tasks',
+        executor: executor ?? 'local',
+        limits: limits ?? DEFAULT_PAYLOAD_LIMITS,
+        placeLimits: { places: placesPerThread ?? 2, overlapMax: overlapMax ?? 256 },
+        loadTimeoutMs: loadTimeoutMs ?? 60_000,
+        resourceLimits,
+      },
+      {
+        change: (apply) => this.#change(apply),
+        onGone: (loss) => this.#onGone(thread, loss),
+      },
+    );
+    this.#threads.add(thread);
+    return thread;
+  }
+
+  /** Makes a change that may free places, and says so when there were none. */
+  #change(apply: () => void): void {
+    const wasFull = this.freePlaces === 0;
+    apply();
+    if (wasFull && this.freePlaces > 0) this.onFree?.();
+    if (this.#isDraining && this.#isIdle) this.#stopWaiting?.();
+  }
+
+  #onGone(thread: WorkerThread, loss: MillraceError): void {
+    this.#threads.delete(thread);
+    if (this.#isDraining) {
+      if (this.#isIdle) this.#stopWaiting?.();
+      return;
+    }
+    publish('millrace:pool:thread-lost', () => ({ threadId: thread.threadId, cause: loss }));
+    this.#failedStarts = thread.wasOfUse ? 0 : this.#failedStarts + 1;
+    // During start() the first failure is the answer; it comes through `ready`.
+    if (!this.#isOpen && this.#failedStarts > 0) return;
+    if (this.#failedStarts === 0) {
+      this.#spawn();
+      return;
+    }
+    const delayMs = Math.min(RESPAWN_MAX_MS, RESPAWN_MIN_MS * 2 ** (this.#failedStarts - 1));
+    const timer = setTimeout(() => {
+      this.#respawns.delete(timer);
+      this.#spawn();
+    }, delayMs);
+    timer.unref();
+    this.#respawns.add(timer);
+  }
+}
+
+/** How many threads the options mean. @throws ERR_MILLRACE_INVALID_OPTION */
+export function threadCount(counts: ThreadCounts = {}): number {
+  const { max = 'auto' } = counts;
+  const most =
+    max === 'auto' ? availableParallelism() : wholeNumber(max, 'threads.max', 1, THREADS_MAX);
+  if (counts.min !== undefined) {
+    wholeNumber(counts.min, 'threads.min', 0, max === 'auto' ? THREADS_MAX : most);
+  }
+  return Math.max(most, counts.min ?? 1);
+}
+
+/** The URL to import a module from. Strings that are no URL are paths. */
+function moduleUrl(module: URL | string): string {
+  if (module instanceof URL) return module.href;
+  if (/^(file|data|node):/.test(module)) return module;
+  return pathToFileURL(resolvePath(module)).href;
+}

@@ -1,0 +1,121 @@
+/**
+ * What runs in a worker thread: loads the user's module, then runs batches that come over its port.
+ *
+ * Piscina calls `attach` once; when it returns, the thread belongs to the port. Nothing is awaited in between, so
+ * the thread's event loop is free for the handlers' own timers, streams and servers.
+ */
+import { toWire } from '../core/error-wire.js';
+import { hasCode, MillraceError } from '../core/errors.js';
+import { type AnyTask, defineTask, type Handler, tasksOfModule } from '../core/task.js';
+import { type BatchReport, BatchRunner, type RunnerBatch } from './batch-runner.js';
+import {
+  type AttachData,
+  type AttachResult,
+  type CancelMessage,
+  ITEM,
+  type ResultMessage,
+  type RunMessage,
+} from './messages.js';
+
+// Taken before user code loads: fake timers in there must not stop the thread.
+const { setImmediate: soon, performance } = globalThis;
+
+/** Called by Piscina with the data of the thread's only run. */
+export async function attach(data: AttachData): Promise<AttachResult> {
+  const { port } = data;
+  let tasks: ReadonlyMap<string, AnyTask>;
+  try {
+    tasks = await load(data);
+  } catch (error) {
+    port.close();
+    return { error: toWire(error) };
+  }
+  const runner = new BatchRunner({ nowMs: () => performance.now(), soon }, tasks, data);
+  const batches: (RunnerBatch | undefined)[] = [];
+  const begun: (Uint8Array | undefined)[] = [];
+
+  const post = (message: ResultMessage): void => {
+    port.postMessage(message, message.results === undefined ? [] : [message.results]);
+  };
+  port.on('message', (message: RunMessage | CancelMessage) => {
+    const { place } = message;
+    if ('slot' in message) {
+      batches[place]?.cancel(message.slot, message.reason);
+      return;
+    }
+    if (message.begun !== undefined) begun[place] = message.begun;
+    try {
+      const report = new PortReport(place, post);
+      batches[place] = runner.run(new Uint8Array(message.batch), report, begun[place]);
+    } catch (error) {
+      batches[place] = undefined;
+      post({ place, error: toWire(error) });
+      return;
+    }
+    // The message came in a turn of its own: no need to wait for the next.
+    runner.begin();
+  });
+  // A handler that ends the thread takes its batch-mates along, but not those that had ended before.
+  process.once('exit', () => runner.flush());
+  return {};
+}
+
+/** Sends home what is reported. The pool counts, so the end needs a message only when there was nothing to count. */
+class PortReport implements BatchReport {
+  readonly #place: number;
+  readonly #post: (message: ResultMessage) => void;
+  #hasResults = false;
+
+  constructor(place: number, post: (message: ResultMessage) => void) {
+    this.#place = place;
+    this.#post = post;
+  }
+
+  onResults(frame: Uint8Array<ArrayBuffer>): void {
+    this.#hasResults = true;
+    this.#post({ place: this.#place, results: frame.buffer });
+  }
+
+  onParked(): void {
+    this.#post({ place: this.#place, isParked: true });
+  }
+
+  onEnd(): void {
+    if (!this.#hasResults) this.#post({ place: this.#place, isEmpty: true });
+  }
+}
+
+/** @throws ERR_MILLRACE_TASKS_MODULE */
+async function load(data: AttachData): Promise<ReadonlyMap<string, AnyTask>> {
+  const location = data.module;
+  let module: Record<string, unknown>;
+  try {
+    module = await import(location);
+    return data.kind === 'tasks' ? tasksOfModule(module, location) : itemTask(module, location);
+  } catch (cause) {
+    if (hasCode(cause, 'ERR_MILLRACE_TASKS_MODULE')) throw cause;
+    throw new MillraceError(
+      'ERR_MILLRACE_TASKS_MODULE',
+      `${location} does not load: ${cause instanceof Error ? cause.message : String(cause)}`,
+      { details: { location }, cause },
+    );
+  }
+}
+
+/** The module's default function as a task. */
+function itemTask(
+  module: Readonly<Record<string, unknown>>,
+  location: string,
+): ReadonlyMap<string, AnyTask> {
+  // What a compiler made of `export default` in a CommonJS module is one level deeper.
+  const exported = module.default as { default?: unknown } | undefined;
+  const run = typeof exported === 'function' ? exported : exported?.default;
+  if (typeof run !== 'function') {
+    throw new MillraceError(
+      'ERR_MILLRACE_TASKS_MODULE',
+      `${location} has no function as its default export; export default (item, ctx) => result`,
+      { details: { location, exports: Object.keys(module) } },
+    );
+  }
+  return new Map([[ITEM, defineTask({ name: ITEM, run: run as Handler<unknown, unknown> })]]);
+}

@@ -1,0 +1,248 @@
+/**
+ * One worker thread: a Piscina of one thread, our port into it, and the batches that are there.
+ *
+ *   STARTING --module loaded--> READY --+--> GONE        (exit, uncaught exception, memory limit, kill)
+ *      `-----------load failed----------'
+ *
+ * Piscina starts the thread and ends it; between those, batches bypass it (see docs/decisions/0003). The Worker's
+ * own `exit` event is the only proof of death. Results that were on their way by then are heard first, so a task
+ * that reported is never also lost.
+ */
+import { fileURLToPath } from 'node:url';
+import {
+  MessageChannel,
+  type MessagePort,
+  type ResourceLimits,
+  receiveMessageOnPort,
+  type Worker,
+} from 'node:worker_threads';
+import { Piscina } from 'piscina';
+import { fromWire } from '../core/error-wire.js';
+import { MillraceError } from '../core/errors.js';
+import type { BatchListener, RunningBatch } from '../core/pool.js';
+import type { AttachData, AttachResult, ResultMessage, RunMessage } from './messages.js';
+import { type PlaceLimits, Places } from './places.js';
+import { type LossReason, SentBatch, taskLost } from './sent-batch.js';
+
+const ENTRY = fileURLToPath(new URL('./worker-entry.js', import.meta.url));
+/** Room for the usual batch; larger ones get more when they come. */
+const BEGUN_BYTES = 256;
+/** A thread that dies sooner than this after its start died of it. */
+const SETTLED_MS = 1_000;
+
+export interface WorkerThreadOptions extends Omit<AttachData, 'port'> {
+  readonly limits: AttachData['limits'];
+  readonly placeLimits: PlaceLimits;
+  readonly resourceLimits: ResourceLimits | undefined;
+  readonly loadTimeoutMs: number;
+}
+
+export interface WorkerThreadEvents {
+  /** Around everything that may free a place. */
+  change(apply: () => void): void;
+  /** The thread is gone and its batches have been told. Once. */
+  onGone(loss: MillraceError): void;
+}
+
+export class WorkerThread {
+  /** Resolves when the module is loaded; rejects with ERR_MILLRACE_TASKS_MODULE when it cannot be. */
+  readonly ready: Promise<void>;
+  /** Resolves when the thread has ended. */
+  readonly gone: Promise<void>;
+  readonly threadId: number;
+  readonly #events: WorkerThreadEvents;
+  readonly #places: Places;
+  readonly #piscina: Piscina;
+  /** Referenced while batches are here: they keep the process alive, an idle thread does not. */
+  readonly #worker: Worker;
+  readonly #port: MessagePort;
+  /** By place. */
+  readonly #sent: (SentBatch | undefined)[] = [];
+  readonly #begun: Uint8Array[] = [];
+  #isReady = false;
+  #readyAtMs = Number.POSITIVE_INFINITY;
+  #isGone = false;
+  #reason: LossReason | undefined;
+  #cause: unknown;
+
+  constructor(options: WorkerThreadOptions, events: WorkerThreadEvents) {
+    const { placeLimits, resourceLimits, loadTimeoutMs, ...attach } = options;
+    const { port1, port2 } = new MessageChannel();
+    this.#events = events;
+    this.#places = new Places(placeLimits);
+    this.#port = port1;
+    this.#piscina = new Piscina({
+      filename: ENTRY,
+      name: 'attach',
+      // A thread starts with its run and is not replaced when it dies: how many there are is the pool's business.
+      minThreads: 0,
+      maxThreads: 1,
+      idleTimeout: Number.POSITIVE_INFINITY,
+      // Otherwise an idle worker would be parked in Atomics.wait, and its handlers' timers with it.
+      atomics: 'disabled',
+      recordTiming: false,
+      ...(resourceLimits !== undefined && { resourceLimits }),
+    });
+    // Emitted for what no run is there to hear; the Worker's own event below says the same.
+    this.#piscina.on('error', () => {});
+    const data: AttachData = { ...attach, port: port2 };
+    const attached = this.#piscina.run(data, { transferList: [port2] }) as Promise<AttachResult>;
+    const worker = this.#piscina.threads[0]!;
+    this.#worker = worker;
+    this.threadId = worker.threadId;
+    worker.once('error', (error: unknown) => {
+      this.#cause = error;
+    });
+    this.gone = new Promise((resolve) => {
+      worker.once('exit', (exitCode) => {
+        this.#onExit(exitCode);
+        resolve();
+      });
+    });
+    this.ready = this.#attach(attached, attach.module, loadTimeoutMs);
+    // Who waits for the thread hears of it; the promise itself must not count as unhandled.
+    this.ready.catch(() => {});
+    port1.on('message', (message: ResultMessage) => this.#onMessage(message));
+    // A port with a listener would keep the process alive, though not until the thread's `exit` event.
+    port1.unref();
+  }
+
+  get isReady(): boolean {
+    return this.#isReady;
+  }
+
+  /** Whether it ran a batch, or at least lived for a while after it was ready: not one that dies by itself. */
+  get wasOfUse(): boolean {
+    return this.#begun.length > 0 || performance.now() - this.#readyAtMs > SETTLED_MS;
+  }
+
+  /** Batches that may be sent here now. */
+  get freePlaces(): number {
+    return this.#isReady ? this.#places.free : 0;
+  }
+
+  /** Batches that are here. */
+  get batchCount(): number {
+    return this.#places.batches;
+  }
+
+  /** REQUIRES: freePlaces > 0. */
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+    if (this.#places.batches === 0) this.#worker.ref();
+    const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));
+    const place = this.#freePlace();
+    this.#sent[place] = sent;
+    const known = this.#begun[place];
+    const begun = sharedBytes(known, sent.count);
+    this.#begun[place] = begun;
+    const message: RunMessage = { place, batch: batch.buffer };
+    this.#port.postMessage(begun === known ? message : { ...message, begun }, [batch.buffer]);
+    return {
+      cancel: (slot, reason) => {
+        if (!sent.hasEnded) this.#port.postMessage({ place, slot, reason });
+      },
+    };
+  }
+
+  /** Ends the thread, whatever it is doing. Its batches are lost for this reason. */
+  async kill(reason: LossReason): Promise<void> {
+    this.#reason ??= reason;
+    this.#worker.ref();
+    if (!this.#isGone) await this.#piscina.destroy();
+    await this.gone;
+  }
+
+  async #attach(
+    attached: Promise<AttachResult>,
+    module: string,
+    loadTimeoutMs: number,
+  ): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(
+        () => reject(notLoaded(module, `it took longer than ${loadTimeoutMs} ms`)),
+        loadTimeoutMs,
+      );
+    });
+    try {
+      const { error } = await Promise.race([attached, late]);
+      if (error !== undefined) throw fromWire(error);
+    } catch (error) {
+      this.#cause ??= error;
+      void this.kill('killed');
+      if (error instanceof MillraceError) throw error;
+      throw notLoaded(module, 'the thread ended meanwhile', error);
+    } finally {
+      clearTimeout(timer);
+    }
+    this.#events.change(() => {
+      this.#readyAtMs = performance.now();
+      this.#isReady = !this.#isGone;
+    });
+  }
+
+  #onMessage(message: ResultMessage): void {
+    const sent = this.#sent[message.place];
+    if (sent !== undefined) this.#events.change(() => this.#hear(message, sent));
+  }
+
+  #hear(message: ResultMessage, sent: SentBatch): void {
+    const { place, results, isParked, error } = message;
+    if (isParked) {
+      sent.park();
+      return;
+    }
+    if (results !== undefined) {
+      sent.results(new Uint8Array(results));
+      if (sent.tasksLeft > 0) return;
+    }
+    this.#sent[place] = undefined;
+    this.#begun[place]!.fill(0, 0, sent.count);
+    // Before the listener hears of the end, since it may send the next batch at once.
+    if (this.#places.batches === 1) this.#worker.unref();
+    sent.end(error === undefined ? undefined : (fromWire(error) as MillraceError));
+  }
+
+  #onExit(exitCode: number): void {
+    // Results are in the port's queue, and only an `exit` event was faster.
+    for (
+      let last = receiveMessageOnPort(this.#port);
+      last;
+      last = receiveMessageOnPort(this.#port)
+    ) {
+      this.#onMessage(last.message as ResultMessage);
+    }
+    this.#isGone = true;
+    this.#isReady = false;
+    this.#port.removeAllListeners();
+    this.#port.close();
+    const loss = taskLost(this.#reason ?? reasonOf(this.#cause), { exitCode, cause: this.#cause });
+    for (const [place, sent] of this.#sent.entries()) sent?.lose(loss, this.#begun[place]!);
+    this.#sent.length = 0;
+    this.#events.onGone(loss);
+  }
+
+  #freePlace(): number {
+    const place = this.#sent.indexOf(undefined);
+    return place === -1 ? this.#sent.length : place;
+  }
+}
+
+/** Zeroed bytes that both threads see: those there are, if they are enough. */
+function sharedBytes(known: Uint8Array | undefined, count: number): Uint8Array {
+  if (known !== undefined && known.length >= count) return known;
+  return new Uint8Array(new SharedArrayBuffer(Math.max(count, BEGUN_BYTES)));
+}
+
+function reasonOf(cause: unknown): LossReason {
+  if (cause === undefined) return 'exit';
+  const { code } = cause as { code?: unknown };
+  return code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'out-of-memory' : 'uncaught';
+}
+
+function notLoaded(module: string, reason: string, cause?: unknown): MillraceError {
+  return new MillraceError('ERR_MILLRACE_TASKS_MODULE', `${module} does not load: ${reason}`, {
+    details: { location: module },
+    ...(cause !== undefined && { cause }),
+  });
+}
