@@ -9,7 +9,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { at, ROOT, run } from './lib/project.mjs';
+import { at, ROOT, run, runBin } from './lib/project.mjs';
 
 const CHECKS = {
   'format and lint': () =>
@@ -18,6 +18,8 @@ const CHECKS = {
       '--error-on-warnings',
       '--no-errors-on-unmatched',
     ]),
+  // src/tsconfig.json is stricter than the build: what is published states its types.
+  'published types': () => runBin('typescript/bin/tsc', ['-p', 'src']),
   'import rules': importRules,
   'unused code': () => run(at('node_modules/.bin/knip'), ['--no-progress']),
 };
