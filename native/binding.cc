@@ -61,7 +61,7 @@ class Queue {
         shared_bytes_(control_bytes + commands_bytes),
         records_(&control->counters),
         wheel_(static_cast<Tick>(control->now), &records_) {
-    Publish();
+    Publish(true);
   }
 
   // Takes in what JavaScript has done since the last call.
@@ -96,10 +96,12 @@ class Queue {
   bool Attach(uint32_t number, int32_t* words) { return records_.Attach(number, words); }
   void Detach(uint32_t number) { records_.Detach(number); }
 
-  void Publish() {
-    const Tick next = wheel_.NextDue();
-    control_->next_due = ToMs(next);
-    control_->quiet_until = ToMs(wheel_.QuietUntil(next));
+  // Writes what JavaScript reads. The exact next due time needs a look at a record, which is likely not cached,
+  // so it is left out (as NaN) unless it was asked for.
+  void Publish(bool with_next_due) {
+    control_->next_due =
+        with_next_due ? ToMs(wheel_.NextDue()) : std::numeric_limits<double>::quiet_NaN();
+    control_->quiet_until = ToMs(wheel_.QuietUntil());
     control_->bytes =
         static_cast<double>(sizeof(*this) + shared_bytes_ + records_.bytes() + wheel_.bytes());
     control_->entries = static_cast<double>(wheel_.entries());
@@ -192,7 +194,7 @@ napi_value Flush(napi_env env, napi_callback_info info) {
   napi_value args[1];
   Holder* holder = Arguments(env, info, args);
   holder->queue->Flush();
-  holder->queue->Publish();
+  holder->queue->Publish(true);
   return nullptr;
 }
 
@@ -205,7 +207,7 @@ napi_value Advance(napi_env env, napi_callback_info info) {
   size_t capacity = 0;
   auto* out = TypedArray<uint32_t>(env, args[2], &capacity);
   const size_t fired = holder->queue->Advance(now, out, capacity);
-  holder->queue->Publish();
+  holder->queue->Publish(false);
   napi_value result = nullptr;
   napi_create_double(env, static_cast<double>(fired), &result);
   return result;

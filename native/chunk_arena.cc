@@ -12,12 +12,17 @@
 namespace millrace {
 namespace {
 
-char* SystemAllocate(size_t bytes) {
+// With `populate` the system backs all of it at once, which is cheaper than a fault for each 4 KiB.
+char* SystemAllocate(size_t bytes, bool populate) {
 #if defined(_WIN32)
   void* base = VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
   const bool failed = base == nullptr;
 #else
-  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+#if defined(MAP_POPULATE)
+  if (populate) flags |= MAP_POPULATE;
+#endif
+  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
   const bool failed = base == MAP_FAILED;
 #endif
   if (failed) {
@@ -35,8 +40,6 @@ void SystemFree(char* base, size_t bytes) {
   munmap(base, bytes);
 #endif
 }
-
-constexpr size_t kChunkHeaderBytes = offsetof(Chunk, entries);
 
 }  // namespace
 
@@ -65,8 +68,7 @@ ChunkRef ChunkArena::Allocate(unsigned size_class) {
   chunk->next = kNoChunk;
   chunk->begin = 0;
   chunk->end = 0;
-  chunk->capacity =
-      static_cast<uint8_t>(((kUnitBytes << size_class) - kChunkHeaderBytes) / sizeof(Entry));
+  chunk->capacity = static_cast<uint8_t>(Capacity(size_class));
   chunk->size_class = static_cast<uint8_t>(size_class);
   return ref;
 }
@@ -99,7 +101,8 @@ size_t ChunkArena::bytes() const {
 uint32_t ChunkArena::OpenPage(unsigned size_class) {
   char* base;
   if (spare_.empty()) {
-    base = SystemAllocate(kPageBytes);
+    // The first page of each class may stay nearly empty for ever.
+    base = SystemAllocate(kPageBytes, page_count_ >= 2 * kSizeClasses);
   } else {
     base = spare_.back();
     spare_.pop_back();
@@ -125,14 +128,16 @@ uint32_t ChunkArena::OpenPage(unsigned size_class) {
 
 void ChunkArena::ClosePage(uint32_t number) {
   if (pages_[number].has_room) Unlink(number);
-  if (spare_.size() < kSparePages) {
-    spare_.push_back(bases_[number]);
-  } else {
-    SystemFree(bases_[number], kPageBytes);
-  }
+  spare_.push_back(bases_[number]);
   bases_[number] = nullptr;
   unused_numbers_.push_back(number);
   page_count_--;
+  // At most two at a time: giving back memory takes microseconds too.
+  const size_t keep = kSparePagesMin + page_count_ / kSpareShare;
+  for (int i = 0; i < 2 && spare_.size() > keep; i++) {
+    SystemFree(spare_.back(), kPageBytes);
+    spare_.pop_back();
+  }
 }
 
 void ChunkArena::Link(uint32_t number) {

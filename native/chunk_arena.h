@@ -42,11 +42,18 @@ class ChunkArena {
  public:
   static constexpr unsigned kSizeClasses = 5;
   static constexpr size_t kPageBytes = 64 * 1024;
+  static constexpr size_t kUnitBytes = 64;
 
   ChunkArena();
   ~ChunkArena();
   ChunkArena(const ChunkArena&) = delete;
   ChunkArena& operator=(const ChunkArena&) = delete;
+
+  // Entries in a chunk of a size class: 4, 10, 20, 42, 84.
+  static constexpr unsigned Capacity(unsigned size_class) {
+    return static_cast<unsigned>(((kUnitBytes << size_class) - offsetof(Chunk, entries)) /
+                                 sizeof(Entry));
+  }
 
   // An empty chunk of 64 << size_class bytes.
   ChunkRef Allocate(unsigned size_class);
@@ -66,8 +73,9 @@ class ChunkArena {
  private:
   static constexpr unsigned kUnitBits = 10;
   static constexpr uint32_t kUnitMask = (1u << kUnitBits) - 1;
-  static constexpr size_t kUnitBytes = 64;
-  static constexpr size_t kSparePages = 2;
+  // Spare pages: a few, and a share of those in use.
+  static constexpr size_t kSparePagesMin = 2;
+  static constexpr size_t kSpareShare = 8;
 
   struct Page {
     uint32_t previous;   // among the pages of its size with room; 0 ends the list

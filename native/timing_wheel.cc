@@ -10,10 +10,20 @@ namespace {
 
 // Stale entries that are tolerated however few timers are live.
 constexpr size_t kStaleFloor = 4096;
+// What the entries of an empty queue may take at most.
+constexpr size_t kEmptyBytes = 6 * ChunkArena::kPageBytes;
 // The move out of a coarse slot is over this many ticks before the slot's time comes.
 constexpr Tick kHeadStart = 256;
 // How many stale entries NextDue() looks past before it settles for a lower bound.
 constexpr unsigned kTrimMax = 64;
+
+inline void Prefetch(const void* address) {
+#if !defined(_MSC_VER)
+  __builtin_prefetch(address, 1);
+#else
+  (void)address;
+#endif
+}
 
 }  // namespace
 
@@ -95,7 +105,7 @@ void TimingWheel::Insert(Tick due, uint32_t index, uint32_t stamp) {
   }
   if ((due >> kBits) - window() <= 1) {
     const unsigned slot = Slot0(due);
-    Append(kDirect0 + slot, {index, stamp, static_cast<uint32_t>(due & kWindowMask)});
+    Append(kDirect0 + slot, {index, stamp, static_cast<uint32_t>(due & kWindowMask)}, 0);
     occupied0_.Set(slot);
     return;
   }
@@ -107,7 +117,7 @@ void TimingWheel::Insert(Tick due, uint32_t index, uint32_t stamp) {
   if (super_due - super() < static_cast<Tick>(kRing2)) {
     const unsigned slot = Slot2(super_due);
     const uint32_t offset = static_cast<uint32_t>(due & kSuperMask);
-    Append(kLevel2 + slot, {index, stamp, offset});
+    Append(kLevel2 + slot, {index, stamp, offset}, 0);
     if (slots_->count2[slot]++ == 0) {
       slots_->earliest2[slot] = offset;
       occupied2_.Set(slot);
@@ -122,7 +132,7 @@ void TimingWheel::Insert(Tick due, uint32_t index, uint32_t stamp) {
 void TimingWheel::PutLevel1(unsigned lists, Tick due, uint32_t index, uint32_t stamp) {
   const unsigned slot = Slot1(due >> kBits);
   const uint16_t offset = static_cast<uint16_t>(due & kWindowMask);
-  Append(lists + slot, {index, stamp, offset});
+  Append(lists + slot, {index, stamp, offset}, 0);
   if (slots_->count1[slot]++ == 0) {
     slots_->earliest1[slot] = offset;
     occupied1_.Set(slot);
@@ -131,18 +141,32 @@ void TimingWheel::PutLevel1(unsigned lists, Tick due, uint32_t index, uint32_t s
   }
 }
 
-void TimingWheel::Append(unsigned list, const Entry& entry) {
+inline void TimingWheel::Append(unsigned list, const Entry& entry, unsigned first_class) {
   List& l = slots_->lists[list];
-  unsigned size_class = 0;
-  Chunk* tail = nullptr;
   if (l.tail != kNoChunk) {
-    tail = arena_.At(l.tail);
+    Chunk* tail = arena_.At(l.tail);
     if (tail->end < tail->capacity) {
       tail->entries[tail->end++] = entry;
       return;
     }
-    size_class = tail->size_class + 1u;
-    if (size_class == ChunkArena::kSizeClasses) size_class--;
+  }
+  AppendChunk(&l, entry, first_class);
+}
+
+// Puts an entry into a new chunk at the end of a list. A first chunk has the class given; the next one is half as
+// large if that was an estimate of what would be enough; and each further one twice as large as the one before.
+void TimingWheel::AppendChunk(List* list, const Entry& entry, unsigned first_class) {
+  List& l = *list;
+  unsigned size_class = first_class;
+  Chunk* tail = nullptr;
+  if (l.tail != kNoChunk) {
+    tail = arena_.At(l.tail);
+    size_class = tail->size_class;
+    if (l.head == l.tail && size_class > 0) {
+      size_class--;
+    } else if (size_class + 1 < ChunkArena::kSizeClasses) {
+      size_class++;
+    }
   }
   const ChunkRef ref = arena_.Allocate(size_class);
   Chunk* chunk = arena_.At(ref);
@@ -176,6 +200,7 @@ size_t TimingWheel::Advance(Tick now, uint32_t* out, size_t capacity) {
 
 // Hands out everything that is due at the cursor or before. False if there was no room for all of it.
 bool TimingWheel::HandOutCursor(HandOut* out) {
+  PrefetchSlot(cursor_ + 1);
   if (!late_.empty() && !HandOutLate(cursor_ - 1, out)) return false;
   const unsigned slot = Slot0(cursor_);
   if (occupied0_.Has(slot)) {
@@ -185,10 +210,21 @@ bool TimingWheel::HandOutCursor(HandOut* out) {
   return late_.empty() || HandOutLate(cursor_, out);
 }
 
+// Fetches the first chunks of a slot of level 0 that will be needed soon.
+void TimingWheel::PrefetchSlot(Tick tick) const {
+  const unsigned slot = Slot0(tick);
+  if (!occupied0_.Has(slot)) return;
+  for (unsigned lists : {kMoved0, kDirect0}) {
+    const ChunkRef head = slots_->lists[lists + slot].head;
+    if (head != kNoChunk) Prefetch(arena_.At(head));
+  }
+}
+
 bool TimingWheel::HandOutList(unsigned list, HandOut* out) {
   List& l = slots_->lists[list];
   while (l.head != kNoChunk) {
     Chunk* chunk = arena_.At(l.head);
+    if (chunk->next != kNoChunk) Prefetch(arena_.At(chunk->next));
     while (chunk->begin < chunk->end) {
       if (!out->HasRoom()) return false;
       const Entry& entry = chunk->entries[chunk->begin++];
@@ -293,22 +329,52 @@ void TimingWheel::Pace(Tick ticks) {
   }
 }
 
-// Moves up to `quota` entries from the level 1 slot of a window into level 0.
+// The class of a chunk that is enough for most slots of level 0 when so many timers are spread over a window.
+unsigned TimingWheel::ClassForSlots(uint64_t timers_in_window) {
+  const uint64_t expected = (timers_in_window >> kBits) + (timers_in_window >> (kBits + 3));
+  unsigned size_class = 0;
+  while (size_class + 1 < ChunkArena::kSizeClasses && ChunkArena::Capacity(size_class) < expected) {
+    size_class++;
+  }
+  return size_class;
+}
+
+// Moves up to `quota` entries from the level 1 slot of a window into level 0. The slots they go to are scattered,
+// so a few entries at a time have the slots and chunks fetched that they will need.
 void TimingWheel::Drain1(Tick window, uint64_t quota) {
   const unsigned slot = Slot1(window);
   if (slots_->count1[slot] == 0) return;
   const unsigned base = Slot0(window << kBits);
+  if (window != moving_window_) {
+    moving_window_ = window;
+    moving_class_ = ClassForSlots(slots_->count1[slot]);
+  }
   for (unsigned lists : {kMoved1, kDirect1}) {
     List& list = slots_->lists[lists + slot];
     while (list.head != kNoChunk) {
       Chunk* chunk = arena_.At(list.head);
+      Prefetch(chunk->next != kNoChunk ? arena_.At(chunk->next) : chunk);
       while (chunk->begin < chunk->end) {
-        if (quota-- == 0) return;
-        const Entry& entry = chunk->entries[chunk->begin++];
-        const unsigned target = base + entry.offset;
-        Append(kMoved0 + target, entry);
-        occupied0_.Set(target);
-        slots_->count1[slot]--;
+        if (quota == 0) return;
+        constexpr unsigned kTogether = 16;
+        unsigned count = chunk->end - chunk->begin;
+        if (count > kTogether) count = kTogether;
+        if (count > quota) count = static_cast<unsigned>(quota);
+        const Entry* entries = chunk->entries + chunk->begin;
+        const List* targets = slots_->lists + kMoved0 + base;
+        for (unsigned i = 0; i < count; i++) Prefetch(targets + entries[i].offset);
+        for (unsigned i = 0; i < count; i++) {
+          const ChunkRef tail = targets[entries[i].offset].tail;
+          if (tail != kNoChunk) Prefetch(arena_.At(tail));
+        }
+        for (unsigned i = 0; i < count; i++) {
+          const unsigned target = base + entries[i].offset;
+          Append(kMoved0 + target, entries[i], moving_class_);
+          occupied0_.Set(target);
+        }
+        chunk->begin = static_cast<uint8_t>(chunk->begin + count);
+        slots_->count1[slot] -= count;
+        quota -= count;
       }
       PopChunk(&list);
     }
@@ -432,8 +498,14 @@ bool TimingWheel::TrimSlot(unsigned slot, unsigned* budget) {
   return false;
 }
 
-Tick TimingWheel::QuietUntil(Tick next_due) const {
-  Tick quiet = next_due;
+Tick TimingWheel::QuietUntil() const {
+  if (!late_.empty()) return cursor_;
+  // Up to the end of the window; the next one may have a slot to empty. Stale entries count as well here.
+  Tick quiet = entries_ == 0 ? kNever : (window() + 1) << kBits;
+  const Tick end = (cursor_ | kWindowMask) + 1;
+  const unsigned from = Slot0(cursor_);
+  const unsigned slot = occupied0_.Next(from, from + static_cast<unsigned>(end - cursor_));
+  if (slot != occupied0_.kNone) quiet = cursor_ + (slot - from);
   const auto at_most = [&](Tick tick) {
     if (tick < quiet) quiet = tick;
   };
@@ -442,8 +514,6 @@ Tick TimingWheel::QuietUntil(Tick next_due) const {
       (!overflow_.empty() && overflow_.top().due >> 2 * kBits <= super() + 1)) {
     at_most(cursor_ + 1);
   }
-  // The next window may have a slot to empty.
-  if (entries_ != 0) at_most((window() + 1) << kBits);
   return quiet;
 }
 
@@ -451,7 +521,7 @@ Tick TimingWheel::QuietUntil(Tick next_due) const {
 
 void TimingWheel::Reclaim(size_t budget) {
   const size_t live = records_->live();
-  if (live == 0 && entries_ > kStaleFloor) {
+  if (live == 0 && (entries_ > kStaleFloor || arena_.bytes() > kEmptyBytes)) {
     Clear();
     return;
   }

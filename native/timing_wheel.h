@@ -69,7 +69,8 @@ class TimingWheel {
   Tick NextDue();
 
   // Until when Advance() has neither a timer to fire nor entries to move, so that calls before it can be skipped.
-  Tick QuietUntil(Tick next_due) const;
+  // Never later than NextDue(), and cheaper: it looks at no record.
+  Tick QuietUntil() const;
 
   // Goes on with the sweep of stale entries, or starts one if there is reason to; looks at about `budget` entries.
   void Reclaim(size_t budget);
@@ -124,13 +125,16 @@ class TimingWheel {
   Tick window() const { return cursor_ >> kBits; }
   Tick super() const { return cursor_ >> 2 * kBits; }
 
-  void Append(unsigned list, const Entry& entry);
+  void Append(unsigned list, const Entry& entry, unsigned first_class);
+  void AppendChunk(List* list, const Entry& entry, unsigned first_class);
+  static unsigned ClassForSlots(uint64_t timers_in_window);
   void PutLevel1(unsigned lists, Tick due, uint32_t index, uint32_t stamp);
   void PopChunk(List* list);
 
   bool HandOutCursor(HandOut* out);
   bool HandOutList(unsigned list, HandOut* out);
-  bool HandOutLate(Tick before, HandOut* out);
+  bool HandOutLate(Tick until, HandOut* out);
+  void PrefetchSlot(Tick tick) const;
 
   void Step();
   void Enter(Tick window);
@@ -162,6 +166,9 @@ class TimingWheel {
   Occupancy<kRing2> occupied2_;
   DueHeap overflow_;
   DueHeap late_;
+  // The window whose slot of level 1 was last emptied from, and the first chunks of the slots it goes to.
+  Tick moving_window_ = -1;
+  unsigned moving_class_ = 0;
 
   // Where the sweep is: level 0, 1, 2, then the heaps (3, 4).
   static constexpr unsigned kNotSweeping = ~0u;

@@ -271,7 +271,10 @@ export class TimerQueue {
     this.#open();
     const control = this.#control;
     if (control[LIVE] === 0) return Number.POSITIVE_INFINITY;
-    if (control[COMMANDS] !== 0 || control[DEBT] !== 0) this.#flush();
+    // After an advance it is NaN: not worked out yet.
+    const next = this.#times[NEXT_DUE]!;
+    if (control[COMMANDS] === 0 && control[DEBT] === 0 && next === next) return next;
+    this.#flush();
     return this.#times[NEXT_DUE]!;
   }
 
