@@ -111,12 +111,6 @@ export class Admission {
     this.#bytes += bytes;
   }
 
-  /** Counts what is there already, whatever the limits say: work found again after a restart. */
-  occupy(bytes: number, tasks = 1): void {
-    this.#tasks += tasks;
-    this.#bytes += bytes;
-  }
-
   /** Gives permits back. They need not be the portions that were taken. */
   release(bytes: number, tasks = 1): void {
     this.#tasks -= tasks;
