@@ -117,10 +117,12 @@ export class GroupCommit {
 
   #evaluateWaiting(): void {
     while (this.#unevaluated.length > 0) {
-      if (this.#soloCount > 0 && this.#evaluated.length > 0) return;
-      this.#soloCount = Math.max(0, this.#soloCount - 1);
+      const isAlone = this.#soloCount > 0;
+      if (isAlone && this.#evaluated.length > 0) return;
       this.#evaluate(this.#unevaluated.shift()!);
-      if (this.#soloCount > 0 && this.#evaluated.length > 0) return;
+      if (!isAlone) continue;
+      this.#soloCount -= 1;
+      if (this.#evaluated.length > 0) return;
     }
   }
 
