@@ -3,8 +3,12 @@
  *
  * Test files are of two kinds. Most are pure and run side by side, one process per core. Those that start
  * processes, threads or servers, and watch the clock while doing so, run one after another when the others
- * are done: on two cores they would otherwise measure each other. That makes two runs of node:test, so their
- * events go through one reporter, and their closing counts are added up and printed last.
+ * are done: on two cores they would otherwise measure each other.
+ *
+ * Every file is a run of node:test of its own, because only whole runs can be ended from outside in every Node
+ * from 20 on: the `timeout` of a run is a budget for each file up to Node 22, and for each test from 24 on,
+ * where a file that leaves a timer behind would hang for ever. The events of all files go through one reporter,
+ * a file at a time, and the closing counts are added up and printed last.
  */
 
 import { availableParallelism } from 'node:os';
@@ -24,70 +28,104 @@ const SLOWEST_COUNT = 10;
  * @param serial - files to run one after another, after the others
  * @param options.namePattern - run only the tests whose name matches
  * @param options.serialTimeoutMs - time budget of a file that runs alone
- * @returns whether at least one test ran and none failed
+ * @returns whether at least one test passed, none failed, and every file ran to its end
  */
 export async function runTests(
   parallel,
   serial,
   { namePattern, serialTimeoutMs = SERIAL_FILE_TIMEOUT_MS } = {},
 ) {
-  const shared = namePattern === undefined ? {} : { testNamePatterns: [namePattern] };
-  const totals = new Map();
-  const fileMs = new Map();
-  let summary;
+  const startedAt = Date.now();
   const report = new spec();
   report.pipe(process.stdout, { end: false });
+  const ended = [];
+  const runGroup = (files, width, timeoutMs) =>
+    inParallel(files, width, async (file) => {
+      const result = await runFile(file, timeoutMs, namePattern);
+      for (const event of result.events) report.write(event);
+      ended.push(result);
+    });
+  await runGroup(parallel, availableParallelism(), FILE_TIMEOUT_MS);
+  await runGroup(serial, 1, serialTimeoutMs);
 
-  const groups = [
-    { files: parallel, concurrency: availableParallelism(), timeout: FILE_TIMEOUT_MS },
-    { files: serial, concurrency: 1, timeout: serialTimeoutMs },
-  ];
-  for (const group of groups) {
-    if (group.files.length === 0) continue;
-    for await (const event of run({ ...group, ...shared })) {
-      noteDuration(event, fileMs);
-      if (isSummary(event)) summary = event;
-      else if (!addToTotals(event, totals)) report.write(event);
-    }
-  }
+  // Repeats the failures: Node 20 does so when its reporter ends, newer ones when they are given the summary.
+  const summary = ended.find((result) => result.summary !== undefined)?.summary;
   if (summary !== undefined) report.write(summary);
-  await new Promise((resolve) => report.end(resolve));
-  await drained(report);
+  await finished(report);
 
-  printSlowest(fileMs);
+  printSlowest(ended);
+  const totals = new Map();
+  for (const [name, count] of ended.flatMap((result) => [...result.counts])) {
+    totals.set(name, (totals.get(name) ?? 0) + count);
+  }
+  totals.set('duration_ms', Date.now() - startedAt);
   await printTotals(totals);
-  const failed = (totals.get('fail') ?? 0) + (totals.get('cancelled') ?? 0);
-  return failed === 0 && (totals.get('pass') ?? 0) > 0;
+  return ended.every((result) => result.passed) && ended.some((result) => result.hasRun);
 }
 
-/** The event of a file as a whole carries the file's path as its name, in every Node from 20 on. */
-function noteDuration({ type, data }, fileMs) {
-  if (type !== 'test:complete' || data.nesting !== 0) return;
-  if (data.name === data.file || data.name === relative(process.cwd(), data.file ?? '')) {
-    fileMs.set(data.file, data.details.duration_ms);
+/** Runs one file in a process of its own, and collects what is to be reported. */
+async function runFile(file, timeoutMs, namePattern) {
+  const watchdog = new AbortController();
+  const timer = setTimeout(() => watchdog.abort(), timeoutMs);
+  const startedAt = Date.now();
+  const events = [];
+  const counts = new Map();
+  let summary;
+  let hasTests = false;
+  let hasRun = false;
+  const names = namePattern === undefined ? {} : { testNamePatterns: [namePattern] };
+  for await (const event of run({ files: [file], signal: watchdog.signal, ...names })) {
+    if (isSummary(event)) summary = event;
+    else if (!addToCounts(event, counts)) events.push(event);
+    // A file without tests, or that left in the middle of one, is itself reported as a test that passed.
+    if (event.type === 'test:pass' && event.data.name !== file) {
+      hasTests = true;
+      hasRun ||= event.data.skip === undefined;
+    }
   }
+  clearTimeout(timer);
+
+  const failures = (counts.get('fail') ?? 0) + (counts.get('cancelled') ?? 0);
+  const complaint = watchdog.signal.aborted
+    ? `did not end within ${timeoutMs / 1000} s and was stopped`
+    : failures === 0 && !hasTests && namePattern === undefined
+      ? 'ended without having run a test'
+      : undefined;
+  if (complaint !== undefined) {
+    const message = `${relative(ROOT, file)} ${complaint}`;
+    events.push({ type: 'test:diagnostic', data: { nesting: 0, message, level: 'error' } });
+  }
+  const passed = failures === 0 && complaint === undefined;
+  return { file, ms: Date.now() - startedAt, events, counts, summary, passed, hasRun };
+}
+
+async function inParallel(items, width, work) {
+  const waiting = [...items];
+  const worker = async () => {
+    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item);
+  };
+  await Promise.all(Array.from({ length: width }, worker));
 }
 
 /** Takes the closing counts ("pass 12") out of the stream of events. */
-function addToTotals({ type, data }, totals) {
+function addToCounts({ type, data }, counts) {
   if (type !== 'test:diagnostic' || data.nesting !== 0 || data.file !== undefined) return false;
   const match = /^(tests|suites|pass|fail|cancelled|skipped|todo|duration_ms) ([\d.]+)$/.exec(
     data.message,
   );
   if (match === null) return false;
-  totals.set(match[1], (totals.get(match[1]) ?? 0) + Number(match[2]));
+  counts.set(match[1], Number(match[2]));
   return true;
 }
 
-/** The event on which the reporter of Node >= 22 repeats the failures; Node 20 does that at the end by itself. */
 function isSummary({ type, data }) {
   return type === 'test:summary' && data.file === undefined;
 }
 
-function printSlowest(fileMs) {
-  const slowest = [...fileMs].sort((a, b) => b[1] - a[1]).slice(0, SLOWEST_COUNT);
-  console.log(`\nslowest of ${fileMs.size} files:`);
-  for (const [file, ms] of slowest) {
+function printSlowest(ended) {
+  const slowest = [...ended].sort((a, b) => b.ms - a.ms).slice(0, SLOWEST_COUNT);
+  console.log(`\nslowest of ${ended.length} files:`);
+  for (const { file, ms } of slowest) {
     console.log(`${(ms / 1000).toFixed(1).padStart(7)} s  ${relative(ROOT, file)}`);
   }
   console.log('');
@@ -98,13 +136,14 @@ async function printTotals(totals) {
   const report = new spec();
   report.pipe(process.stdout, { end: false });
   for (const [name, value] of totals) {
-    const message = `${name} ${Math.round(value * 1e6) / 1e6}`;
-    report.write({ type: 'test:diagnostic', data: { nesting: 0, message } });
+    report.write({ type: 'test:diagnostic', data: { nesting: 0, message: `${name} ${value}` } });
   }
-  report.end();
-  await drained(report);
+  await finished(report);
 }
 
-function drained(stream) {
-  return stream.readableEnded ? undefined : new Promise((resolve) => stream.once('end', resolve));
+/** Ends a reporter and waits until it has passed everything on. */
+async function finished(report) {
+  const end = new Promise((resolve) => report.once('end', resolve));
+  report.end();
+  await end;
 }
