@@ -1,0 +1,58 @@
+/** The public face: which names each subpath exports, and the types that users see. The types fail the build. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { expectTypeOf } from 'expect-type';
+import * as millrace from '../../src/index.js';
+import * as pool from '../../src/pool/index.js';
+import * as testing from '../../src/testing/index.js';
+import * as timing from '../../src/timing/index.js';
+
+test('each subpath exports what is documented, and no more', () => {
+  // A name added here is a promise: it stays through every 1.x.
+  assert.deepEqual(Object.keys(millrace).sort(), [
+    'MillraceError',
+    'NonRetryableError',
+    'createRuntime',
+    'defineTask',
+    'defineTasks',
+    'fileStore',
+    'isMillraceError',
+    'memoryStore',
+  ]);
+  assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
+  assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock']);
+  assert.deepEqual(Object.keys(timing).sort(), ['TimerQueue']);
+});
+
+test('the input and the result of a task carry through to whoever submits it', () => {
+  const double = millrace.defineTask({
+    name: 'double',
+    run: async (input: { readonly n: number }, ctx) => {
+      expectTypeOf(ctx.signal).toEqualTypeOf<AbortSignal>();
+      return input.n * 2;
+    },
+  });
+  const contract = millrace.defineTask<{ path: string }, Uint8Array>({ name: 'fingerprint' });
+
+  // Checked by the compiler and never called.
+  const use = async (runtime: millrace.Runtime): Promise<void> => {
+    const handle = await runtime.submit(double, { n: 21 }, { delay: '5s', priority: 1 });
+    expectTypeOf(handle.id).toExtend<string>();
+    expectTypeOf(handle.created).toEqualTypeOf<boolean>();
+    expectTypeOf(await handle.result({ timeout: '30s' })).toEqualTypeOf<number>();
+    const settled = await handle.settled();
+    if (settled.status === 'completed') expectTypeOf(settled.value).toEqualTypeOf<number>();
+    else expectTypeOf(settled.error).toEqualTypeOf<Error>();
+
+    const other = await runtime.submit(contract, { path: '/etc/hosts' });
+    expectTypeOf(await other.result()).toEqualTypeOf<Uint8Array>();
+
+    // @ts-expect-error: the input's type is the task's
+    await runtime.submit(double, { n: 'many' });
+    // @ts-expect-error: a misspelt option is not swallowed
+    await runtime.submit(double, { n: 1 }, { dealy: '5s' });
+    // @ts-expect-error: a duration has a unit that exists
+    await runtime.submit(double, { n: 1 }, { delay: '5 weeks' });
+  };
+  assert.equal(typeof use, 'function');
+});
