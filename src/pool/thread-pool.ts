@@ -57,7 +57,7 @@ export class ThreadPool extends BaseService implements Pool {
   onFree: (() => void) | undefined;
   readonly #options: ThreadPoolOptions;
   readonly #module: string;
-  readonly #target: number;
+  #target: number;
   readonly #threads = new Set<WorkerThread>();
   readonly #respawns = new Set<NodeJS.Timeout>();
   #isOpen = false;
@@ -75,6 +75,11 @@ export class ThreadPool extends BaseService implements Pool {
     this.#module = moduleUrl(options.tasks);
     this.#target = threadCount(options.threads);
     wholeNumber(options.placesPerThread ?? 2, 'placesPerThread', 1, 64);
+  }
+
+  /** Threads there should be. */
+  get size(): number {
+    return this.#target;
   }
 
   /** Threads that are ready. */
@@ -100,6 +105,34 @@ export class ThreadPool extends BaseService implements Pool {
     }
     invariant(best !== undefined, 'thread-pool-no-place');
     return best.run(batch, listener);
+  }
+
+  /**
+   * Changes how many threads there should be. New ones start at once; superfluous ones, those with the fewest
+   * batches first, get no more batches and end when they have none. Resolves when that is done.
+   *
+   * @throws ERR_MILLRACE_TASKS_MODULE when a new thread cannot load the module any more
+   */
+  async resize(threads: number): Promise<void> {
+    this.#target = wholeNumber(threads, 'threads', 1, THREADS_MAX);
+    // Before start() and after drain() there is nothing to change.
+    if (!this.#isOpen) return;
+    await Promise.all([...this.#retireSuperfluous(), ...this.#spawnMissing()]);
+  }
+
+  #retireSuperfluous(): Promise<void>[] {
+    const staying = [...this.#threads].filter((thread) => !thread.isRetired);
+    const superfluous = staying
+      .sort((a, b) => a.batchCount - b.batchCount)
+      .slice(0, Math.max(0, staying.length - this.#target));
+    return superfluous.map((thread) => thread.retire());
+  }
+
+  #spawnMissing(): Promise<void>[] {
+    let there = this.#respawns.size;
+    for (const thread of this.#threads) if (!thread.isRetired) there++;
+    const missing = Math.max(0, this.#target - there);
+    return Array.from({ length: missing }, () => this.#spawn().ready);
   }
 
   drain(graceMs: number): Promise<void> {
@@ -186,6 +219,7 @@ export class ThreadPool extends BaseService implements Pool {
 
   #onGone(thread: WorkerThread, loss: MillraceError): void {
     this.#threads.delete(thread);
+    if (thread.isRetired) return;
     if (this.#isDraining) {
       if (this.#isIdle) this.#stopWaiting?.();
       return;
@@ -195,13 +229,14 @@ export class ThreadPool extends BaseService implements Pool {
     // During start() the first failure is the answer; it comes through `ready`.
     if (!this.#isOpen && this.#failedStarts > 0) return;
     if (this.#failedStarts === 0) {
-      this.#spawn();
+      // Whoever resizes waits for new threads; nobody waits for a replacement.
+      void this.#spawnMissing();
       return;
     }
     const delayMs = Math.min(RESPAWN_MAX_MS, RESPAWN_MIN_MS * 2 ** (this.#failedStarts - 1));
     const timer = setTimeout(() => {
       this.#respawns.delete(timer);
-      this.#spawn();
+      void this.#spawnMissing();
     }, delayMs);
     timer.unref();
     this.#respawns.add(timer);

@@ -61,6 +61,7 @@ export class WorkerThread {
   readonly #begun: Uint8Array[] = [];
   #isReady = false;
   #readyAtMs = Number.POSITIVE_INFINITY;
+  #isRetired = false;
   #isGone = false;
   #reason: LossReason | undefined;
   #cause: unknown;
@@ -118,7 +119,12 @@ export class WorkerThread {
 
   /** Batches that may be sent here now. */
   get freePlaces(): number {
-    return this.#isReady ? this.#places.free : 0;
+    return this.#isReady && !this.#isRetired ? this.#places.free : 0;
+  }
+
+  /** Gets no more batches. */
+  get isRetired(): boolean {
+    return this.#isRetired;
   }
 
   /** Batches that are here. */
@@ -142,6 +148,13 @@ export class WorkerThread {
         if (!sent.hasEnded) this.#port.postMessage({ place, slot, reason });
       },
     };
+  }
+
+  /** Ends the thread when its batches have ended. */
+  async retire(): Promise<void> {
+    this.#isRetired = true;
+    if (this.#places.batches === 0) await this.kill('shutdown');
+    await this.gone;
   }
 
   /** Ends the thread, whatever it is doing. Its batches are lost for this reason. */
@@ -201,6 +214,7 @@ export class WorkerThread {
     // Before the listener hears of the end, since it may send the next batch at once.
     if (this.#places.batches === 1) this.#worker.unref();
     sent.end(error === undefined ? undefined : (fromWire(error) as MillraceError));
+    if (this.#isRetired && this.#places.batches === 0) void this.kill('shutdown');
   }
 
   #onExit(exitCode: number): void {

@@ -1,0 +1,363 @@
+/**
+ * BatchPool: a worker pool for many small items, by itself, without a runtime or a store.
+ *
+ *   run, runMany -> admission (tasks, bytes) -> batcher -> ThreadPool
+ *
+ * Items and results travel as JSON. Each item has its own result and error, although up to 64 share a message.
+ */
+import type { ResourceLimits } from 'node:worker_threads';
+import { encodePayload, type PayloadLimits } from '../core/codec.js';
+import { type Duration, durationMs } from '../core/durations.js';
+import { MillraceError } from '../core/errors.js';
+import { invalidOption, oneOf, wholeNumber } from '../core/options.js';
+import { type Size, sizeBytes } from '../core/sizes.js';
+import { Admission } from './admission.js';
+import { Batcher, type Item, ItemStage } from './batcher.js';
+import { ResultStream, type StreamPort } from './result-stream.js';
+import { THREADS_MAX, type ThreadCounts, ThreadPool } from './thread-pool.js';
+
+/** The default export of the module that BatchPool loads. */
+export type ItemHandler<Input = unknown, Output = unknown> = (
+  item: Input,
+  ctx: ItemContext,
+) => Output | Promise<Output>;
+
+/** What a handler gets beside its item. */
+export interface ItemContext {
+  /** Aborted when nobody waits for the result any more; `reason` is an Error. */
+  readonly signal: AbortSignal;
+}
+
+export interface BatchOptions {
+  /** Items in one message; 1 to 4096. Larger ones cost less each and come home later. @defaultValue 64 */
+  readonly max?: number;
+  /** How long an item may wait for company although a thread is free; at most 1 s. @defaultValue 0 */
+  readonly linger?: Duration;
+}
+
+export interface AdmissionOptions {
+  /** Items between being accepted and their end. @defaultValue 65536 */
+  readonly maxTasks?: number;
+  /** The same in encoded bytes. @defaultValue '64MB' */
+  readonly maxBytes?: Size;
+  /** Above the limits, `run` waits its turn or rejects with ERR_MILLRACE_QUEUE_FULL. @defaultValue 'wait' */
+  readonly onFull?: 'wait' | 'reject';
+}
+
+export interface BatchPoolOptions {
+  /** Module whose default export handles an item: a URL, or a path that counts from the working directory. */
+  readonly filename: URL | string;
+  /** How many threads. @defaultValue as many as the machine runs at once */
+  readonly threads?: number | ThreadCounts;
+  readonly batch?: BatchOptions;
+  readonly admission?: AdmissionOptions;
+  /** Of each thread, as node:worker_threads has them. @defaultValue none */
+  readonly resourceLimits?: ResourceLimits;
+}
+
+export interface RunOptions {
+  /** Rejects with its reason at once; the handler's own signal is aborted too. */
+  readonly signal?: AbortSignal;
+}
+
+export interface RunManyOptions extends RunOptions {
+  /**
+   * Yield `{ status: 'fulfilled', value }` or `{ status: 'rejected', reason }` for each item, as
+   * Promise.allSettled does, instead of ending with the first error. @defaultValue false
+   */
+  readonly settled?: boolean;
+}
+
+export interface CloseOptions {
+  /** How long to wait for accepted items; what then still runs is killed. @defaultValue '30s' */
+  readonly grace?: Duration;
+}
+
+export interface BatchPoolStats {
+  /** Threads that are ready. */
+  readonly threads: number;
+  /** Callers that wait for admission. */
+  readonly waiting: number;
+  /** Accepted and not ended; of these, `queued` wait for a thread and `running` are with one. */
+  readonly pending: number;
+  readonly pendingBytes: number;
+  readonly queued: number;
+  readonly running: number;
+  /** Since the start. `lost`: their thread died under them. */
+  readonly completed: number;
+  readonly failed: number;
+  readonly lost: number;
+  readonly batches: number;
+  /** Items per batch since the start. */
+  readonly meanBatch: number;
+  /** Of an item, from the call of its handler to its end; recent ones count more. */
+  readonly meanRunMs: number;
+}
+
+/** One item, or its result: whatever fits admission by default. */
+const ITEM_LIMITS: PayloadLimits = { bytesMax: 64 * 1_024 ** 2, depthMax: 64 };
+const KEEP_ALIVE_MS = 2 ** 30;
+
+/**
+ * Runs items on worker threads.
+ *
+ * ```ts
+ * const pool = new BatchPool({ filename: new URL('./resize.js', import.meta.url) });
+ * const thumbnail = await pool.run({ path, width: 200 });
+ * for await (const result of pool.runMany(paths)) ...
+ * await pool.close();
+ * ```
+ *
+ * Threads start at once, in the background. Pending items keep the process alive, an idle pool does not. Items
+ * whose thread dies while they run reject with ERR_MILLRACE_TASK_LOST; those that had not begun run elsewhere.
+ */
+export class BatchPool<Input = unknown, Output = unknown> {
+  readonly #threads: ThreadPool;
+  readonly #batcher: Batcher;
+  readonly #admission: Admission;
+  readonly #onFull: 'wait' | 'reject';
+  readonly #maxTasks: number;
+  readonly #streams: StreamPort;
+  readonly #keepAlive: NodeJS.Timeout;
+  #isClosed = false;
+  #closing: Promise<void> | undefined;
+  #onIdle: (() => void) | undefined;
+  /** Why there are no threads and never will be. */
+  #broken: MillraceError | undefined;
+
+  /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
+  constructor(options: BatchPoolOptions) {
+    const { filename, threads, batch = {}, admission = {}, resourceLimits } = options;
+    if (!(filename instanceof URL) && (typeof filename !== 'string' || filename === '')) {
+      throw invalidOption('filename', filename, 'the URL or path of a module');
+    }
+    const max = wholeNumber(batch.max ?? 64, 'batch.max', 1, 4_096);
+    const lingerMs = durationMs(batch.linger ?? 0, 'batch.linger');
+    if (lingerMs > 1_000) throw invalidOption('batch.linger', batch.linger, 'at most 1 s');
+    this.#maxTasks = wholeNumber(admission.maxTasks ?? 65_536, 'admission.maxTasks', 1, 1e9);
+    this.#onFull = oneOf(admission.onFull ?? 'wait', 'admission.onFull', ['wait', 'reject']);
+    this.#admission = new Admission({
+      tasksMax: this.#maxTasks,
+      bytesMax: sizeBytes(admission.maxBytes ?? '64MB', 'admission.maxBytes'),
+    });
+    this.#threads = new ThreadPool({
+      tasks: filename,
+      kind: 'function',
+      threads: typeof threads === 'number' ? { max: threads } : (threads ?? {}),
+      limits: ITEM_LIMITS,
+      overlapMax: Math.max(256, max * 2),
+      ...(resourceLimits !== undefined && { resourceLimits }),
+    });
+    this.#batcher = new Batcher(this.#threads, { max, lingerMs }, (items, bytes) => {
+      this.#admission.release(bytes, items);
+      this.#settleIdle();
+    });
+    this.#streams = {
+      // For each thread two batches there and two more that wait or have results nobody took yet.
+      window: Math.min(this.#maxTasks, Math.max(64, 4 * max * this.#threads.size)),
+      submit: (input, entry, signal) => this.#submit(input, entry, signal, 'wait'),
+      drop: (entry, reason) => this.#batcher.drop(entry, reason),
+    };
+    this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS).unref();
+    this.#threads.start().catch((error: MillraceError) => {
+      this.#broken = error;
+      this.#batcher.refuseQueued(error);
+    });
+  }
+
+  /**
+   * Runs one item and resolves with its result. A rejection is what its handler threw (name, message, code, cause),
+   * or ERR_MILLRACE_QUEUE_FULL, _TASK_LOST, _TASKS_MODULE, _CLOSED, _PAYLOAD_NOT_SERIALIZABLE, _PAYLOAD_TOO_LARGE,
+   * _PAYLOAD_TOO_DEEP, or the signal's reason.
+   */
+  run(item: Input, options: RunOptions = {}): Promise<Output> {
+    return new Promise((resolve, reject) => {
+      const { signal } = options;
+      if (signal?.aborted) {
+        reject(signal.reason);
+        return;
+      }
+      const entry = new RunItem(resolve as (value: unknown) => void, reject);
+      if (signal !== undefined) entry.listen(signal, () => this.#batcher.drop(entry, 'aborted'));
+      try {
+        this.#submit(item, entry, signal, this.#onFull)?.catch((error) => entry.onError(error));
+      } catch (error) {
+        entry.onError(error);
+      }
+    });
+  }
+
+  /**
+   * Runs many items and yields their results in the order of the items, reading `items` no further ahead than keeps
+   * the threads busy. The first item that fails ends the iteration with its error; see `settled`. Leaving the loop
+   * early gives up on the items that are under way.
+   */
+  runMany(
+    items: Iterable<Input> | AsyncIterable<Input>,
+    options: RunManyOptions & { readonly settled: true },
+  ): AsyncIterableIterator<PromiseSettledResult<Output>>;
+  runMany(
+    items: Iterable<Input> | AsyncIterable<Input>,
+    options?: RunManyOptions & { readonly settled?: false },
+  ): AsyncIterableIterator<Output>;
+  runMany(
+    items: Iterable<Input> | AsyncIterable<Input>,
+    options: RunManyOptions = {},
+  ): AsyncIterableIterator<unknown> {
+    const { settled = false, signal } = options;
+    return new ResultStream(this.#streams, items, { settled, signal });
+  }
+
+  stats(): BatchPoolStats {
+    const { completed, failed, lost, batches, batchedItems } = this.#batcher.counts;
+    return {
+      threads: this.#threads.threadCount,
+      waiting: this.#admission.waiting,
+      pending: this.#admission.pendingTasks,
+      pendingBytes: this.#admission.pendingBytes,
+      queued: this.#batcher.queued,
+      running: this.#batcher.running,
+      completed,
+      failed,
+      lost,
+      batches,
+      meanBatch: batches === 0 ? 0 : batchedItems / batches,
+      meanRunMs: this.#batcher.meanRunMs,
+    };
+  }
+
+  /**
+   * Changes the number of threads. New ones start at once; superfluous ones get no more items and end when they
+   * have finished what they have. Resolves when that is done.
+   *
+   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_CLOSED
+   */
+  async resize(threads: number): Promise<void> {
+    wholeNumber(threads, 'threads', 1, THREADS_MAX);
+    if (this.#isClosed) throw closed();
+    await this.#threads.resize(threads);
+  }
+
+  /** Takes nothing more, waits for accepted items within the grace period, then ends the threads. */
+  close(options: CloseOptions = {}): Promise<void> {
+    this.#closing ??= this.#close(durationMs(options.grace ?? '30s', 'grace'));
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(graceMs: number): Promise<void> {
+    this.#isClosed = true;
+    this.#admission.refuseWaiters(closed());
+    let timer: NodeJS.Timeout | undefined;
+    if (this.#admission.pendingTasks > 0 && graceMs > 0) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+        timer = setTimeout(resolve, graceMs);
+      });
+    }
+    clearTimeout(timer);
+    this.#batcher.refuseQueued(closed());
+    await this.#threads.stop();
+    this.#batcher.refuseQueued(closed());
+    clearInterval(this.#keepAlive);
+  }
+
+  /** Encodes, admits and sends; a promise when it has to wait. */
+  #submit(
+    input: unknown,
+    entry: Item & { json: string; byteLength: number },
+    signal: AbortSignal | undefined,
+    onFull: 'wait' | 'reject',
+  ): Promise<void> | undefined {
+    if (this.#isClosed) throw closed();
+    if (this.#broken !== undefined) throw this.#broken;
+    const { text, byteLength } = encodePayload(input, 'the item', ITEM_LIMITS);
+    entry.json = text;
+    entry.byteLength = byteLength;
+    if (this.#admission.tryAcquire(byteLength)) {
+      this.#accept(entry);
+      return undefined;
+    }
+    if (onFull === 'reject') throw this.#full();
+    return this.#admission.acquire(byteLength, 1, signal).then(() => this.#accept(entry));
+  }
+
+  /** The permits are there. */
+  #accept(entry: Item): void {
+    if (entry.isDropped || this.#isClosed || this.#broken !== undefined) {
+      this.#admission.release(entry.byteLength);
+      if (!entry.isDropped) entry.onError(this.#broken ?? closed());
+      return;
+    }
+    this.#keepAlive.ref();
+    this.#batcher.submit(entry);
+  }
+
+  #settleIdle(): void {
+    if (this.#admission.pendingTasks > 0) return;
+    this.#keepAlive.unref();
+    this.#onIdle?.();
+  }
+
+  #full(): MillraceError {
+    const { pendingTasks, pendingBytes } = this.#admission;
+    const threads = Math.max(1, this.#threads.threadCount);
+    // What it takes to work off a tenth of what is pending.
+    const retryAfterMs = Math.ceil((this.#batcher.meanRunMs * pendingTasks) / threads / 10);
+    return new MillraceError(
+      'ERR_MILLRACE_QUEUE_FULL',
+      `${pendingTasks} items with ${pendingBytes} bytes are pending, the limit is ${this.#maxTasks} items; try again later or raise admission.maxTasks and admission.maxBytes`,
+      {
+        details: {
+          pendingTasks,
+          pendingBytes,
+          retryAfterMs: Math.min(60_000, Math.max(1, retryAfterMs)),
+        },
+      },
+    );
+  }
+}
+
+/** An item somebody waits for with a promise. */
+class RunItem implements Item {
+  json = '';
+  byteLength = 0;
+  stage: ItemStage = ItemStage.NEW;
+  isDropped = false;
+  flight: Item['flight'];
+  slot = 0;
+  readonly #resolve: (value: unknown) => void;
+  readonly #reject: (error: unknown) => void;
+  #unlisten: (() => void) | undefined;
+
+  constructor(resolve: (value: unknown) => void, reject: (error: unknown) => void) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  listen(signal: AbortSignal, drop: () => void): void {
+    const onAbort = (): void => {
+      this.#reject(signal.reason);
+      drop();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    this.#unlisten = () => signal.removeEventListener('abort', onAbort);
+  }
+
+  onValue(value: unknown): void {
+    this.#unlisten?.();
+    this.#resolve(value);
+  }
+
+  onError(error: unknown): void {
+    this.#unlisten?.();
+    this.#reject(error);
+  }
+}
+
+function closed(): MillraceError {
+  return new MillraceError('ERR_MILLRACE_CLOSED', 'the pool is closed; make a new one');
+}

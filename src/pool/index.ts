@@ -1,0 +1,16 @@
+/**
+ * millrace/pool: the batching worker pool by itself.
+ */
+export {
+  type AdmissionOptions,
+  type BatchOptions,
+  BatchPool,
+  type BatchPoolOptions,
+  type BatchPoolStats,
+  type CloseOptions,
+  type ItemContext,
+  type ItemHandler,
+  type RunManyOptions,
+  type RunOptions,
+} from './batch-pool.js';
+export type { ThreadCounts } from './thread-pool.js';

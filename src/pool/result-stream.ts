@@ -1,0 +1,240 @@
+/**
+ * The results of many items as an async iterator, in the order of the items.
+ *
+ *   source --pull--> [ window: items under way, and results nobody has taken yet ] --next()--> consumer
+ *
+ * The source is read only as far as the window reaches beyond the consumer, so neither an endless source nor a
+ * slow consumer fills memory. It is read in portions, whenever half of the window is free, since a portion makes a
+ * batch. A result that is there is handed out without another turn of the event loop.
+ *
+ * An item that fails ends the iteration with its error, in its turn, as a loop over plain code would; when
+ * `settled`, every item has its outcome instead. Leaving the loop early drops what is still under way.
+ *
+ * Invariants: (1) `#entries` from `#head` on is the window, in order; (2) at most one pull waits for something;
+ * (3) after the end nothing is pulled and nothing is under way.
+ */
+import { type Item, ItemStage } from './batcher.js';
+
+/** What a stream asks of its pool. */
+export interface StreamPort {
+  /** Items beyond the consumer. */
+  readonly window: number;
+  /** Encodes an item into `entry` and sends it; a promise when it has to wait for room. Throws for bad input. */
+  submit(input: unknown, entry: StreamEntry, signal: AbortSignal): Promise<void> | undefined;
+  drop(entry: StreamEntry, reason: string): void;
+}
+
+/** An item and, later, what became of it. */
+export class StreamEntry implements Item {
+  json = '';
+  byteLength = 0;
+  stage: ItemStage = ItemStage.NEW;
+  isDropped = false;
+  flight: Item['flight'];
+  slot = 0;
+  state: 'under way' | 'value' | 'error' = 'under way';
+  result: unknown;
+  /** Ends the iteration also when outcomes are settled: it is no item's. */
+  isFatal = false;
+  readonly #stream: ResultStream;
+
+  constructor(stream: ResultStream) {
+    this.#stream = stream;
+  }
+
+  onValue(value: unknown): void {
+    this.state = 'value';
+    this.result = value;
+    this.#stream.onEnded(this);
+  }
+
+  onError(error: unknown): void {
+    this.state = 'error';
+    this.result = error;
+    this.#stream.onEnded(this);
+  }
+}
+
+type Answer = (result: IteratorResult<unknown> | Promise<never>) => void;
+
+export class ResultStream implements AsyncIterableIterator<unknown> {
+  readonly #port: StreamPort;
+  readonly #source: Iterator<unknown> | AsyncIterator<unknown>;
+  readonly #settled: boolean;
+  /** Aborted at the end; stops a submit that waits for room. */
+  readonly #end = new AbortController();
+  readonly #unlisten: () => void;
+  #entries: StreamEntry[] = [];
+  #head = 0;
+  /** Calls of next() that wait, in order. */
+  readonly #waiting: Answer[] = [];
+  #isPulling = false;
+  #isExhausted = false;
+
+  constructor(
+    port: StreamPort,
+    items: Iterable<unknown> | AsyncIterable<unknown>,
+    options: { readonly settled: boolean; readonly signal: AbortSignal | undefined },
+  ) {
+    this.#port = port;
+    this.#settled = options.settled;
+    this.#source =
+      Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+    const { signal } = options;
+    const onAbort = (): void => {
+      this.#finish('the signal was aborted');
+      this.#addFatal(signal?.reason);
+      this.#serve();
+    };
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.#unlisten = () => signal?.removeEventListener('abort', onAbort);
+    if (signal?.aborted) onAbort();
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  next(): Promise<IteratorResult<unknown>> {
+    const entry = this.#entries[this.#head];
+    if (this.#waiting.length === 0 && entry !== undefined && entry.state !== 'under way') {
+      this.#head++;
+      const result = this.#resultOf(entry);
+      this.#pullIfRoom();
+      return Promise.resolve(result);
+    }
+    return new Promise((resolve) => {
+      this.#waiting.push(resolve);
+      this.#pullIfRoom();
+      this.#serve();
+    });
+  }
+
+  async return(value?: unknown): Promise<IteratorResult<unknown>> {
+    this.#finish('the consumer left');
+    this.#serve();
+    return { done: true, value };
+  }
+
+  /** An item has its result. */
+  onEnded(entry: StreamEntry): void {
+    if (this.#waiting.length > 0 && entry === this.#entries[this.#head]) this.#serve();
+  }
+
+  /** Answers waiting calls of next() as far as there are answers. */
+  #serve(): void {
+    while (this.#waiting.length > 0) {
+      const entry = this.#entries[this.#head];
+      if (entry === undefined) {
+        if (!this.#isExhausted || this.#isPulling) break;
+        this.#finish('the items have ended');
+        this.#waiting.shift()!({ done: true, value: undefined });
+      } else if (entry.state === 'under way') {
+        break;
+      } else {
+        this.#head++;
+        this.#waiting.shift()!(this.#resultOf(entry));
+      }
+    }
+    this.#pullIfRoom();
+  }
+
+  #resultOf(entry: StreamEntry): IteratorResult<unknown> | Promise<never> {
+    const { state, result } = entry;
+    if (this.#settled && !entry.isFatal) {
+      const value: PromiseSettledResult<unknown> =
+        state === 'value'
+          ? { status: 'fulfilled', value: result }
+          : { status: 'rejected', reason: result };
+      return { done: false, value };
+    }
+    if (state === 'value') return { done: false, value: result };
+    this.#finish('an item before it failed');
+    return Promise.reject(result);
+  }
+
+  #pullIfRoom(): void {
+    if (this.#isPulling || this.#isExhausted) return;
+    if ((this.#entries.length - this.#head) * 2 > this.#port.window) return;
+    if (this.#head > 0) {
+      this.#entries = this.#entries.slice(this.#head);
+      this.#head = 0;
+    }
+    this.#pull();
+  }
+
+  /** Reads the source until the window is full; goes on later where there is something to wait for. */
+  #pull(): void {
+    while (!this.#isExhausted && this.#entries.length - this.#head < this.#port.window) {
+      let later: PromiseLike<void> | undefined;
+      try {
+        const step = this.#source.next();
+        later = 'then' in step ? step.then((it) => this.#accept(it)) : this.#accept(step);
+      } catch (error) {
+        this.#addFatal(error);
+        return;
+      }
+      if (later !== undefined) {
+        this.#isPulling = true;
+        const goOn = (): void => {
+          this.#isPulling = false;
+          this.#pullIfRoom();
+          this.#serve();
+        };
+        later.then(goOn, (error) => {
+          this.#addFatal(error);
+          goOn();
+        });
+        return;
+      }
+    }
+  }
+
+  /** Sends an item; a promise when it waits for room. */
+  #accept(step: IteratorResult<unknown>): Promise<void> | undefined {
+    if (this.#isExhausted) return undefined;
+    if (step.done) {
+      this.#isExhausted = true;
+      return undefined;
+    }
+    const entry = new StreamEntry(this);
+    this.#entries.push(entry);
+    const fail = (error: unknown): void => {
+      if (!entry.isDropped) entry.onError(error);
+    };
+    try {
+      return this.#port.submit(step.value, entry, this.#end.signal)?.catch(fail);
+    } catch (error) {
+      fail(error);
+      return undefined;
+    }
+  }
+
+  /** The next thing to come out, and the last. */
+  #addFatal(error: unknown): void {
+    this.#isExhausted = true;
+    const entry = new StreamEntry(this);
+    entry.isFatal = true;
+    this.#entries.push(entry);
+    entry.onError(error);
+  }
+
+  /** Stops everything; what next() is still asked gets `done`. */
+  #finish(reason: string): void {
+    this.#unlisten();
+    const wasExhausted = this.#isExhausted;
+    this.#isExhausted = true;
+    const dropped = this.#entries.slice(this.#head);
+    this.#entries = [];
+    this.#head = 0;
+    for (const entry of dropped) if (entry.state === 'under way') this.#port.drop(entry, reason);
+    this.#end.abort();
+    if (wasExhausted) return;
+    try {
+      // An async generator answers with a promise, and nobody is left to hear it.
+      void Promise.resolve(this.#source.return?.()).catch(() => {});
+    } catch {
+      // The same for one that throws.
+    }
+  }
+}
