@@ -65,6 +65,8 @@ export interface RuntimeStats extends EngineStats {
 export interface World {
   readonly clock: Clock;
   readonly random: Random;
+  /** Keeps the process alive until the returned function is called. */
+  readonly holdProcess?: () => () => void;
 }
 
 /** Names the lane of the one node of a local store. */
@@ -81,7 +83,13 @@ const NAME_CHARS_MAX = 200;
  */
 export function createRuntime(options: RuntimeOptions): Promise<Runtime> {
   const seed = getRandomValues(new Uint32Array(4));
-  return createRuntimeIn({ clock: systemClock, random: seededRandom(seed) }, options);
+  return createRuntimeIn({ clock: systemClock, random: seededRandom(seed), holdProcess }, options);
+}
+
+/** A runtime at work keeps its process alive, as a listening server does; close() lets go. */
+function holdProcess(): () => void {
+  const alive = setInterval(() => {}, KEEP_ALIVE_MS);
+  return () => clearInterval(alive);
 }
 
 /** {@link createRuntime} in a world of the caller's. */
@@ -120,6 +128,7 @@ export class Runtime {
   readonly #engine: Engine;
   readonly #threads: Pool | undefined;
   readonly #admission: Admission;
+  readonly #holdProcess: World['holdProcess'];
   readonly #cleanUps: (() => void)[] = [];
   #closed: Promise<void> | undefined;
 
@@ -133,6 +142,7 @@ export class Runtime {
   }) {
     this.tasks = parts.tasks;
     this.#clock = parts.world.clock;
+    this.#holdProcess = parts.world.holdProcess;
     this.#options = parts.options;
     this.#store = parts.store;
     this.#engine = parts.engine;
@@ -154,9 +164,8 @@ export class Runtime {
       ({ taskId, type }) => `no task '${type}' is defined here; ${taskId} waits`,
     );
     await this.#engine.start();
-    // A runtime at work keeps its process alive, as a listening server does; close() lets go.
-    const alive = setInterval(() => {}, KEEP_ALIVE_MS);
-    this.#cleanUps.push(() => clearInterval(alive));
+    const release = this.#holdProcess?.();
+    if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();
   }
 
