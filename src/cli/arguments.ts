@@ -1,0 +1,138 @@
+/**
+ * Reads what was typed after the command's name: options against the command's list, positionals by their number.
+ *
+ * node:util splits the words; the judgement is ours, because a mistyped option deserves its near miss in the answer.
+ */
+import { parseArgs } from 'node:util';
+import { MillraceError } from '../core/errors.js';
+import { type Arguments, COMMON_OPTIONS, type CommandFact, type OptionFact } from './command.js';
+
+/** @throws ERR_MILLRACE_INVALID_OPTION for words that the command does not know, want or have enough of */
+export function readArguments(command: CommandFact, words: readonly string[]): Arguments {
+  const known = [...command.options, ...COMMON_OPTIONS];
+  const { tokens } = parseArgs({
+    args: [...words],
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+    options: {
+      ...Object.fromEntries(
+        known.map(({ name, value }) => [
+          name,
+          { type: value === undefined ? 'boolean' : 'string' } as const,
+        ]),
+      ),
+      help: { type: 'boolean', short: 'h' },
+    },
+  });
+  const options = new Map<string, string>();
+  const positionals: string[] = [];
+  for (const token of tokens) {
+    if (token.kind === 'positional') positionals.push(token.value);
+    if (token.kind !== 'option') continue;
+    const fact = known.find(({ name }) => name === token.name);
+    if (fact === undefined) throw unknownOption(command, token.rawName, known);
+    if (options.has(token.name)) throw usage(command, `${token.rawName} is given twice`);
+    options.set(token.name, givenValue(command, fact, token.value, token.inlineValue));
+  }
+  if (!options.has('help')) checkPositionals(command, positionals);
+  return { positionals, options };
+}
+
+/** A whole number option, or undefined when it is not given. @throws ERR_MILLRACE_INVALID_OPTION */
+export function wholeOption(
+  args: Arguments,
+  name: string,
+  { min, max }: { readonly min: number; readonly max: number },
+): number | undefined {
+  const text = args.options.get(name);
+  if (text === undefined) return undefined;
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (value >= min && value <= max) return value;
+  throw new MillraceError(
+    'ERR_MILLRACE_INVALID_OPTION',
+    `--${name} is '${text.slice(0, 40)}'; give a whole number from ${min} to ${max}`,
+    { details: { option: name, value: text.slice(0, 200) } },
+  );
+}
+
+/** The known word that was probably meant, or undefined when none is close. */
+export function nearMiss(typed: string, known: readonly string[]): string | undefined {
+  let best: string | undefined;
+  let bestDistance = Math.max(1, Math.floor(typed.length / 3)) + 1;
+  for (const word of known) {
+    const isStart = typed.length >= 2 && word.startsWith(typed);
+    const distance = isStart ? 1 : editDistance(typed, word);
+    if (distance < bestDistance) {
+      best = word;
+      bestDistance = distance;
+    }
+  }
+  return best;
+}
+
+/** The error for a command that was called in a way it does not understand; says where the help is. */
+export function usage(command: { readonly name: string } | undefined, fact: string): MillraceError {
+  const help = command === undefined ? 'millrace --help' : `millrace ${command.name} --help`;
+  return new MillraceError('ERR_MILLRACE_INVALID_OPTION', `${fact}; see: ${help}`);
+}
+
+function givenValue(
+  command: CommandFact,
+  fact: OptionFact,
+  value: string | undefined,
+  isInline: boolean | undefined,
+): string {
+  const option = `--${fact.name}`;
+  if (fact.value === undefined) {
+    if (value !== undefined) throw usage(command, `${option} takes no value`);
+    return 'true';
+  }
+  // `--store --threads 2`: the value was forgotten. A value that does begin with a dash is given as --store=-x.
+  const isForgotten = value === undefined || (!isInline && value.length > 1 && value[0] === '-');
+  if (isForgotten || value === '') throw usage(command, `${option} needs a value (${fact.value})`);
+  return value;
+}
+
+function unknownOption(
+  command: CommandFact,
+  rawName: string,
+  known: readonly OptionFact[],
+): MillraceError {
+  const near = nearMiss(
+    rawName.replace(/^-+/, ''),
+    known.map(({ name }) => name),
+  );
+  const hint = near === undefined ? '' : `, did you mean --${near}?`;
+  return usage(command, `unknown option ${rawName.slice(0, 60)}${hint}`);
+}
+
+function checkPositionals(command: CommandFact, positionals: readonly string[]): void {
+  const { positionalsMin, positionalsMax } = command;
+  if (positionals.length < positionalsMin) throw usage(command, `${command.usage} is missing`);
+  if (positionals.length > positionalsMax) {
+    throw usage(command, `'${positionals[positionalsMax]?.slice(0, 60)}' is one argument too many`);
+  }
+}
+
+/** Insertions, deletions, replacements and swaps of neighbours that lead from one word to another. */
+function editDistance(a: string, b: string): number {
+  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
+  for (let i = 1; i <= a.length; i++) {
+    const row = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const isSame = a[i - 1] === b[j - 1];
+      let distance = Math.min(
+        rows[i - 1]![j]! + 1,
+        row[j - 1]! + 1,
+        rows[i - 1]![j - 1]! + (isSame ? 0 : 1),
+      );
+      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
+        distance = Math.min(distance, rows[i - 2]![j - 2]! + 1);
+      }
+      row.push(distance);
+    }
+    rows.push(row);
+  }
+  return rows[a.length]![b.length]!;
+}

@@ -1,0 +1,104 @@
+#!/usr/bin/env node
+/**
+ * The `millrace` command: finds the command that was named, runs it, and turns what comes of it into an exit code.
+ *
+ *   main.ts        words -> command -> exit code; errors -> one line
+ *   command.ts     what a command is, exit codes          arguments.ts   options, near misses     help.ts   help texts
+ *   demo*.ts       `millrace demo`                        run*.ts        `millrace run`
+ *   the rest       one shared piece each: progress, tables, percentiles, folders, globs, NDJSON, interruption
+ *
+ * Results go to standard output, everything for people who watch goes to standard error. An error is one line that
+ * says what is wrong and ends in its code; its stack is shown with --verbose or with DEBUG set.
+ */
+import { readFileSync } from 'node:fs';
+import { isMillraceError, type MillraceError } from '../core/errors.js';
+import { nearMiss, readArguments, usage } from './arguments.js';
+import { type Command, ExitCode } from './command.js';
+import { DEMO } from './demo-fact.js';
+import { commandHelp, generalHelp } from './help.js';
+import { RUN } from './run-fact.js';
+
+const COMMANDS: readonly Command[] = [
+  { ...DEMO, load: () => import('./demo.js') },
+  { ...RUN, load: () => import('./run.js') },
+];
+
+async function main(words: readonly string[]): Promise<ExitCode> {
+  const [first, ...rest] = words;
+  switch (first) {
+    case undefined:
+      process.stderr.write(generalHelp(COMMANDS));
+      return ExitCode.USAGE;
+    case '--version':
+      process.stdout.write(`${version()}\n`);
+      return ExitCode.DONE;
+    case 'help':
+    case '--help':
+    case '-h': {
+      const named = rest[0] === undefined ? undefined : commandNamed(rest[0]);
+      process.stdout.write(named === undefined ? generalHelp(COMMANDS) : commandHelp(named));
+      return ExitCode.DONE;
+    }
+  }
+  const command = commandNamed(first);
+  const args = readArguments(command, rest);
+  if (args.options.has('help')) {
+    process.stdout.write(commandHelp(command));
+    return ExitCode.DONE;
+  }
+  const { run } = await command.load();
+  return run(args);
+}
+
+/** @throws ERR_MILLRACE_INVALID_OPTION, with the near miss */
+function commandNamed(name: string): Command {
+  const command = COMMANDS.find((candidate) => candidate.name === name);
+  if (command !== undefined) return command;
+  const kind = name.startsWith('-') ? 'option' : 'command';
+  const known = COMMANDS.map((candidate) => candidate.name);
+  const near = kind === 'option' ? undefined : nearMiss(name, known);
+  const hint =
+    near === undefined ? `; commands are ${known.join(', ')}` : `, did you mean '${near}'?`;
+  throw usage(undefined, `unknown ${kind} '${name.slice(0, 60)}'${hint}`);
+}
+
+function version(): string {
+  const file = new URL('../../../package.json', import.meta.url);
+  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
+}
+
+function exitCodeOf(error: unknown): ExitCode {
+  if (!isMillraceError(error)) return ExitCode.FAILED;
+  if (error.code.startsWith('ERR_MILLRACE_STORE_')) return ExitCode.STORE;
+  return error.kind === 'usage' ? ExitCode.USAGE : ExitCode.FAILED;
+}
+
+function describe(error: unknown, isVerbose: boolean): string {
+  if (isVerbose && error instanceof Error) return `${error.stack}\n${causesOf(error)}`;
+  const message = error instanceof Error ? error.message : String(error);
+  const code = (error as Partial<MillraceError> | null)?.code;
+  const line = `millrace: ${message.trim().replaceAll(/\s*\n\s*/g, ' ')}`;
+  if (isMillraceError(error)) return `${line} [${error.code}]\n`;
+  return `${line}${code === undefined ? '' : ` [${code}]`} (--verbose shows where)\n`;
+}
+
+function causesOf(error: Error): string {
+  const { cause } = error;
+  return cause instanceof Error ? `caused by: ${cause.stack}\n${causesOf(cause)}` : '';
+}
+
+// A reader that went away (`millrace ... | head`) is no error; commands that care stop by themselves.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
+}
+
+const words = process.argv.slice(2);
+try {
+  process.exitCode = await main(words);
+} catch (error) {
+  const isVerbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
+  process.stderr.write(describe(error, isVerbose));
+  process.exitCode = exitCodeOf(error);
+}
