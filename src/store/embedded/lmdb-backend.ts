@@ -15,10 +15,11 @@
  * for one commit before we send the next, so there is nothing to overlap.) Puts are queued on the main thread and
  * applied on LMDB's; a `batch` is one LMDB transaction. Measurements: docs/decisions/0002-embedded-store-on-lmdb.md.
  *
- * Faults: no space is found before the meta page is written, and the transaction is aborted: nothing was written.
- * Anything else is reported as it is, and the machine then stops writing. It must: after a failed sync the kernel
- * may count lost pages as clean, so a later sync that succeeds proves nothing about them; and lmdb hangs on the
- * first transaction after a failed meta page.
+ * Faults: for want of space it is the pages that fail, before the meta page; the transaction is aborted and nothing
+ * was written. (Where a file system needs space to overwrite, the meta page can fail too. LMDB panics then, and that
+ * is no longer "nothing".) Anything else is reported as it is, and the machine stops writing. It must: after a failed
+ * sync the kernel may count lost pages as clean, so that a later sync proves nothing about them; and lmdb 3.5.6 hangs
+ * in the first transaction after a panic.
  *
  * Space: the file grows with the data and is never sparse; it does not shrink, but deleted pages are used again from
  * the second commit after, for LMDB keeps the state before the newest. Only the address space is mapped ahead.
@@ -27,12 +28,14 @@ import { crc32 } from 'node:zlib';
 import { type Database, open, type RootDatabase } from 'lmdb';
 import type { Entry, Key, KeyRange, LeaseId, Revision } from '../../core/store.js';
 import type { Backend, EntriesOptions, Write } from '../machine/backend.js';
-import { full, isFull } from './faults.js';
+import { full, isFull, readFault } from './faults.js';
 import { adoptValues, corrupt, openRecord, sealRecord } from './record.js';
 
 const STATE_KEY = '\x01state';
 const STATE_BYTES = 16;
 const LEASED_PREFIX = '\x02';
+/** What a write costs at least: some pages of the tree. */
+const COMMIT_BYTES_MIN = 65_536;
 /** Everything below the first character a key may start with is ours. */
 const FIRST_KEY = '!';
 /** etcd, too, is at revision 1 before anything was written. */
@@ -118,28 +121,42 @@ export class LmdbBackend implements Backend {
   }
 
   get(key: Key): Entry | undefined {
-    const bytes = this.#database.get(key);
-    return bytes === undefined ? undefined : openRecord(key, bytes);
-  }
-
-  *entries(range: KeyRange, { reverse }: EntriesOptions): Generator<Entry> {
-    for (const { key, value } of this.#database.getRange(bounds(range, reverse))) {
-      yield openRecord(key, value);
+    try {
+      const bytes = this.#database.get(key);
+      return bytes === undefined ? undefined : openRecord(key, bytes);
+    } catch (error) {
+      throw readFault(this.#directory, error);
     }
   }
 
-  keys(range: KeyRange): Iterable<Key> {
-    return this.#database.getKeys(bounds(range, false));
+  *entries(range: KeyRange, { reverse }: EntriesOptions): Generator<Entry> {
+    try {
+      for (const { key, value } of this.#database.getRange(bounds(range, reverse))) {
+        yield openRecord(key, value);
+      }
+    } catch (error) {
+      throw readFault(this.#directory, error);
+    }
+  }
+
+  *keys(range: KeyRange): Generator<Key> {
+    try {
+      yield* this.#database.getKeys(bounds(range, false));
+    } catch (error) {
+      throw readFault(this.#directory, error);
+    }
   }
 
   async commit(writes: ReadonlyMap<Key, Write>, revision: Revision): Promise<void> {
     const leased: (readonly [Key, LeaseId | undefined])[] = [];
     const database = this.#database;
+    let bytes = 0;
     try {
       await database.batch(() => {
         for (const [key, entry] of writes) {
           if (entry === undefined) ignore(database.remove(key));
           else ignore(database.put(key, sealRecord(entry)));
+          bytes += COMMIT_BYTES_MIN + (entry?.value.length ?? 0);
           const leaseId = entry?.leaseId;
           if (leaseId !== undefined || this.#leasedKeys.has(key)) leased.push([key, leaseId]);
         }
@@ -148,7 +165,9 @@ export class LmdbBackend implements Backend {
       });
     } catch (error) {
       const cause = await causeOf(error);
-      throw isFull(cause) ? full(this.#directory, cause) : cause;
+      const isFault =
+        !isFull(cause, this.#directory, COMMIT_BYTES_MIN + bytes) || this.#isPanicking();
+      throw isFault ? cause : full(this.#directory, cause);
     }
     for (const [key, leaseId] of leased) {
       if (leaseId === undefined) this.#leasedKeys.delete(key);
@@ -158,6 +177,17 @@ export class LmdbBackend implements Backend {
 
   close(): Promise<void> {
     return this.#database.close();
+  }
+
+  /** Whether a meta page could not be written: LMDB then refuses everything, and what the disk has is open. */
+  #isPanicking(): boolean {
+    try {
+      this.#database.resetReadTxn();
+      this.#database.get(STATE_KEY);
+      return false;
+    } catch {
+      return true;
+    }
   }
 }
 

@@ -15,6 +15,7 @@ import type { Store } from '../../core/store.js';
 import type { HistoryOptions } from '../factory.js';
 import { StateMachine } from '../machine/state-machine.js';
 import { StoreView } from '../machine/store-view.js';
+import { inspectDataFile } from './data-file.js';
 import { DirectoryLock } from './directory-lock.js';
 import { isCorrupt, notWritable, unreadable } from './faults.js';
 import { checkFormat } from './format-file.js';
@@ -61,7 +62,10 @@ function prepare(directory: string): void {
 async function openBackend(directory: string): Promise<LmdbBackend> {
   try {
     checkFormat(directory, DATA_FILE);
-    return await LmdbBackend.open(directory, path.join(directory, DATA_FILE));
+    const file = path.join(directory, DATA_FILE);
+    const fault = inspectDataFile(file);
+    if (fault !== undefined) throw unreadable(directory, fault);
+    return await LmdbBackend.open(directory, file);
   } catch (error) {
     throw asStoreError(directory, error);
   }
