@@ -9,8 +9,9 @@
  * whose tasks have all begun steps aside for the next one.
  *
  * Results travel in frames, because a message costs more than a task. What ended in the same turn of the event
- * loop goes together; a batch that is done is reported at once; and while a sync handler keeps the loop, what was
- * done before it is reported after REPORT_MS, so nobody waits for a slow batch-mate. When all that is left of a
+ * loop goes together; a batch that is done is reported at once; and while sync handlers keep the loop, what is done
+ * is reported after REPORT_MS, and before a call that by experience takes longer, so nobody waits for a slow
+ * batch-mate. What has not been sent when the thread dies is in the batch's ResultLog, for the other side to find. When all that is left of a
  * batch waits for something else than this thread, `onParked` says so and another batch may come.
  *
  * Invariants: (1) each task of a batch is reported exactly once; (2) `onEnd` comes after the last report and once;
@@ -22,10 +23,10 @@
 import { DEFAULT_PAYLOAD_LIMITS, encodePayload, type PayloadLimits } from '../core/codec.js';
 import { toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
-import { badFrame, FrameKind, type FrameReader, FrameWriter, openFrame } from '../core/frame.js';
-import { writeResult } from '../core/records.js';
+import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.js';
 import { Outcome } from '../core/states.js';
 import { type AnyTask, Cancel, Snooze } from '../core/task.js';
+import { type ResultLog, singleResult } from './result-log.js';
 import { TaskContext } from './task-context.js';
 
 /** Where a runner gets its time from. */
@@ -70,6 +71,8 @@ const REPORT_MS = 1;
 interface Lane {
   readonly task: AnyTask;
   readonly concurrency: number;
+  /** Mean time of a call until it returns, in ms; async handlers return early. Unknown is long. */
+  callMs: number;
   /** Handlers that have returned a promise and not ended. */
   running: number;
   /** Tasks of this type that wait for one of those to end. */
@@ -83,7 +86,6 @@ export class BatchRunner {
   readonly #lanes = new Map<string, Lane>();
   readonly #queue: Batch[] = [];
   #unflushed: Batch[] = [];
-  #writers: FrameWriter[] = [];
   #isBeginning = false;
   #turnAsked = false;
 
@@ -95,6 +97,7 @@ export class BatchRunner {
       this.#lanes.set(name, {
         task,
         concurrency: task.spec.concurrency,
+        callMs: Number.POSITIVE_INFINITY,
         running: 0,
         waiting: [],
       });
@@ -105,13 +108,12 @@ export class BatchRunner {
    * Takes a batch. Its tasks begin in a later turn of the event loop, or in `begin()`.
    *
    * @param frame - a frame of kind `batch`; must not change until the batch has ended
-   * @param begun - at least one byte per record, zeroed; byte i becomes 1 before code of record i's task runs, and
-   *   before anything is reported of it
+   * @param log - the batch's account, clear and large enough; the caller may read it once the runner is gone
    * @throws ERR_MILLRACE_STORE_CORRUPT, ERR_MILLRACE_STORE_FORMAT when the frame's outer shape is wrong. A record
    *   that lies about its own bytes fails alone, for good.
    */
-  run(frame: Uint8Array, report: BatchReport, begun?: Uint8Array): RunnerBatch {
-    const batch = new Batch(this, openFrame(frame, FrameKind.BATCH), report, begun);
+  run(frame: Uint8Array, report: BatchReport, log: ResultLog): RunnerBatch {
+    const batch = new Batch(this, openFrame(frame, FrameKind.BATCH), report, log);
     this.#queue.push(batch);
     this.#askTurn();
     return batch;
@@ -164,15 +166,6 @@ export class BatchRunner {
     if (!this.#isBeginning) this.#askTurn();
   }
 
-  takeWriter(): FrameWriter {
-    return this.#writers.pop() ?? new FrameWriter(FrameKind.RESULTS);
-  }
-
-  giveWriter(writer: FrameWriter): void {
-    writer.reset();
-    this.#writers.push(writer);
-  }
-
   #askTurn(): void {
     if (this.#turnAsked) return;
     this.#turnAsked = true;
@@ -194,7 +187,7 @@ class Batch implements RunnerBatch {
   readonly #text: Buffer;
   readonly #bytesOffset: number;
   readonly #report: BatchReport;
-  readonly #begun: Uint8Array | undefined;
+  readonly #log: ResultLog;
   readonly #stages: Uint8Array;
   readonly #contexts: (TaskContext | undefined)[];
   /** By string index, so that names are looked up once per batch. */
@@ -202,25 +195,19 @@ class Batch implements RunnerBatch {
   #next = 0;
   #left: number;
   #waiting = 0;
-  #writer: FrameWriter | undefined;
   #unreportedSinceMs = 0;
   #willFlush = false;
   #isParked = false;
   #hasEnded = false;
 
-  constructor(
-    runner: BatchRunner,
-    reader: FrameReader,
-    report: BatchReport,
-    begun: Uint8Array | undefined,
-  ) {
+  constructor(runner: BatchRunner, reader: FrameReader, report: BatchReport, log: ResultLog) {
     const { frame, view, count } = reader;
     this.#runner = runner;
     this.#reader = reader;
     this.#text = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
     this.#bytesOffset = view.getUint32(20, true);
     this.#report = report;
-    this.#begun = begun;
+    this.#log = log;
     this.#stages = new Uint8Array(count);
     this.#contexts = new Array(count);
     this.#lanes = reader.strings.map((name) => runner.lane(name));
@@ -238,7 +225,7 @@ class Batch implements RunnerBatch {
     while (this.#next < this.#stages.length) {
       const index = this.#next++;
       if (this.#stages[index] === Stage.PENDING) nowMs = this.#beginTask(index, nowMs);
-      if (this.#writer !== undefined && nowMs - this.#unreportedSinceMs >= REPORT_MS) this.#post();
+      if (this.#log.count > 0 && nowMs - this.#unreportedSinceMs >= REPORT_MS) this.#post();
       if (nowMs >= untilMs) break;
     }
     if (this.hasBegun && this.#left > 0) this.#flushOnce();
@@ -305,8 +292,10 @@ class Batch implements RunnerBatch {
       lane.waiting.push({ batch: this, index });
       return nowMs;
     }
+    // What is done does not wait for a batch-mate that is slow, or may be: nothing is sent while it computes.
+    if (lane.callMs > REPORT_MS && this.#log.count > 0) this.#post();
     this.#stages[index] = Stage.RUNNING;
-    if (this.#begun !== undefined) this.#begun[index] = 1;
+    this.#log.begin(index);
     let input: unknown;
     try {
       input = this.#inputAt(at);
@@ -383,14 +372,18 @@ class Batch implements RunnerBatch {
             this.#runner.leave(lane);
           },
         );
-        return this.#runner.time.nowMs();
+        const returnMs = this.#runner.time.nowMs();
+        measure(lane, returnMs - startMs);
+        return returnMs;
       }
     } catch (error) {
       const endMs = this.#runner.time.nowMs();
+      measure(lane, endMs - startMs);
       this.#threw(index, endMs - startMs, error);
       return endMs;
     }
     const endMs = this.#runner.time.nowMs();
+    measure(lane, endMs - startMs);
     this.#succeed(index, endMs - startMs, result);
     return endMs;
   }
@@ -435,35 +428,31 @@ class Batch implements RunnerBatch {
   #settle(index: number, outcome: Outcome, runMs: number, json: string | undefined): void {
     const { view } = this.#reader;
     const at = this.#reader.recordAt(index);
-    if (this.#writer === undefined) {
-      this.#writer = this.#runner.takeWriter();
-      this.#unreportedSinceMs = this.#runner.time.nowMs();
-    }
+    const slot = view.getUint32(at, true);
+    const attempt = view.getUint16(at + 16, true);
+    // A clock that is not quite monotonic must not make a frame that does not decode.
+    const ranMs = Math.max(0, runMs);
+    const log = this.#log;
     this.#stages[index] = Stage.ENDED;
-    if (this.#begun !== undefined) this.#begun[index] = 1;
     this.#contexts[index] = undefined;
+    log.begin(index);
+
+    const jsonBytes = json === undefined ? 0 : Buffer.byteLength(json);
+    if (!log.hasRoom(jsonBytes)) this.#post();
+    if (log.hasRoom(jsonBytes)) {
+      if (log.count === 0) this.#unreportedSinceMs = this.#runner.time.nowMs();
+      log.add(slot, outcome, attempt, ranMs, json ?? '', jsonBytes);
+    } else {
+      this.#report.onResults(singleResult(slot, outcome, attempt, ranMs, json ?? ''));
+    }
     this.#left--;
-    writeResult(this.#writer, {
-      slot: view.getUint32(at, true),
-      outcome,
-      attempt: view.getUint16(at + 16, true),
-      // A clock that is not quite monotonic must not make a frame that does not decode.
-      runMs: Math.max(0, runMs),
-      json,
-    });
     if (this.#left === 0) this.#post();
     else this.#flushOnce();
   }
 
   /** Sends what there is, and says so when it was the last. */
   #post(): void {
-    const writer = this.#writer;
-    if (writer !== undefined) {
-      this.#writer = undefined;
-      const frame = writer.finish();
-      this.#runner.giveWriter(writer);
-      this.#report.onResults(frame);
-    }
+    if (this.#log.count > 0) this.#report.onResults(this.#log.take());
     if (this.#left === 0) {
       this.#hasEnded = true;
       this.#report.onEnd();
@@ -489,6 +478,11 @@ class Batch implements RunnerBatch {
       throw badFrame(`a payload is not JSON: ${(cause as Error).message}`);
     }
   }
+}
+
+function measure(lane: Lane, callMs: number): void {
+  lane.callMs =
+    lane.callMs === Number.POSITIVE_INFINITY ? callMs : lane.callMs + (callMs - lane.callMs) * 0.1;
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

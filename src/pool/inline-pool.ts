@@ -13,6 +13,7 @@ import { BaseService } from '../core/service.js';
 import type { AnyTask } from '../core/task.js';
 import { BatchRunner, type RunnerBatch } from './batch-runner.js';
 import { Places } from './places.js';
+import { ResultLog } from './result-log.js';
 import { SentBatch, taskLost } from './sent-batch.js';
 
 export interface InlinePoolOptions {
@@ -28,7 +29,7 @@ export interface InlinePoolOptions {
 
 interface Running {
   readonly sent: SentBatch;
-  readonly begun: Uint8Array;
+  readonly log: ResultLog;
   inRunner: RunnerBatch | undefined;
 }
 
@@ -38,6 +39,8 @@ export class InlinePool extends BaseService implements Pool {
   readonly #runner: BatchRunner;
   readonly #places: Places;
   readonly #running = new Set<Running>();
+  /** For the next batches. */
+  readonly #logs: ResultLog[] = [];
   #isOpen = false;
   #graceEndsMs = Number.POSITIVE_INFINITY;
   #graceTimer: WakeUp | undefined;
@@ -72,7 +75,7 @@ export class InlinePool extends BaseService implements Pool {
     const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));
     const running: Running = {
       sent,
-      begun: new Uint8Array(sent.count),
+      log: this.#takeLog(sent.count),
       inRunner: undefined,
     };
     this.#running.add(running);
@@ -85,7 +88,7 @@ export class InlinePool extends BaseService implements Pool {
           onParked: () => this.#change(() => sent.park()),
           onEnd: () => end(),
         },
-        running.begun,
+        running.log,
       );
     } catch (error) {
       // Not before `run` has returned.
@@ -132,18 +135,27 @@ export class InlinePool extends BaseService implements Pool {
   /** Nobody can stop a handler on the main thread: signals are aborted, and what comes later is not heard. */
   #giveUp(): void {
     for (const running of [...this.#running]) {
-      const { inRunner, sent, begun } = running;
-      // What begun says is copied first: cancelling marks tasks that never began as ended.
-      const begunNow = begun.slice();
-      this.#end(running, () => sent.lose(taskLost('shutdown'), begunNow));
-      inRunner?.cancelAll('the process shuts down');
+      this.#end(running, () => running.sent.lose(taskLost('shutdown'), running.log));
+      running.inRunner?.cancelAll('the process shuts down');
     }
   }
 
   #end(running: Running, end: () => void): void {
     if (!this.#running.delete(running)) return;
     this.#change(end);
+    // After a drain the runner may still write there.
+    if (this.#isOpen) {
+      running.log.clear();
+      this.#logs.push(running.log);
+    }
     if (this.#running.size === 0) this.#onIdle?.();
+  }
+
+  #takeLog(count: number): ResultLog {
+    const log = this.#logs.pop();
+    if (log !== undefined && log.capacity >= count) return log;
+    const capacity = Math.max(64, count);
+    return new ResultLog(new ArrayBuffer(ResultLog.bytesFor(capacity)), capacity);
   }
 
   /** Makes a change and says so when it freed the first place. */

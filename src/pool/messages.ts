@@ -4,7 +4,7 @@
  *   main                                         worker
  *    | -- attach(AttachData), as a Piscina run --> |   loads the tasks module once
  *    | <-------------- AttachResult -------------- |   from here on Piscina is not involved
- *    | -- { place, batch, begun? } --------------> |
+ *    | -- { place, batch, log? } ----------------> |
  *    | <-- { place, results } -------------------- |   until every task of the batch is in one of them
     | <-- { place, isParked } ------------------- |   see places.ts
  *    | -- { place, slot, reason } ---------------> |   cancel; finds nothing when the task has ended
@@ -39,8 +39,8 @@ export interface AttachResult {
 export interface RunMessage {
   readonly place: number;
   readonly batch: ArrayBuffer;
-  /** One byte per record, shared; sent when the place gets another one than before. */
-  readonly begun?: Uint8Array;
+  /** The account of batches at this place; sent when the place gets another one than before. */
+  readonly log?: { readonly memory: SharedArrayBuffer; readonly capacity: number };
 }
 
 export interface CancelMessage {

@@ -1,8 +1,8 @@
 /**
  * A batch on its way: what the sending side has to know once the frame's buffer belongs to another thread.
  *
- * The running side sets a byte per task when the task begins. When a thread dies, the bytes tell tasks that may
- * have run (lost) from those that cannot have (reported as not started, so they spend neither an attempt nor a loss).
+ * When a thread dies, the batch's log tells what its tasks come to: ended (reported now), may have run (lost), or
+ * never begun (reported as not started, so they spend neither an attempt nor a loss).
  */
 import { MillraceError } from '../core/errors.js';
 import {
@@ -16,6 +16,7 @@ import type { BatchListener } from '../core/pool.js';
 import { writeResult } from '../core/records.js';
 import { Outcome } from '../core/states.js';
 import type { Place } from './places.js';
+import type { ResultLog } from './result-log.js';
 
 export class SentBatch {
   readonly count: number;
@@ -71,16 +72,13 @@ export class SentBatch {
     this.#listener.onEnd(error);
   }
 
-  /**
-   * The thread died.
-   *
-   * @param begun - byte i is not 0 if record i began
-   */
-  lose(loss: MillraceError, begun: Uint8Array): void {
+  /** The thread died and left this account. */
+  lose(loss: MillraceError, log: ResultLog): void {
     if (this.#hasEnded) return;
+    if (log.count > 0) this.results(log.take());
     const writer = new FrameWriter(FrameKind.RESULTS, { bytes: 0 });
     for (let index = 0; index < this.count; index++) {
-      if (begun[index] !== 0) continue;
+      if (log.hasBegun(index)) continue;
       writeResult(writer, {
         slot: this.#slots[index]!,
         outcome: Outcome.NOT_STARTED,

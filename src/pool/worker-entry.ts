@@ -16,6 +16,7 @@ import {
   type ResultMessage,
   type RunMessage,
 } from './messages.js';
+import { ResultLog } from './result-log.js';
 
 // Taken before user code loads: fake timers in there must not stop the thread.
 const { setImmediate: soon, performance } = globalThis;
@@ -32,7 +33,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   }
   const runner = new BatchRunner({ nowMs: () => performance.now(), soon }, tasks, data);
   const batches: (RunnerBatch | undefined)[] = [];
-  const begun: (Uint8Array | undefined)[] = [];
+  const logs: ResultLog[] = [];
 
   const post = (message: ResultMessage): void => {
     port.postMessage(message, message.results === undefined ? [] : [message.results]);
@@ -43,10 +44,11 @@ export async function attach(data: AttachData): Promise<AttachResult> {
       batches[place]?.cancel(message.slot, message.reason);
       return;
     }
-    if (message.begun !== undefined) begun[place] = message.begun;
+    const { batch, log } = message;
+    if (log !== undefined) logs[place] = new ResultLog(log.memory, log.capacity);
     try {
       const report = new PortReport(place, post);
-      batches[place] = runner.run(new Uint8Array(message.batch), report, begun[place]);
+      batches[place] = runner.run(new Uint8Array(batch), report, logs[place]!);
     } catch (error) {
       batches[place] = undefined;
       post({ place, error: toWire(error) });
@@ -55,8 +57,6 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     // The message came in a turn of its own: no need to wait for the next.
     runner.begin();
   });
-  // A handler that ends the thread takes its batch-mates along, but not those that had ended before.
-  process.once('exit', () => runner.flush());
   return {};
 }
 

@@ -22,11 +22,12 @@ import { MillraceError } from '../core/errors.js';
 import type { BatchListener, RunningBatch } from '../core/pool.js';
 import type { AttachData, AttachResult, ResultMessage, RunMessage } from './messages.js';
 import { type PlaceLimits, Places } from './places.js';
+import { ResultLog } from './result-log.js';
 import { type LossReason, SentBatch, taskLost } from './sent-batch.js';
 
 const ENTRY = fileURLToPath(new URL('./worker-entry.js', import.meta.url));
 /** Room for the usual batch; larger ones get more when they come. */
-const BEGUN_BYTES = 256;
+const LOG_RECORDS = 64;
 /** A thread that dies sooner than this after its start died of it. */
 const SETTLED_MS = 1_000;
 
@@ -58,7 +59,7 @@ export class WorkerThread {
   readonly #port: MessagePort;
   /** By place. */
   readonly #sent: (SentBatch | undefined)[] = [];
-  readonly #begun: Uint8Array[] = [];
+  readonly #logs: ResultLog[] = [];
   #isReady = false;
   #readyAtMs = Number.POSITIVE_INFINITY;
   #isRetired = false;
@@ -114,7 +115,7 @@ export class WorkerThread {
 
   /** Whether it ran a batch, or at least lived for a while after it was ready: not one that dies by itself. */
   get wasOfUse(): boolean {
-    return this.#begun.length > 0 || performance.now() - this.#readyAtMs > SETTLED_MS;
+    return this.#logs.length > 0 || performance.now() - this.#readyAtMs > SETTLED_MS;
   }
 
   /** Batches that may be sent here now. */
@@ -138,11 +139,9 @@ export class WorkerThread {
     const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));
     const place = this.#freePlace();
     this.#sent[place] = sent;
-    const known = this.#begun[place];
-    const begun = sharedBytes(known, sent.count);
-    this.#begun[place] = begun;
     const message: RunMessage = { place, batch: batch.buffer };
-    this.#port.postMessage(begun === known ? message : { ...message, begun }, [batch.buffer]);
+    const log = this.#logFor(place, sent.count);
+    this.#port.postMessage(log === undefined ? message : { ...message, log }, [batch.buffer]);
     return {
       cancel: (slot, reason) => {
         if (!sent.hasEnded) this.#port.postMessage({ place, slot, reason });
@@ -210,7 +209,7 @@ export class WorkerThread {
       if (sent.tasksLeft > 0) return;
     }
     this.#sent[place] = undefined;
-    this.#begun[place]!.fill(0, 0, sent.count);
+    this.#logs[place]!.clear();
     // Before the listener hears of the end, since it may send the next batch at once.
     if (this.#places.batches === 1) this.#worker.unref();
     sent.end(error === undefined ? undefined : (fromWire(error) as MillraceError));
@@ -231,21 +230,30 @@ export class WorkerThread {
     this.#port.removeAllListeners();
     this.#port.close();
     const loss = taskLost(this.#reason ?? reasonOf(this.#cause), { exitCode, cause: this.#cause });
-    for (const [place, sent] of this.#sent.entries()) sent?.lose(loss, this.#begun[place]!);
+    for (const [place, sent] of this.#sent.entries()) sent?.lose(loss, this.#logLeft(place));
     this.#sent.length = 0;
     this.#events.onGone(loss);
+  }
+
+  /** A new log, to be sent along, unless the place has one that is large enough. */
+  #logFor(place: number, count: number): RunMessage['log'] {
+    if ((this.#logs[place]?.capacity ?? -1) >= count) return undefined;
+    const capacity = Math.max(count, LOG_RECORDS);
+    const memory = new SharedArrayBuffer(ResultLog.bytesFor(capacity));
+    this.#logs[place] = new ResultLog(memory, capacity);
+    return { memory, capacity };
+  }
+
+  /** What the thread had written there when it died. */
+  #logLeft(place: number): ResultLog {
+    const { memory, capacity } = this.#logs[place]!;
+    return new ResultLog(memory, capacity);
   }
 
   #freePlace(): number {
     const place = this.#sent.indexOf(undefined);
     return place === -1 ? this.#sent.length : place;
   }
-}
-
-/** Zeroed bytes that both threads see: those there are, if they are enough. */
-function sharedBytes(known: Uint8Array | undefined, count: number): Uint8Array {
-  if (known !== undefined && known.length >= count) return known;
-  return new Uint8Array(new SharedArrayBuffer(Math.max(count, BEGUN_BYTES)));
 }
 
 function reasonOf(cause: unknown): LossReason {

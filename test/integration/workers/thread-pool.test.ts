@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, it, type TestContext } from 'node:test';
+import { promisify } from 'node:util';
+import type { ChannelPayloads } from '../../../src/core/channels.js';
 import type { MillraceError } from '../../../src/core/errors.js';
 import { ThreadPool, type ThreadPoolOptions } from '../../../src/pool/thread-pool.js';
-import { runBatch, SEGMENT } from '../../pool/batches.js';
+import { batchOf, type Entry, runBatch, runFrame, SEGMENT } from '../../pool/batches.js';
 
 const TASKS = new URL('../../fixtures/workers/tasks.js', import.meta.url);
 
@@ -14,6 +18,12 @@ async function setup(
   t.after(() => pool.stop());
   await pool.start();
   return pool;
+}
+
+/** Resolves when the pool has this many free places. */
+async function allPlaces(pool: ThreadPool, count: number): Promise<void> {
+  // onFree speaks of the first place only; for more there is no event.
+  while (pool.freePlaces < count) await new Promise((resolve) => setTimeout(resolve, 2));
 }
 
 /** Resolves when the pool takes batches (again). */
@@ -105,15 +115,251 @@ describe('ThreadPool', () => {
     assert.equal(again.ended.get(0)?.value, 'again');
   });
 
-  it('a module that does not load fails start() with its cause', async () => {
-    const tasks = new URL('data:text/javascript,throw new RangeError("no luck")');
-    const pool = new ThreadPool({ tasks, threads: { max: 2 } });
-    await assert.rejects(pool.start(), (error: MillraceError) => {
-      assert.equal(error.code, 'ERR_MILLRACE_TASKS_MODULE');
-      assert.match(error.message, /does not load: no luck/);
-      assert.equal((error.cause as Error).name, 'RangeError');
-      return true;
+  describe('when a thread dies, its tasks are lost once and the pool is back at its size', () => {
+    const deaths: readonly {
+      readonly how: string;
+      readonly entry: Entry;
+      readonly reason: string;
+      readonly causeCode?: string;
+      readonly options?: Partial<ThreadPoolOptions>;
+    }[] = [
+      {
+        how: 'an exception outside any handler',
+        entry: { type: 'throw.outside' },
+        reason: 'uncaught',
+        causeCode: 'ERR_TEAPOT',
+      },
+      {
+        how: 'a rejection nobody handles',
+        entry: { type: 'reject.outside' },
+        reason: 'uncaught',
+        causeCode: 'ERR_TEAPOT',
+      },
+      {
+        how: 'memory above its limit',
+        entry: { type: 'hog' },
+        reason: 'out-of-memory',
+        causeCode: 'ERR_WORKER_OUT_OF_MEMORY',
+        options: { resourceLimits: { maxOldGenerationSizeMb: 16 } },
+      },
+    ];
+    for (const { how, entry, reason, causeCode, options } of deaths) {
+      it(how, async (t) => {
+        const pool = await setup(t, { threads: { max: 2 }, ...options });
+        const lost: ChannelPayloads['millrace:pool:thread-lost'][] = [];
+        const onLost = (message: unknown): void => {
+          lost.push(message as (typeof lost)[number]);
+        };
+        subscribe('millrace:pool:thread-lost', onLost);
+        t.after(() => unsubscribe('millrace:pool:thread-lost', onLost));
+
+        const batch = runBatch(pool, [{ type: 'echo', input: 'before' }, entry]);
+        const elsewhere = runBatch(pool, [{ type: 'echo.later', input: { ms: 1 } }]);
+        const loss = await batch.end;
+        assert.equal(loss?.code, 'ERR_MILLRACE_TASK_LOST');
+        assert.equal(loss?.details.reason, reason);
+        assert.equal((loss?.cause as { code?: string } | undefined)?.code, causeCode);
+        // Also when memory runs out and the thread cannot send anything any more.
+        assert.deepEqual(batch.outcomes(), ['COMPLETED', 'LOST']);
+        assert.equal(await elsewhere.end, undefined);
+        assert.deepEqual(elsewhere.outcomes(), ['COMPLETED']);
+        assert.equal(lost.length, 1);
+        assert.equal(lost[0]?.cause, loss);
+        assert.ok(lost[0]!.threadId > 0);
+
+        await allPlaces(pool, 4);
+        assert.equal(pool.threadCount, 2);
+        assert.equal(batch.ends, 1);
+      });
+    }
+  });
+
+  it('a batch larger than usual keeps its account of what has begun', async (t) => {
+    const pool = await setup(t);
+    const echoes = Array.from({ length: 1_000 }, (_, input) => ({ type: 'echo', input }));
+    const whole = runBatch(pool, echoes);
+    await whole.end;
+    assert.equal(whole.ended.get(999)?.value, 999);
+    const cut = runBatch(pool, [...echoes, { type: 'exit', input: { code: 0 } }, ...echoes]);
+    assert.equal((await cut.end)?.details.exitCode, 0);
+    const outcomes = cut.outcomes();
+    assert.deepEqual(new Set(outcomes.slice(0, 1_000)), new Set(['COMPLETED']));
+    assert.equal(outcomes[1_000], 'LOST');
+    assert.deepEqual(new Set(outcomes.slice(1_001)), new Set(['NOT_STARTED']));
+  });
+
+  it('a frame that is none ends its batch with the reason, and the thread goes on', async (t) => {
+    const pool = await setup(t);
+    const bad = runFrame(pool, new Uint8Array(64), 0);
+    assert.equal((await bad.end)?.code, 'ERR_MILLRACE_STORE_CORRUPT');
+    assert.equal(await runFrame(pool, batchOf([]), 0).end, undefined);
+    const good = runBatch(pool, [{ type: 'echo', input: 1 }]);
+    await good.end;
+    assert.equal(good.ended.get(0)?.value, 1);
+    assert.equal(pool.freePlaces, 2);
+  });
+
+  it('a handler that waits leaves its place to other batches', async (t) => {
+    const pool = await setup(t);
+    const waiting = [1, 2].map(() => runBatch(pool, [{ type: 'until.aborted' }]));
+    assert.equal(pool.freePlaces, 0);
+    await allPlaces(pool, 2);
+    const batch = runBatch(pool, [{ type: 'echo', input: 'here' }]);
+    await batch.end;
+    assert.equal(batch.ended.get(0)?.value, 'here');
+    for (const one of waiting) one.running.cancel(0, 'done');
+    await Promise.all(waiting.map((one) => one.end));
+  });
+
+  describe('start()', () => {
+    it('rejects once with the cause when the module does not load', async () => {
+      const tasks = new URL('data:text/javascript,throw new RangeError("no luck")');
+      const pool = new ThreadPool({ tasks, threads: { max: 2 } });
+      await assert.rejects(pool.start(), (error: MillraceError) => {
+        assert.equal(error.code, 'ERR_MILLRACE_TASKS_MODULE');
+        assert.match(error.message, /does not load: no luck/);
+        assert.equal((error.cause as Error).name, 'RangeError');
+        return true;
+      });
+      assert.equal(pool.threadCount, 0);
+      await pool.stop();
     });
-    await pool.stop();
+
+    it('rejects when the module exports no task, ends the thread, or never finishes loading', async () => {
+      const modules: [string, RegExp][] = [
+        ['export const nothing = 1', /exports no task/],
+        ['process.exit(4)', /the thread ended meanwhile/],
+        ['setTimeout(() => {}, 1e9); await new Promise(() => {})', /longer than 200 ms/],
+      ];
+      for (const [code, message] of modules) {
+        const tasks = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+        const pool = new ThreadPool({ tasks, threads: { max: 1 }, loadTimeoutMs: 200 });
+        await assert.rejects(pool.start(), { code: 'ERR_MILLRACE_TASKS_MODULE', message });
+        await pool.stop();
+      }
+    });
+
+    it('and stop(): in any order, once or twice', async () => {
+      const options = { tasks: TASKS, threads: { max: 1 } };
+      const never = new ThreadPool(options);
+      await Promise.all([never.stop(), never.stop()]);
+      const both = new ThreadPool(options);
+      await Promise.all([both.start(), both.start(), both.stop(), both.stop()]);
+      assert.equal(both.threadCount, 0);
+      assert.equal(both.freePlaces, 0);
+    });
+
+    it('refuses unusable options', () => {
+      assert.throws(() => new ThreadPool({ tasks: TASKS, threads: { max: 0 } }), {
+        code: 'ERR_MILLRACE_INVALID_OPTION',
+      });
+      assert.throws(() => new ThreadPool({ tasks: TASKS, placesPerThread: 0 }), {
+        code: 'ERR_MILLRACE_INVALID_OPTION',
+      });
+    });
+  });
+
+  it('a replacement that cannot load its module is tried again later, and later', async (t) => {
+    // The module loads once: its second thread finds the flag.
+    const key = `MILLRACE_TEST_${process.pid}`;
+    const code = `
+      import tasks from '${TASKS.href}';
+      if (process.env.${key}) process.exit(9);
+      export default tasks;`;
+    const tasks = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+    const pool = await setup(t, { tasks });
+    process.env[key] = '1';
+    t.after(() => delete process.env[key]);
+    const deaths: number[] = [];
+    const sawThree = new Promise<void>((resolve) => {
+      const onLost = (): void => {
+        deaths.push(performance.now());
+        if (deaths.length === 4) resolve();
+      };
+      subscribe('millrace:pool:thread-lost', onLost);
+      t.after(() => unsubscribe('millrace:pool:thread-lost', onLost));
+    });
+    await runBatch(pool, [{ type: 'exit', input: { code: 1 } }]).end;
+    const held = setInterval(() => {}, 1_000);
+    await sawThree;
+    clearInterval(held);
+    const pauses = deaths.slice(1).map((at, i) => at - deaths[i]!);
+    assert.ok(pauses[1]! >= 100 && pauses[2]! >= 200, `pauses ${pauses}`);
+    assert.equal(pool.freePlaces, 0);
+  });
+
+  describe('drain', () => {
+    it('waits for what runs within the grace period', async (t) => {
+      const pool = await setup(t);
+      const batch = runBatch(pool, [{ type: 'echo.later', input: { ms: 20 } }]);
+      await pool.drain(10_000);
+      assert.deepEqual(batch.outcomes(), ['COMPLETED']);
+      assert.equal(pool.threadCount, 0);
+    });
+
+    it('kills what is left after it, and a second drain may shorten it', async (t) => {
+      const pool = await setup(t);
+      const batch = runBatch(pool, [
+        { type: 'until.aborted' },
+        { type: 'echo', input: 'early' },
+        { type: 'spin' },
+        { type: 'echo', input: 'never' },
+      ]);
+      await batch.reported(1);
+      const drained = pool.drain(60_000);
+      await Promise.all([drained, pool.drain(20)]);
+      assert.equal(batch.loss?.code, 'ERR_MILLRACE_TASK_LOST');
+      assert.equal(batch.loss?.details.reason, 'shutdown');
+      assert.deepEqual(batch.outcomes(), ['LOST', 'COMPLETED', 'LOST', 'NOT_STARTED']);
+      assert.equal(batch.ends, 1);
+    });
+  });
+
+  describe('the process', () => {
+    const run = promisify(execFile);
+    const program = (body: string): Promise<{ stdout: string }> => {
+      const pool = new URL('../../../src/pool/thread-pool.js', import.meta.url).href;
+      const batches = new URL('../../pool/batches.js', import.meta.url).href;
+      const code = `
+        import { ThreadPool } from '${pool}';
+        import { runBatch } from '${batches}';
+        const pool = new ThreadPool({ tasks: '${TASKS.href}', threads: { max: 2 } });
+        ${body}`;
+      return run(process.execPath, ['--input-type=module', '-e', code], { timeout: 20_000 });
+    };
+
+    it('ends by itself after stop()', async () => {
+      const { stdout } = await program(`
+        await pool.start();
+        await runBatch(pool, [{ type: 'echo' }]).end;
+        await pool.stop();
+        await new Promise((resolve) => setImmediate(resolve));
+        console.log(process.getActiveResourcesInfo().filter((it) => !/Pipe|TTY|Stdio/.test(it)).join());`);
+      assert.equal(stdout, '\n');
+    });
+
+    it('ends by itself although an idle pool was never stopped', async () => {
+      const { stdout } = await program(`
+        await pool.start();
+        await runBatch(pool, [{ type: 'echo' }]).end;
+        console.log('idle');`);
+      assert.equal(stdout, 'idle\n');
+    });
+
+    it('lives as long as a batch runs', async () => {
+      const { stdout } = await program(`
+        await pool.start();
+        const batch = runBatch(pool, [{ type: 'echo.later', input: { ms: 300 } }]);
+        batch.end.then(() => console.log(batch.outcomes().join()));`);
+      assert.equal(stdout, 'COMPLETED\n');
+    });
+
+    it('lives until it has heard of the loss of a batch', async () => {
+      const { stdout } = await program(`
+        await pool.start();
+        const batch = runBatch(pool, [{ type: 'exit', input: { code: 5 } }]);
+        batch.end.then((loss) => console.log(loss.details.exitCode));`);
+      assert.equal(stdout, '5\n');
+    });
   });
 });

@@ -1,0 +1,148 @@
+/**
+ * The account of one batch, in memory that both threads see: which tasks have begun, and the results that are not
+ * on their way yet.
+ *
+ *   [0] u32 results   [4] u32 bytes of JSON   [8] u64 zero
+ *   [16] begun: one byte per record of the batch, padded to 8
+ *   then result records as in a results frame, 24 bytes each; then their JSON
+ *
+ * The running thread appends a result when a task ends and takes all of them into a frame when it reports. If it
+ * dies in between, the other side takes what is left: a task that ended is never lost with its thread, however the
+ * thread dies, and a task that had not begun is known for certain. The count is stored last, so a result is in the
+ * log either whole or not at all.
+ *
+ * Copying from here into the frame replaces the copy that any frame writer makes, so the log costs nothing extra.
+ * Thread safety: one thread at a time; the other one reads after the first has ended.
+ */
+import { FRAME_HEADER_BYTES, FrameKind, FrameWriter, recordBytes } from '../core/frame.js';
+import { writeResult } from '../core/records.js';
+import type { Outcome } from '../core/states.js';
+
+const HEAD_BYTES = 16;
+const RECORD_BYTES = recordBytes(FrameKind.RESULTS);
+/** Results of a batch until it reports. More is no harm: it reports in between. */
+const JSON_BYTES = 131_072;
+/** A results frame without results: what `take` starts from. */
+const EMPTY_FRAME = new FrameWriter(FrameKind.RESULTS, { records: 0, bytes: 0 }).finish();
+
+export class ResultLog {
+  readonly memory: ArrayBuffer | SharedArrayBuffer;
+  /** Records of the largest batch it can account for. */
+  readonly capacity: number;
+  readonly #head: Uint32Array;
+  readonly #begun: Uint8Array;
+  readonly #view: DataView;
+  readonly #recordsAt: number;
+  readonly #json: Buffer;
+  #count: number;
+  #jsonUsed: number;
+
+  /** Over memory of `bytesFor` bytes, zeroed or written by another log. */
+  constructor(memory: ArrayBuffer | SharedArrayBuffer, capacity: number) {
+    this.memory = memory;
+    this.capacity = capacity;
+    this.#head = new Uint32Array(memory, 0, 2);
+    this.#begun = new Uint8Array(memory, HEAD_BYTES, capacity);
+    this.#recordsAt = HEAD_BYTES + padded(capacity);
+    this.#view = new DataView(memory, this.#recordsAt, capacity * RECORD_BYTES);
+    this.#json = Buffer.from(memory, this.#recordsAt + capacity * RECORD_BYTES);
+    this.#count = Atomics.load(this.#head, 0);
+    this.#jsonUsed = this.#head[1]!;
+  }
+
+  static bytesFor(capacity: number): number {
+    return HEAD_BYTES + padded(capacity) + capacity * RECORD_BYTES + JSON_BYTES;
+  }
+
+  /** Results not taken yet. */
+  get count(): number {
+    return this.#count;
+  }
+
+  begin(index: number): void {
+    this.#begun[index] = 1;
+  }
+
+  hasBegun(index: number): boolean {
+    return this.#begun[index] !== 0;
+  }
+
+  /** Whether `add` has room for so many bytes of JSON now; after `take`, if at all. */
+  hasRoom(jsonBytes: number): boolean {
+    return this.#jsonUsed + jsonBytes <= JSON_BYTES && this.#count < this.capacity;
+  }
+
+  /** REQUIRES: hasRoom(jsonBytes). `jsonBytes` is the UTF-8 length of `json`; 0 for `undefined`. */
+  add(
+    slot: number,
+    outcome: Outcome,
+    attempt: number,
+    runMs: number,
+    json: string,
+    jsonBytes: number,
+  ): void {
+    const view = this.#view;
+    const at = this.#count * RECORD_BYTES;
+    const jsonAt = this.#jsonUsed;
+    view.setUint32(at, slot, true);
+    view.setUint16(at + 4, outcome, true);
+    view.setUint16(at + 6, attempt, true);
+    view.setFloat64(at + 8, runMs, true);
+    view.setUint32(at + 16, jsonBytes === 0 ? 0 : jsonAt, true);
+    view.setUint32(at + 20, jsonBytes, true);
+    if (jsonBytes > 0) {
+      // Equal lengths mean ASCII, which the latin1 writer copies without transcoding.
+      this.#json.write(json, jsonAt, jsonBytes === json.length ? 'latin1' : 'utf8');
+      this.#jsonUsed = jsonAt + jsonBytes;
+      this.#head[1] = this.#jsonUsed;
+    }
+    this.#count++;
+    Atomics.store(this.#head, 0, this.#count);
+  }
+
+  /** Takes all results out, as a frame of their own. REQUIRES: count > 0. */
+  take(): Uint8Array<ArrayBuffer> {
+    const recordsBytes = this.#count * RECORD_BYTES;
+    const bytesOffset = FRAME_HEADER_BYTES + recordsBytes;
+    const frame = new Uint8Array(bytesOffset + this.#jsonUsed);
+    frame.set(EMPTY_FRAME);
+    const header = new DataView(frame.buffer);
+    header.setUint32(8, this.#count, true);
+    header.setUint32(20, bytesOffset, true);
+    header.setUint32(24, frame.length, true);
+    frame.set(new Uint8Array(this.memory, this.#recordsAt, recordsBytes), FRAME_HEADER_BYTES);
+    frame.set(this.#json.subarray(0, this.#jsonUsed), bytesOffset);
+    this.#reset();
+    return frame;
+  }
+
+  /** For the next batch. */
+  clear(): void {
+    this.#begun.fill(0);
+    this.#reset();
+  }
+
+  #reset(): void {
+    this.#count = 0;
+    this.#jsonUsed = 0;
+    this.#head[1] = 0;
+    Atomics.store(this.#head, 0, 0);
+  }
+}
+
+/** A frame with one result that is larger than a log. */
+export function singleResult(
+  slot: number,
+  outcome: Outcome,
+  attempt: number,
+  runMs: number,
+  json: string,
+): Uint8Array<ArrayBuffer> {
+  const writer = new FrameWriter(FrameKind.RESULTS, { records: 1, bytes: 0 });
+  writeResult(writer, { slot, outcome, attempt, runMs, json });
+  return writer.finish();
+}
+
+function padded(bytes: number): number {
+  return (bytes + 7) & ~7;
+}
