@@ -24,11 +24,12 @@ import {
   isTask,
   type TaskContract,
   type TaskModule,
+  type TaskSpec,
   tasksByName,
   tasksOfModule,
 } from './core/task.js';
-import { type Accepted, Engine, type EngineStats, type NewTask } from './engine/engine.js';
-import { encodeMetadata } from './engine/intake.js';
+import { Engine, type EngineStats } from './engine/engine.js';
+import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
 import { Admission } from './pool/admission.js';
 import { InlinePool } from './pool/inline-pool.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
@@ -179,24 +180,20 @@ export class Runtime {
    * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`; ERR_MILLRACE_STORE_FULL
    * @throws ERR_MILLRACE_CLOSED
    */
-  async submit<Input, Output>(
+  submit<Input, Output>(
     task: TaskContract<Input, Output> | string,
     input: Input,
     options: SubmitOptions = {},
   ): Promise<TaskHandle<Output>> {
-    const newTask = await this.#prepare(task, input, options);
-    const { payloadBytes } = newTask;
-    if (!this.#admission.tryAcquire(payloadBytes))
-      await this.#waitForRoom(payloadBytes, options.signal);
-    let accepted: Accepted;
+    // Without a schema nothing has to be waited for before the task is queued: no promise in between.
     try {
-      accepted = await this.#engine.submit(newTask);
+      const contract = this.#contract(task);
+      return contract.spec.schema === undefined
+        ? this.#submitChecked(contract, input, options)
+        : this.#checkAndSubmit(contract, input, options);
     } catch (error) {
-      this.#admission.release(payloadBytes);
-      throw error;
+      return Promise.reject(error);
     }
-    if (!accepted.isCreated) this.#admission.release(payloadBytes);
-    return this.#handleOf(accepted.id, accepted.isCreated, accepted.task);
   }
 
   /** Takes up a task by its id, e.g. one submitted by an earlier process. */
@@ -206,7 +203,7 @@ export class Runtime {
   ): TaskHandle<Output> {
     this.#contract(task);
     requireTaskId(id);
-    return this.#handleOf(id as TaskId, false, this.#engine.find(id));
+    return new TaskHandle(this.#engine, id as TaskId, { created: false });
   }
 
   /** Resolves when every accepted task has ended: delayed ones and retries included. */
@@ -246,17 +243,40 @@ export class Runtime {
     for (const cleanUp of this.#cleanUps) cleanUp();
   }
 
-  async #prepare(
-    taskOrName: AnyTask | string,
+  async #checkAndSubmit<Output>(
+    contract: AnyTask,
     input: unknown,
     options: SubmitOptions,
-  ): Promise<NewTask> {
-    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-    const { spec } = this.#contract(taskOrName);
-    if (spec.schema !== undefined) {
-      const checked = await spec.schema['~standard'].validate(input);
-      if (checked.issues) throw invalidInput(spec.name, checked.issues);
+  ): Promise<TaskHandle<Output>> {
+    const checked = await contract.spec.schema!['~standard'].validate(input);
+    if (checked.issues) throw invalidInput(contract.name, checked.issues);
+    return this.#submitChecked(contract, input, options);
+  }
+
+  async #submitChecked<Output>(
+    contract: AnyTask,
+    input: unknown,
+    options: SubmitOptions,
+  ): Promise<TaskHandle<Output>> {
+    const task = this.#prepare(contract.spec, input, options);
+    const { payloadBytes } = task;
+    if (!this.#admission.tryAcquire(payloadBytes)) {
+      await this.#waitForRoom(payloadBytes, options.signal);
     }
+    let accepted: Accepted;
+    try {
+      accepted = await this.#engine.submit(task);
+    } catch (error) {
+      this.#admission.release(payloadBytes);
+      throw error;
+    }
+    const created = typeof accepted !== 'string';
+    if (!created) this.#admission.release(payloadBytes);
+    return new TaskHandle(this.#engine, accepted, { created });
+  }
+
+  #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions): NewTask {
+    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
     const nowMs = this.#clock.wallMs();
     const delayMs = delayOf(options, nowMs);
@@ -307,10 +327,6 @@ export class Runtime {
       `${pendingTasks} tasks (${pendingBytes} bytes) are open, the limits are ${this.#options.queue.tasksMax} (${this.#options.queue.bytesMax}); try again later`,
       { details: { pendingTasks, pendingBytes, retryAfterMs: 100 } },
     );
-  }
-
-  #handleOf<Output>(id: TaskId, isCreated: boolean, held: Accepted['task']): TaskHandle<Output> {
-    return new TaskHandle({ engine: this.#engine, clock: this.#clock }, { id, isCreated, held });
   }
 
   /** Makes the process warn once per message of a channel, as long as this runtime lives. */

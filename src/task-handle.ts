@@ -5,7 +5,6 @@
  * but the task's own record.
  */
 
-import type { Clock } from './core/clock.js';
 import { decodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
@@ -26,23 +25,27 @@ export type Settlement<Output> =
   | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: Error };
 
 export class TaskHandle<Output> {
-  readonly id: TaskId;
   /** False when an earlier task with the same idempotency key stands for it. */
   readonly created: boolean;
   readonly #engine: Engine;
-  readonly #clock: Clock;
   readonly #held: LiveTask | undefined;
+  #id: TaskId | undefined;
 
-  /** Handles come from `submit()` and `handle()`. */
-  constructor(
-    at: { readonly engine: Engine; readonly clock: Clock },
-    task: { readonly id: TaskId; readonly isCreated: boolean; readonly held: LiveTask | undefined },
-  ) {
-    this.#engine = at.engine;
-    this.#clock = at.clock;
-    this.id = task.id;
-    this.created = task.isCreated;
-    this.#held = task.held;
+  /** Handles come from `submit()` and `handle()`. `task`: the task itself when the engine holds it, else its id. */
+  constructor(engine: Engine, task: LiveTask | TaskId, options: { readonly created: boolean }) {
+    this.#engine = engine;
+    this.created = options.created;
+    if (typeof task === 'string') {
+      this.#id = task;
+      this.#held = engine.find(task);
+    } else {
+      this.#held = task;
+    }
+  }
+
+  get id(): TaskId {
+    this.#id ??= this.#held!.id;
+    return this.#id;
   }
 
   /**
@@ -54,25 +57,25 @@ export class TaskHandle<Output> {
    * @throws ERR_MILLRACE_TASK_GONE when the store does not know the task (any more)
    * @throws ERR_MILLRACE_CLOSED when the runtime closes first; the task stays stored
    */
-  async result(options: WaitOptions = {}): Promise<Output> {
-    const settled = await this.settled(options);
-    if (settled.status === 'completed') return settled.value;
-    throw settled.error;
+  async result(options?: WaitOptions): Promise<Output> {
+    const end = await this.#ended(options);
+    if (end.state === TaskState.COMPLETED) return decodePayload(end.bytes) as Output;
+    throw errorOfEnd(end);
   }
 
   /** Like {@link result}, with every end of the task as a value; only not knowing it rejects. */
-  async settled(options: WaitOptions = {}): Promise<Settlement<Output>> {
-    const ended = this.#engine.ended(this.id, this.#held);
-    const end =
-      options.timeout === undefined && options.signal === undefined
-        ? await ended
-        : await this.#orGiveUp(ended, options);
-    return settlementOf(end);
+  async settled(options?: WaitOptions): Promise<Settlement<Output>> {
+    const end = await this.#ended(options);
+    if (end.state === TaskState.COMPLETED) {
+      return { status: 'completed', value: decodePayload(end.bytes) as Output };
+    }
+    const status = statusOf(end.state) as 'failed' | 'cancelled' | 'expired';
+    return { status, error: errorOfEnd(end) };
   }
 
   /** Where the task stands. @throws ERR_MILLRACE_TASK_GONE */
   async status(): Promise<TaskStatus> {
-    return (await this.#engine.status(this.id, this.#held)).status;
+    return this.#held ? this.#engine.statusOf(this.#held) : this.#engine.status(this.id);
   }
 
   /**
@@ -83,6 +86,12 @@ export class TaskHandle<Output> {
    */
   cancel(reason?: string): Promise<CancelAnswer> {
     return this.#engine.cancel(this.id, reason);
+  }
+
+  #ended(options: WaitOptions | undefined): Promise<TaskEnd> {
+    const held = this.#held;
+    const ended = held ? this.#engine.endOf(held) : this.#engine.ended(this.id);
+    return options === undefined ? ended : this.#orGiveUp(ended, options);
   }
 
   #orGiveUp(ended: Promise<TaskEnd>, { timeout, signal }: WaitOptions): Promise<TaskEnd> {
@@ -97,7 +106,7 @@ export class TaskHandle<Output> {
       const wakeUp =
         limitMs === undefined
           ? undefined
-          : this.#clock.wakeIn(limitMs, () => finish(() => reject(this.#timedOut(limitMs))));
+          : this.#engine.clock.wakeIn(limitMs, () => finish(() => reject(this.#timedOut(limitMs))));
       if (signal?.aborted) return onAbort();
       signal?.addEventListener('abort', onAbort, { once: true });
       ended.then(
@@ -114,12 +123,4 @@ export class TaskHandle<Output> {
       { details: { taskId: this.id, timeoutMs: limitMs } },
     );
   }
-}
-
-function settlementOf<Output>(end: TaskEnd): Settlement<Output> {
-  if (end.state === TaskState.COMPLETED) {
-    return { status: 'completed', value: decodePayload(end.bytes) as Output };
-  }
-  const status = statusOf(end.state) as 'failed' | 'cancelled' | 'expired';
-  return { status, error: errorOfEnd(end) };
 }

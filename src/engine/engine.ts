@@ -23,8 +23,16 @@ import { type Commit, type CommitBudget, CommitLane, type CommitSource } from '.
 import { Cut, type CutContext } from './cut.js';
 import { cancelledBytes, Dispatcher } from './dispatcher.js';
 import { findFinished } from './finished.js';
-import { type ClosedFrame, Intake, type KeyedFrame, type Submission } from './intake.js';
+import {
+  type Accepted,
+  type ClosedFrame,
+  Intake,
+  type KeyedFrame,
+  type NewTask,
+  Submission,
+} from './intake.js';
 import { Janitor } from './janitor.js';
+import { existingTask } from './keyed.js';
 import { LiveTask, type Segment, type TaskEnd } from './live-task.js';
 import { recover } from './recovery.js';
 import { TaskBook } from './task-book.js';
@@ -50,17 +58,6 @@ export interface RetentionMs {
   readonly idempotencyMs: number;
 }
 
-/** A task as the engine takes it: checked, encoded, with times resolved. */
-export type NewTask = Omit<Submission, 'shard' | 'onAccepted' | 'onRejected'>;
-
-export interface Accepted {
-  readonly id: TaskId;
-  /** False when an earlier task with the same idempotency key stands for it. */
-  readonly isCreated: boolean;
-  /** The task itself when this node holds it. */
-  readonly task: LiveTask | undefined;
-}
-
 export type CancelAnswer = 'cancelled' | 'signalled' | 'ended';
 
 export interface EngineStats {
@@ -75,6 +72,8 @@ export interface EngineStats {
 const SHARD = 0;
 
 export class Engine extends BaseService implements CommitSource {
+  /** The engine's time, for those who wait on it. */
+  readonly clock: Clock;
   readonly #clock: Clock;
   readonly #store: Store;
   readonly #options: EngineOptions;
@@ -101,6 +100,7 @@ export class Engine extends BaseService implements CommitSource {
   constructor(options: EngineOptions) {
     super();
     this.#options = options;
+    this.clock = options.clock;
     this.#clock = options.clock;
     this.#store = options.store;
     this.#incarnation = newIncarnation(() => options.random.u32());
@@ -151,28 +151,14 @@ export class Engine extends BaseService implements CommitSource {
   /**
    * Puts a task into the store.
    *
-   * @returns when it is durable
+   * @returns when it is durable: the task, or the id of an earlier one with the same idempotency key
    * @throws ERR_MILLRACE_CLOSED, ERR_MILLRACE_STORE_FULL and other definite refusals of the store
    */
   submit(task: NewTask): Promise<Accepted> {
     return new Promise((resolve, reject) => {
       if (this.#refusal) return reject(this.#refusal);
-      this.#intake.add(
-        {
-          ...task,
-          shard: SHARD,
-          onAccepted: (outcome) =>
-            'task' in outcome
-              ? resolve({ id: outcome.task.id, isCreated: true, task: outcome.task })
-              : resolve({
-                  id: outcome.existing as TaskId,
-                  isCreated: false,
-                  task: this.#book.find(outcome.existing),
-                }),
-          onRejected: reject,
-        },
-        this.#clock.wallMs(),
-      );
+      const submission = new Submission(task, SHARD, resolve, reject);
+      this.#intake.add(submission, this.#clock.wallMs());
       this.#lane.request();
     });
   }
@@ -183,22 +169,39 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /**
-   * How a task ended, once it is durable.
+   * How a task ended, once that is durable.
    *
    * @throws ERR_MILLRACE_TASK_GONE when neither memory nor store knows it
    * @throws ERR_MILLRACE_CLOSED when the engine stops first
    */
-  async ended(id: TaskId, held: LiveTask | undefined = this.#book.find(id)): Promise<TaskEnd> {
-    if (held?.isSettled && held.end) return held.end;
-    if (held && !held.isSettled) {
-      if (this.#refusal) throw this.#refusal;
-      return new Promise((resolve, reject) => {
-        held.onSettled ??= [];
-        held.onSettled.push((outcome) =>
-          outcome instanceof MillraceError ? reject(outcome) : resolve(outcome),
-        );
-      });
-    }
+  async ended(id: TaskId): Promise<TaskEnd> {
+    const held = this.#book.find(id);
+    if (held) return this.endOf(held);
+    return this.#storedEnd(id);
+  }
+
+  /** Like {@link ended}, of a task this engine holds or held. */
+  endOf(task: LiveTask): Promise<TaskEnd> {
+    if (task.isSettled) return task.end ? Promise.resolve(task.end) : this.#storedEnd(task.id);
+    if (this.#refusal) return Promise.reject(this.#refusal);
+    return new Promise((resolve, reject) => {
+      task.waiters ??= [];
+      task.waiters.push({ resolve, reject });
+    });
+  }
+
+  /** The status of a task by its id. @throws ERR_MILLRACE_TASK_GONE */
+  async status(id: TaskId): Promise<TaskStatus> {
+    const held = this.#book.find(id);
+    return held ? this.statusOf(held) : statusOf((await this.#storedEnd(id)).state);
+  }
+
+  /** The status of a task this engine holds or held. An end that is not durable is not told. */
+  async statusOf(task: LiveTask): Promise<TaskStatus> {
+    return task.isSettled || !isEnded(task.state) ? statusOf(task.state) : 'running';
+  }
+
+  async #storedEnd(id: TaskId): Promise<TaskEnd> {
     requireTaskId(id);
     const filed = await findFinished(this.#store, id);
     if (filed !== undefined) return { state: filed.state, bytes: filed.bytes };
@@ -207,20 +210,6 @@ export class Engine extends BaseService implements CommitSource {
       `the store does not know task ${id}; it never existed, or its retention is over`,
       { details: { taskId: id } },
     );
-  }
-
-  /** The status of a task, and its attempts so far. @throws ERR_MILLRACE_TASK_GONE */
-  async status(
-    id: TaskId,
-    held: LiveTask | undefined = this.#book.find(id),
-  ): Promise<{ readonly status: TaskStatus; readonly attempt: number | undefined }> {
-    if (held) {
-      // An end that is not durable is not told.
-      const isToldYet = held.isSettled || !isEnded(held.state);
-      return { status: isToldYet ? statusOf(held.state) : 'running', attempt: held.attempt };
-    }
-    const end = await this.ended(id, undefined);
-    return { status: statusOf(end.state), attempt: undefined };
   }
 
   /**
@@ -233,7 +222,7 @@ export class Engine extends BaseService implements CommitSource {
   async cancel(id: TaskId, reason: string | undefined): Promise<CancelAnswer> {
     const task = this.#book.find(id);
     if (task === undefined) {
-      await this.ended(id, undefined);
+      await this.#storedEnd(id);
       return 'ended';
     }
     if (this.#refusal) throw this.#refusal;
@@ -242,7 +231,7 @@ export class Engine extends BaseService implements CommitSource {
         task.cancelReason = reason ?? '';
         this.#book.forgetTimer(task);
         this.#end(task, TaskState.CANCELLED, cancelledBytes(task, new Uint8Array(0)));
-        await this.ended(id, task);
+        await this.endOf(task);
         return 'cancelled';
       case TaskState.RUNNING:
         for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason ?? '');
@@ -295,8 +284,8 @@ export class Engine extends BaseService implements CommitSource {
   onFenced(cause: MillraceError): void {
     this.#refusal = cause;
     for (const submission of this.#intake.takeAll()) {
-      submission.onRejected(cause);
-      for (const joined of this.#intake.takeJoined(submission)) joined.onRejected(cause);
+      submission.reject(cause);
+      for (const joined of this.#intake.takeJoined(submission)) joined.reject(cause);
     }
     for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
     this.#rejectWaiters(cause);
@@ -324,11 +313,12 @@ export class Engine extends BaseService implements CommitSource {
       disown: (frame, cause) => this.#disown(frame, cause),
       onAccepted: (frame) => {
         frame.submissions.forEach((submission, index) => {
-          submission.onAccepted({ task: frame.segment.tasks[index]! });
+          submission.accept(frame.segment.tasks[index]!);
         });
       },
       onKeyedDone: (frame, result) => void this.#onKeyedDone(frame, result),
-      onKeyedFailed: (frame, cause) => this.#settleKeyed(frame, (s) => s.onRejected(cause)),
+      onKeyedFailed: (frame, cause) =>
+        this.#settleKeyed(frame, (submission) => submission.reject(cause)),
       onSettled: (task) => this.#onSettled(task),
       onSegmentDone: (segment) => this.#book.remove(segment),
     };
@@ -337,13 +327,14 @@ export class Engine extends BaseService implements CommitSource {
   #adopt(frame: ClosedFrame): void {
     const segment = frame.segment;
     frame.submissions.forEach((submission, index) => {
-      const task = new LiveTask(segment, index, submission, this.#book.type(submission.type));
+      const { task: source } = submission;
+      const task = new LiveTask(segment, index, source, this.#book.type(source.type));
       segment.tasks.push(task);
     });
     segment.openCount = segment.tasks.length;
     this.#book.add(segment);
     frame.submissions.forEach((submission, index) => {
-      this.#book.waitUntil(segment.tasks[index]!, submission.dueMonoMs);
+      this.#book.waitUntil(segment.tasks[index]!, submission.task.dueMonoMs);
     });
   }
 
@@ -355,36 +346,25 @@ export class Engine extends BaseService implements CommitSource {
     }
     this.#dirty.delete(frame.segment);
     this.#book.remove(frame.segment);
-    for (const submission of frame.submissions) submission.onRejected(cause);
+    for (const submission of frame.submissions) submission.reject(cause);
   }
 
   async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
-    let existing: string | undefined;
-    let isCreated = result?.type === 'txn' && result.succeeded;
-    if (result === undefined) {
-      // The answer was lost: the key itself tells whose it is.
-      try {
-        const entry = await this.#store.get(frame.key);
-        existing = entry && utf8(entry.value);
-        isCreated = existing?.startsWith(frame.segment.ref) ?? false;
-      } catch (thrown) {
-        return this.#settleKeyed(frame, (s) => s.onRejected(thrown as MillraceError));
-      }
-    } else if (!isCreated && result.type === 'txn') {
-      for (const found of result.results) {
-        if (found.type === 'get' && found.entry) existing ??= utf8(found.entry.value);
-      }
+    let existing: TaskId | undefined;
+    try {
+      existing = await existingTask(this.#store, frame, result);
+    } catch (cause) {
+      return this.#settleKeyed(frame, (submission) => submission.reject(cause as MillraceError));
     }
-    if (!isCreated) {
-      return this.#settleKeyed(frame, (submission) =>
-        submission.onAccepted({ existing: existing ?? '' }),
-      );
+    if (existing !== undefined) {
+      const id = existing;
+      return this.#settleKeyed(frame, (submission) => submission.accept(id));
     }
     this.#adopt(frame);
     const task = frame.segment.tasks[0]!;
     this.#settleKeyed(frame, (submission) =>
       // Those that joined the first did not create anything.
-      submission.onAccepted(submission === frame.submissions[0] ? { task } : { existing: task.id }),
+      submission.accept(submission === frame.submissions[0] ? task : task.id),
     );
   }
 
@@ -400,10 +380,10 @@ export class Engine extends BaseService implements CommitSource {
     task.isSettled = true;
     this.#book.noteSettled();
     this.onReleased?.(task.admittedBytes);
-    const listeners = task.onSettled;
-    if (listeners !== undefined && task.end !== undefined) {
-      task.onSettled = undefined;
-      for (const listener of listeners) listener(task.end);
+    const { waiters, end } = task;
+    if (waiters !== undefined && end !== undefined) {
+      task.waiters = undefined;
+      for (const waiter of waiters) waiter.resolve(end);
     }
     this.#checkDrained();
   }
@@ -481,9 +461,9 @@ export class Engine extends BaseService implements CommitSource {
   #rejectWaiters(cause: MillraceError): void {
     for (const segment of this.#book.segments) {
       for (const task of segment.tasks) {
-        const listeners = task.onSettled;
-        task.onSettled = undefined;
-        for (const listener of listeners ?? []) listener(cause);
+        const { waiters = [] } = task;
+        task.waiters = undefined;
+        for (const waiter of waiters) waiter.reject(cause);
       }
     }
   }

@@ -11,7 +11,7 @@
 import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
 import { FrameKind, FrameWriter, openFrame } from '../core/frame.js';
-import { type Incarnation, type SegmentRef, segmentRef, taskId } from '../core/ids.js';
+import { type Incarnation, segmentRef, type TaskId, taskId } from '../core/ids.js';
 import { type TaskMetadata, type TaskToWrite, writeTask } from '../core/records.js';
 import type { Operation } from '../core/store.js';
 import { idempotencyKey, segmentKey } from './keys.js';
@@ -22,16 +22,37 @@ const SEGMENT_BYTES_MAX = 262_144;
 /** Room for one record with its share of header and strings. */
 const RECORD_OVERHEAD_BYTES = 96;
 
-/** One task between submit() and its acknowledgement. */
-export interface Submission extends TaskToWrite {
+/** A task as the engine takes it: checked, encoded, with times resolved. */
+export interface NewTask extends TaskToWrite {
   readonly queue: string;
-  readonly shard: number;
   /** On the monotonic clock; exact where `dueAtMs` is rounded to the wall clock. */
   readonly dueMonoMs: number;
   readonly idempotencyKey: string | undefined;
-  /** It is durable: as a task of this node, or (`existing`) as an earlier task with the same key. */
-  onAccepted(outcome: { readonly task: LiveTask } | { readonly existing: string }): void;
-  onRejected(cause: MillraceError): void;
+}
+
+/** What became of a submission: the task it created, or the id of an earlier one with the same key. */
+export type Accepted = LiveTask | TaskId;
+
+/** One task between submit() and its acknowledgement. */
+export class Submission {
+  readonly task: NewTask;
+  readonly shard: number;
+  /** It is durable. */
+  readonly accept: (accepted: Accepted) => void;
+  /** It certainly is not in the store, and will not be. */
+  readonly reject: (cause: MillraceError) => void;
+
+  constructor(
+    task: NewTask,
+    shard: number,
+    accept: (accepted: Accepted) => void,
+    reject: (cause: MillraceError) => void,
+  ) {
+    this.task = task;
+    this.shard = shard;
+    this.accept = accept;
+    this.reject = reject;
+  }
 }
 
 /** A closed frame, ready to be put. */
@@ -45,7 +66,8 @@ export interface ClosedFrame {
 
 /** A keyed task as one nested transaction. */
 export interface KeyedFrame extends ClosedFrame {
-  readonly key: string;
+  /** Where the key may be: this window, and the one before. */
+  readonly keys: readonly [string, string];
 }
 
 interface OpenFrame {
@@ -78,10 +100,10 @@ export class Intake {
 
   /** @param nowMs - wall clock, for the class of due time */
   add(submission: Submission, nowMs: number): void {
-    if (submission.idempotencyKey !== undefined) return this.#addKeyed(submission);
-    const bytes = submission.payloadBytes + RECORD_OVERHEAD_BYTES;
-    const dueClass = dueClassOf(submission.dueAtMs, nowMs);
-    const frameKey = `${submission.queue}/${submission.shard}/${dueClass}`;
+    const { task, shard } = submission;
+    if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
+    const bytes = task.payloadBytes + RECORD_OVERHEAD_BYTES;
+    const frameKey = `${task.queue}/${shard}/${dueClassOf(task.dueAtMs, nowMs)}`;
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -105,7 +127,7 @@ export class Intake {
     if (frame === undefined) return undefined;
     const submissions = frame.submissions;
     // Mostly they arrive in order; then sorting is a single pass.
-    submissions.sort((a, b) => a.dueAtMs - b.dueAtMs);
+    submissions.sort((a, b) => a.task.dueAtMs - b.task.dueAtMs);
     return this.#close(submissions);
   }
 
@@ -113,17 +135,19 @@ export class Intake {
   takeKeyed(bytesMax: number, nowMs: number): KeyedFrame | undefined {
     const submission = this.#keyed.peek();
     if (submission === undefined) return undefined;
-    if (submission.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
+    const { task } = submission;
+    if (task.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
     this.#keyed.shift();
     const closed = this.#close([submission]);
     const window = Math.floor(nowMs / this.#keyWindowMs) * this.#keyWindowMs;
-    const key = idempotencyKey(window, submission.type, submission.idempotencyKey!);
+    const key = idempotencyKey(window, task.type, task.idempotencyKey!);
     const previousKey = idempotencyKey(
       Math.max(0, window - this.#keyWindowMs),
-      submission.type,
-      submission.idempotencyKey!,
+      task.type,
+      task.idempotencyKey!,
     );
-    return { ...closed, key, operation: keyedOperation(closed, key, previousKey) };
+    const keys = [key, previousKey] as const;
+    return { ...closed, keys, operation: keyedOperation(closed, keys) };
   }
 
   /** A keyed submission ended; those that joined it hear the same. */
@@ -168,10 +192,12 @@ export class Intake {
 
   #close(submissions: readonly Submission[]): ClosedFrame {
     const first = submissions[0]!;
-    const ref: SegmentRef = segmentRef(first, this.#incarnation, this.#segmentCounter++);
+    const { queue, dueAtMs } = first.task;
+    const at = { queue, shard: first.shard, dueAtMs };
+    const ref = segmentRef(at, this.#incarnation, this.#segmentCounter++);
     const writer = this.#writer;
     writer.reset();
-    for (const submission of submissions) writeTask(writer, submission);
+    for (const submission of submissions) writeTask(writer, submission.task);
     const frame = writer.finish();
     return {
       segment: new Segment(ref, openFrame(frame, FrameKind.TASKS)),
@@ -191,7 +217,7 @@ export class Intake {
  *
  * A key is thus known for at least one window's width after its first use, and for at most two.
  */
-function keyedOperation(closed: ClosedFrame, key: string, previousKey: string): Operation {
+function keyedOperation(closed: ClosedFrame, [key, previousKey]: KeyedFrame['keys']): Operation {
   const id = taskId(closed.segment.ref, 0);
   return {
     type: 'txn',
@@ -215,7 +241,7 @@ export function encodeMetadata(metadata: TaskMetadata): Uint8Array | undefined {
 }
 
 function joinKeyOf(submission: Submission): string {
-  return `${submission.type}\n${submission.idempotencyKey}`;
+  return `${submission.task.type}\n${submission.task.idempotencyKey}`;
 }
 
 /**

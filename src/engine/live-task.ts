@@ -28,6 +28,12 @@ export interface TaskEnd {
   readonly bytes: Uint8Array;
 }
 
+/** Called once, one or the other. */
+export interface EndWaiter {
+  readonly resolve: (end: TaskEnd) => void;
+  readonly reject: (cause: MillraceError) => void;
+}
+
 /** What a LiveTask takes over from its record. */
 export type TaskSource = Pick<
   TaskToWrite,
@@ -70,8 +76,8 @@ export class LiveTask {
   isFiled = false;
   /** The end is durable. */
   isSettled = false;
-  /** Called once: when the end is durable, or with the error that keeps it from being known here. */
-  onSettled: ((outcome: TaskEnd | MillraceError) => void)[] | undefined;
+  /** Who waits for the end to be durable, or for the error that keeps it from being known here. */
+  waiters: EndWaiter[] | undefined;
 
   constructor(segment: Segment, index: number, record: TaskSource, type: TypeQueue) {
     this.segment = segment;
