@@ -7,9 +7,10 @@
  *   then result records as in a results frame, 24 bytes each; then their JSON
  *
  * The running thread appends a result when a task ends and takes all of them into a frame when it reports. If it
- * dies in between, the other side takes what is left: a task that ended is never lost with its thread, however the
- * thread dies, and a task that had not begun is known for certain. The count is stored last, so a result is in the
- * log either whole or not at all.
+ * dies in between, the other side takes what is left: a task that ended is not lost with its thread, however that
+ * dies, and a task that had not begun is known for certain. The count is stored last, so a result is in the log
+ * either whole or not at all. (Between taking a frame and sending it lie a few microseconds in which a kill does
+ * lose results. That way round they are lost, which the owner of a task is ready for, and never told twice.)
  *
  * Copying from here into the frame replaces the copy that any frame writer makes, so the log costs nothing extra.
  * Thread safety: one thread at a time; the other one reads after the first has ended.

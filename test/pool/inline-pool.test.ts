@@ -392,6 +392,55 @@ describe('InlinePool', () => {
     assert.ok(batch.frames.length > 8, `${batch.frames.length} frames`);
   });
 
+  it('reports what is done before a call that by experience takes long', async () => {
+    const clock = new VirtualClock();
+    let nowMs = 0;
+    const driven = Object.assign(Object.create(clock) as VirtualClock, {
+      monoMs: () => nowMs,
+      wakeSoon: (wake: () => void) => clock.wakeSoon(wake),
+    });
+    const seen: number[] = [];
+    let batch: ReturnType<typeof runBatch> | undefined;
+    const slow = defineTask({
+      name: 'slow',
+      run: () => {
+        seen.push(batch?.ended.size ?? 0);
+        nowMs += 2;
+      },
+    });
+    const pool = new InlinePool(driven, tasksByName([echo, slow]));
+    await pool.start();
+    for (let round = 0; round < 2; round++) {
+      const kinds = ['echo', 'echo', 'slow', 'echo', 'slow'];
+      batch = runBatch(
+        pool,
+        kinds.map((type) => ({ type })),
+      );
+      await clock.settle();
+    }
+    assert.deepEqual(seen, [2, 4, 2, 4]);
+  });
+
+  it('takes results larger than the room for them', async () => {
+    const { clock, pool } = await setup(
+      () => [defineTask({ name: 'grow', run: (length: number) => 'x'.repeat(length) })],
+      { limits: { bytesMax: 1_000_000, depthMax: 64 } },
+    );
+    const lengths = [10, 100_000, 50_000, 500_000, 20, 1_000_001];
+    const batch = runBatch(
+      pool,
+      lengths.map((input) => ({ type: 'grow', input })),
+    );
+    await clock.settle();
+    const seen = lengths.map((_, slot) => batch.ended.get(slot));
+    assert.deepEqual(
+      seen.slice(0, 5).map((ended) => String(ended?.value).length),
+      lengths.slice(0, 5),
+    );
+    assert.equal(batch.error(5).code, 'ERR_MILLRACE_PAYLOAD_TOO_LARGE');
+    assert.equal(batch.ends, 1);
+  });
+
   describe('places', () => {
     it('are taken by running batches; a batch that only waits leaves its place to another', async () => {
       const { clock, pool } = await setup((at) => [sleeper(at)], { places: 2, overlapMax: 3 });

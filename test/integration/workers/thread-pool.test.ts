@@ -174,6 +174,22 @@ describe('ThreadPool', () => {
     }
   });
 
+  it('what ended just before a hang is not lost with the thread', async (t) => {
+    const pool = await setup(t);
+    const quick = { type: 'maybe.spin', input: { spin: false } };
+    // So that the thread knows these tasks as quick, and sends nothing before the one that is not.
+    await runBatch(pool, [quick, quick]).end;
+    const batch = runBatch(pool, [
+      ...Array.from({ length: 10 }, () => quick),
+      { type: 'maybe.spin', input: { spin: true } },
+      quick,
+    ]);
+    await pool.drain(100);
+    assert.equal(batch.loss?.code, 'ERR_MILLRACE_TASK_LOST');
+    assert.deepEqual(batch.outcomes(), [...Array(10).fill('COMPLETED'), 'LOST', 'NOT_STARTED']);
+    assert.equal(batch.ended.get(9)?.value, 'out');
+  });
+
   it('a batch larger than usual keeps its account of what has begun', async (t) => {
     const pool = await setup(t);
     const echoes = Array.from({ length: 1_000 }, (_, input) => ({ type: 'echo', input }));
