@@ -19,6 +19,7 @@
 #include <node_api.h>
 
 #include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <memory>
 
@@ -83,6 +84,7 @@ class Queue {
     wheel_.Reclaim(kSweepPerOperation * (count + static_cast<size_t>(control_->debt)));
     control_->commands = 0;
     control_->debt = 0;
+    Verify();
   }
 
   size_t Advance(double now, uint32_t* out, size_t capacity) {
@@ -90,6 +92,7 @@ class Queue {
     control_->now = now;
     const size_t fired = wheel_.Advance(static_cast<Tick>(now), out, capacity);
     if (wheel_.is_sweeping()) wheel_.Reclaim(kSweepPerAdvance);
+    Verify();
     return fired;
   }
 
@@ -108,6 +111,13 @@ class Queue {
   }
 
  private:
+  // In debug and sanitizer builds, now and then, while that is quick: ends the process if an invariant is broken.
+  void Verify() {
+#if defined(MILLRACE_CHECK)
+    if (wheel_.entries() < 5000 && ++verifications_ % 64 == 0 && !wheel_.Check()) std::abort();
+#endif
+  }
+
   static double ToMs(Tick tick) {
     return tick == kNever ? std::numeric_limits<double>::infinity() : static_cast<double>(tick);
   }
@@ -118,6 +128,9 @@ class Queue {
   TimerRecords records_;
   TimingWheel wheel_;
   uint64_t schedulings_ = 0;  // since the last requested sweep
+#if defined(MILLRACE_CHECK)
+  uint64_t verifications_ = 0;
+#endif
 };
 
 // What an external points to; outlives the queue when that is closed.

@@ -2,12 +2,15 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #if defined(_WIN32)
 #include <windows.h>
 #else
 #include <sys/mman.h>
 #endif
+
+#include "occupancy.h"
 
 namespace millrace {
 namespace {
@@ -53,7 +56,7 @@ ChunkArena::~ChunkArena() {
 }
 
 ChunkRef ChunkArena::Allocate(unsigned size_class) {
-  uint32_t number = with_room_[size_class];
+  uint32_t number = LowestWithRoom(size_class);
   if (number == 0) number = OpenPage(size_class);
   Page& page = pages_[number];
   ChunkRef ref = page.free_head;
@@ -62,7 +65,7 @@ ChunkRef ChunkArena::Allocate(unsigned size_class) {
   } else {
     ref = (number << kUnitBits) | (static_cast<uint32_t>(page.fresh++) << size_class);
   }
-  if (++page.used == page.capacity) Unlink(number);
+  if (++page.used == page.capacity) ClearRoom(number);
 
   Chunk* chunk = At(ref);
   chunk->next = kNoChunk;
@@ -76,14 +79,23 @@ ChunkRef ChunkArena::Allocate(unsigned size_class) {
 void ChunkArena::Free(ChunkRef ref) {
   const uint32_t number = ref >> kUnitBits;
   Page& page = pages_[number];
-  if (--page.used == 0) {
+  if (page.used-- == page.capacity) SetRoom(number);
+  if (page.used == 0) {
     ClosePage(number);
     return;
   }
   At(ref)->next = page.free_head;
   page.free_head = ref;
-  // To the front: the fullest pages are filled up first, so that others can become empty.
-  if (!page.has_room) Link(number);
+}
+
+ChunkRef ChunkArena::Lower(ChunkRef ref) {
+  const unsigned size_class = At(ref)->size_class;
+  const uint32_t number = LowestWithRoom(size_class);
+  if (number == 0 || number >= ref >> kUnitBits) return ref;
+  const ChunkRef lower = Allocate(size_class);
+  std::memcpy(static_cast<void*>(At(lower)), At(ref), kUnitBytes << size_class);
+  Free(ref);
+  return lower;
 }
 
 void ChunkArena::Clear() {
@@ -122,12 +134,12 @@ uint32_t ChunkArena::OpenPage(unsigned size_class) {
   page.size_class = static_cast<uint8_t>(size_class);
   page.capacity = static_cast<uint16_t>(kPageBytes / (kUnitBytes << size_class));
   page_count_++;
-  Link(number);
+  SetRoom(number);
   return number;
 }
 
 void ChunkArena::ClosePage(uint32_t number) {
-  if (pages_[number].has_room) Unlink(number);
+  ClearRoom(number);
   spare_.push_back(bases_[number]);
   bases_[number] = nullptr;
   unused_numbers_.push_back(number);
@@ -140,25 +152,27 @@ void ChunkArena::ClosePage(uint32_t number) {
   }
 }
 
-void ChunkArena::Link(uint32_t number) {
-  Page& page = pages_[number];
-  uint32_t& first = with_room_[page.size_class];
-  page.previous = 0;
-  page.next = first;
-  page.has_room = true;
-  if (first != 0) pages_[first].previous = number;
-  first = number;
+// The lowest page of a size class with room, or 0.
+uint32_t ChunkArena::LowestWithRoom(unsigned size_class) {
+  Room& room = room_[size_class];
+  while (room.first < room.words.size()) {
+    const uint64_t word = room.words[room.first];
+    if (word != 0) return static_cast<uint32_t>(room.first * 64 + CountTrailingZeros(word));
+    room.first++;
+  }
+  return 0;
 }
 
-void ChunkArena::Unlink(uint32_t number) {
-  Page& page = pages_[number];
-  if (page.previous != 0) {
-    pages_[page.previous].next = page.next;
-  } else {
-    with_room_[page.size_class] = page.next;
-  }
-  if (page.next != 0) pages_[page.next].previous = page.previous;
-  page.has_room = false;
+void ChunkArena::SetRoom(uint32_t number) {
+  Room& room = room_[pages_[number].size_class];
+  const size_t word = number / 64;
+  if (word >= room.words.size()) room.words.resize(word + 1, 0);
+  room.words[word] |= uint64_t{1} << (number % 64);
+  if (word < room.first) room.first = word;
+}
+
+void ChunkArena::ClearRoom(uint32_t number) {
+  room_[pages_[number].size_class].words[number / 64] &= ~(uint64_t{1} << (number % 64));
 }
 
 }  // namespace millrace

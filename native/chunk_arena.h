@@ -8,8 +8,9 @@
 //   chunk:  [0] u32 next  [4] u8 begin  [5] u8 end  [6] u8 capacity  [7] u8 size class  [8] entries, 12 bytes each
 //   reference to a chunk, 32 bits:  page number (from 1) << 10 | offset / 64;   0 is "none"
 //
-// Pages come from the operating system and go back to it when their last chunk is freed, apart from a few that
-// are kept against a pattern that crosses the border again and again. Nothing is ever moved or reallocated.
+// Chunks are taken from the lowest page that has room, and a sweep moves what it keeps to lower pages (Lower), so
+// that the higher ones become empty. Pages come from the operating system and go back to it when their last chunk
+// is freed, apart from a few that are kept against a pattern that crosses the border again and again.
 // Thread safety: none; owned by one wheel. Out of memory ends the process, as it does in V8.
 #ifndef MILLRACE_NATIVE_CHUNK_ARENA_H_
 #define MILLRACE_NATIVE_CHUNK_ARENA_H_
@@ -58,6 +59,8 @@ class ChunkArena {
   // An empty chunk of 64 << size_class bytes.
   ChunkRef Allocate(unsigned size_class);
   void Free(ChunkRef ref);
+  // Moves a chunk to a lower page if one has room. Returns where it is now; links to it are the caller's to mend.
+  ChunkRef Lower(ChunkRef ref);
   // Frees every chunk at once.
   void Clear();
 
@@ -78,26 +81,30 @@ class ChunkArena {
   static constexpr size_t kSpareShare = 8;
 
   struct Page {
-    uint32_t previous;   // among the pages of its size with room; 0 ends the list
-    uint32_t next;
     ChunkRef free_head;  // freed chunks, linked through Chunk::next
     uint16_t used;       // chunks in use
     uint16_t fresh;      // chunks ever handed out; those from here on are untouched
     uint16_t capacity;
     uint8_t size_class;
-    bool has_room;
   };
 
+  // The pages of a size class that have room, a bit for each number.
+  struct Room {
+    std::vector<uint64_t> words;
+    size_t first = 0;  // no word before this one has a bit
+  };
+
+  uint32_t LowestWithRoom(unsigned size_class);
   uint32_t OpenPage(unsigned size_class);
   void ClosePage(uint32_t number);
-  void Link(uint32_t number);
-  void Unlink(uint32_t number);
+  void SetRoom(uint32_t number);
+  void ClearRoom(uint32_t number);
 
   std::vector<char*> bases_;  // by page number; null when the number is unused
   std::vector<Page> pages_;
   std::vector<uint32_t> unused_numbers_;
   std::vector<char*> spare_;
-  uint32_t with_room_[kSizeClasses] = {};
+  Room room_[kSizeClasses];
   size_t page_count_ = 0;
 };
 

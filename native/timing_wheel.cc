@@ -12,8 +12,6 @@ namespace {
 constexpr size_t kStaleFloor = 4096;
 // What the entries of an empty queue may take at most.
 constexpr size_t kEmptyBytes = 6 * ChunkArena::kPageBytes;
-// The move out of a coarse slot is over this many ticks before the slot's time comes.
-constexpr Tick kHeadStart = 256;
 // How many stale entries NextDue() looks past before it settles for a lower bound.
 constexpr unsigned kTrimMax = 64;
 
@@ -313,8 +311,7 @@ void TimingWheel::Pace(Tick ticks) {
   const Tick next = window() + 1;
   const uint64_t count1 = slots_->count1[Slot1(next)];
   if (count1 != 0) {
-    Tick left = (next << kBits) - cursor_;
-    if (left > 2 * kHeadStart) left -= kHeadStart;
+    const Tick left = (next << kBits) - cursor_;
     Drain1(next, ticks >= left ? count1 : (count1 * ticks + left - 1) / left);
   }
   const Tick next_super = super() + 1;
@@ -375,6 +372,7 @@ void TimingWheel::Drain1(Tick window, uint64_t quota) {
         chunk->begin = static_cast<uint8_t>(chunk->begin + count);
         slots_->count1[slot] -= count;
         quota -= count;
+        moved_ += count;
       }
       PopChunk(&list);
     }
@@ -389,6 +387,7 @@ void TimingWheel::Drain2(Tick super, uint64_t quota) {
     if (quota-- == 0) return;
     const DueHeap::Item item = overflow_.top();
     overflow_.Pop();
+    moved_++;
     PutLevel1(kMoved1, item.due, item.index, item.stamp);
   }
   const unsigned slot = Slot2(super);
@@ -401,6 +400,7 @@ void TimingWheel::Drain2(Tick super, uint64_t quota) {
       const Entry& entry = chunk->entries[chunk->begin++];
       PutLevel1(kMoved1, (super << 2 * kBits) + entry.offset, entry.index, entry.stamp);
       slots_->count2[slot]--;
+      moved_++;
     }
     PopChunk(&list);
   }
@@ -619,7 +619,16 @@ bool TimingWheel::SweepList(unsigned list, size_t* budget) {
       chunk->end = static_cast<uint8_t>(kept - moved);
     }
     if (chunk->end != 0) {
-      sweep_previous_ = ref;
+      const ChunkRef kept_as = arena_.Lower(ref);
+      if (kept_as != ref) {
+        if (sweep_previous_ != kNoChunk) {
+          arena_.At(sweep_previous_)->next = kept_as;
+        } else {
+          l.head = kept_as;
+        }
+        if (l.tail == ref) l.tail = kept_as;
+      }
+      sweep_previous_ = kept_as;
       continue;
     }
     if (sweep_previous_ != kNoChunk) {

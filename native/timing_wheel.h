@@ -43,6 +43,17 @@
 #include "occupancy.h"
 #include "timer_records.h"
 
+// The invariant checker is part of sanitizer builds, and of debug builds by way of binding.gyp.
+#if !defined(MILLRACE_CHECK)
+#if defined(__SANITIZE_ADDRESS__)
+#define MILLRACE_CHECK 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define MILLRACE_CHECK 1
+#endif
+#endif
+#endif
+
 namespace millrace {
 
 using Tick = int64_t;
@@ -69,7 +80,7 @@ class TimingWheel {
   Tick NextDue();
 
   // Until when Advance() has neither a timer to fire nor entries to move, so that calls before it can be skipped.
-  // Never later than NextDue(), and cheaper: it looks at no record.
+  // Never later than NextDue() or the present, whichever is later; cheaper, since it looks at no record.
   Tick QuietUntil() const;
 
   // Goes on with the sweep of stale entries, or starts one if there is reason to; looks at about `budget` entries.
@@ -78,7 +89,10 @@ class TimingWheel {
   // Asks for a complete sweep, however few entries are stale. Due every 2^29 stamps: see timer_records.h.
   void RequestSweep() { sweep_requested_ = true; }
 
+  // Entries in slots and heaps, stale ones included.
   size_t entries() const { return entries_; }
+  // Entries moved down a level so far.
+  uint64_t moved() const { return moved_; }
   bool is_sweeping() const { return sweep_level_ != kNotSweeping; }
   size_t bytes() const;
 
@@ -158,6 +172,7 @@ class TimingWheel {
   TimerRecords* const records_;
   size_t entries_ = 0;  // in slots and heaps, stale ones included
   uint64_t order_ = 0;  // for the heaps
+  uint64_t moved_ = 0;
 
   std::unique_ptr<Slots, void (*)(Slots*)> slots_;
   ChunkArena arena_;

@@ -11,7 +11,8 @@ function use(round: number): number {
   for (let i = 0; i < handles.length; i += 2) queue.cancel(handles[i]!);
   let fired = 0;
   for (let now = round; queue.size > 0; now += 100) {
-    for (let count = out.length; count === out.length; fired += count) count = queue.advance(now, out);
+    for (let count = out.length; count === out.length; fired += count)
+      count = queue.advance(now, out);
   }
   // Every other queue is left to the end of the environment.
   if (round % 2 === 0) queue.close();

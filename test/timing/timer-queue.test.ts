@@ -66,7 +66,17 @@ test('timers of one millisecond keep their order however early each was schedule
   const due = 2 ** 37;
   const { queue, fire } = setup();
   // One in each level, from the overflow heap down to the next millisecond.
-  const distances = [2 ** 36 + 2 ** 25, 2 ** 36 - 5, 2 ** 25, 2 ** 24 - 1, 9000, 8000, 4096, 4095, 1];
+  const distances = [
+    2 ** 36 + 2 ** 25,
+    2 ** 36 - 5,
+    2 ** 25,
+    2 ** 24 - 1,
+    9000,
+    8000,
+    4096,
+    4095,
+    1,
+  ];
   for (const [token, distance] of distances.entries()) {
     assert.deepEqual(fire(due - distance), []);
     queue.schedule(due, token);
@@ -189,11 +199,30 @@ test('numbers that are no handles of pending timers are refused without harm', (
   const handle = queue.schedule(10, 1);
   queue.cancel(queue.schedule(10, 2));
   // Guesses: the next generation of a free record, the header of a chunk, a chunk that does not exist.
-  for (const guess of [0, 1, 2, -0, handle + 1, handle + 2, handle + 2 ** 27, 2 ** 27, 2 ** 53 - 1]) {
+  for (const guess of [
+    0,
+    1,
+    2,
+    -0,
+    handle + 1,
+    handle + 2,
+    handle + 2 ** 27,
+    2 ** 27,
+    2 ** 53 - 1,
+  ]) {
     assert.equal(queue.cancel(guess), false, `cancel(${guess})`);
     assert.equal(queue.reschedule(guess, 5), false, `reschedule(${guess})`);
   }
-  const bad: unknown[] = [Number.NaN, -1, -handle, -(2 ** 27) * 2 - 4, 1.5, handle + 0.5, 2 ** 53, Infinity];
+  const bad: unknown[] = [
+    Number.NaN,
+    -1,
+    -handle,
+    -(2 ** 27) * 2 - 4,
+    1.5,
+    handle + 0.5,
+    2 ** 53,
+    Infinity,
+  ];
   for (const guess of [...bad, '1', `${handle}`, null, undefined, 1n, Symbol('x'), {}, [handle]]) {
     assert.throws(() => queue.cancel(guess as number), invalid, `cancel(${String(guess)})`);
     assert.throws(() => queue.reschedule(guess as number, 5), invalid);
@@ -204,7 +233,18 @@ test('numbers that are no handles of pending timers are refused without harm', (
 test('a due time has to be a finite number of at most 2^53 - 1', () => {
   const { queue, fire } = setup();
   const handle = queue.schedule(1, 1);
-  for (const bad of [Number.NaN, Infinity, -Infinity, 2 ** 53, -(2 ** 53), '5', null, undefined, 5n, {}]) {
+  for (const bad of [
+    Number.NaN,
+    Infinity,
+    -Infinity,
+    2 ** 53,
+    -(2 ** 53),
+    '5',
+    null,
+    undefined,
+    5n,
+    {},
+  ]) {
     assert.throws(() => queue.schedule(bad as number, 1), invalid);
     assert.throws(() => queue.reschedule(handle, bad as number), invalid);
     assert.throws(() => queue.advance(bad as number, new Uint32Array(1)), invalid);
@@ -232,7 +272,15 @@ test('out has to be a Uint32Array with room', () => {
   queue.schedule(1, 1);
   const detached = new Uint32Array(4);
   structuredClone(detached.buffer, { transfer: [detached.buffer] });
-  const bad = [detached, new Uint32Array(0), new Int32Array(4), [0, 0], Buffer.alloc(8), null, undefined];
+  const bad = [
+    detached,
+    new Uint32Array(0),
+    new Int32Array(4),
+    [0, 0],
+    Buffer.alloc(8),
+    null,
+    undefined,
+  ];
   for (const out of bad) assert.throws(() => queue.advance(1, out as Uint32Array), invalid);
   assert.equal(queue.size, 1);
   const part = new Uint32Array(new SharedArrayBuffer(16), 8, 1);
@@ -253,11 +301,33 @@ test('options out of range are refused', () => {
 test('nextDueMs is Infinity when empty, and the earliest deadline otherwise, near or far', () => {
   const { queue, fire } = setup({ startMs: 4000 });
   assert.equal(queue.nextDueMs(), Infinity);
-  for (const due of [2 ** 50, 2 ** 40, 2 ** 36, 2 ** 25, 2 ** 24, 100_000, 9000, 8191, 4096, 4001]) {
+  for (const due of [
+    2 ** 50,
+    2 ** 40,
+    2 ** 36,
+    2 ** 25,
+    2 ** 24,
+    100_000,
+    9000,
+    8191,
+    4096,
+    4001,
+  ]) {
     queue.schedule(due, 1);
     assert.equal(queue.nextDueMs(), due);
   }
-  for (const due of [4001, 4096, 8191, 9000, 100_000, 2 ** 24, 2 ** 25, 2 ** 36, 2 ** 40, 2 ** 50]) {
+  for (const due of [
+    4001,
+    4096,
+    8191,
+    9000,
+    100_000,
+    2 ** 24,
+    2 ** 25,
+    2 ** 36,
+    2 ** 40,
+    2 ** 50,
+  ]) {
     assert.equal(queue.nextDueMs(), due);
     assert.equal(fire(due).length, 1);
   }
