@@ -273,7 +273,7 @@ export class TimerQueue {
     if (control[LIVE] === 0) return Number.POSITIVE_INFINITY;
     // After an advance it is NaN: not worked out yet.
     const next = this.#times[NEXT_DUE]!;
-    if (control[COMMANDS] === 0 && control[DEBT] === 0 && next === next) return next;
+    if (control[COMMANDS] === 0 && control[DEBT] === 0 && !Number.isNaN(next)) return next;
     this.#flush();
     return this.#times[NEXT_DUE]!;
   }
