@@ -134,6 +134,17 @@ const roles: Record<string, () => Promise<void>> = {
     say({ type: 'closed' });
   },
 
+  /** Writes, lets LMDB's meta page fail, and says what becomes of the next writes. */
+  async panic() {
+    const store = await open();
+    await attempt(store, put('a', 'before'));
+    writeFileSync(process.env.FAULTY_DISK_META!, '');
+    await attempt(store, put('a', 'after'), put('b', 'after'));
+    await attempt(store, put('c', 'later'));
+    await store.close();
+    say({ type: 'closed' });
+  },
+
   /** Writes, lets the disk be full, makes room, and says what became of each write. */
   async full() {
     const store = await open();

@@ -2,11 +2,12 @@
  * Whose directory it is, and what may be in it.
  */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { existsSync, readdirSync, statSync } from 'node:fs';
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
-import { test } from 'node:test';
+import { type TestContext, test } from 'node:test';
 import { open } from 'lmdb';
 import type { MillraceError } from '../../../src/core/errors.js';
 import { fileStore } from '../../../src/store/index.js';
@@ -14,6 +15,7 @@ import { VirtualClock } from '../../../src/testing/virtual-clock.js';
 import { ALL, apply, keys, put, rejectsWith, text } from '../../conformance/store/harness.js';
 import { openHere, scratch, startChild } from './processes.js';
 
+const linux = { skip: process.platform !== 'linux' && 'reads /proc/self/maps' };
 const context = { clock: new VirtualClock() };
 
 test('a second process is told at once who has the directory, and a dead one has it no more', async (t) => {
@@ -64,6 +66,26 @@ test('of many processes that start together exactly one gets the directory', asy
   for (const message of said) {
     if (message?.type !== 'owner') assert.equal(message?.code, 'ERR_MILLRACE_STORE_LOCKED');
   }
+});
+
+test('of two claims the lower one wins: the higher gives up, and the lower waits to see it', async (t) => {
+  const directory = path.join(await scratch(t), 'store');
+  await mkdir(directory);
+  const lower = await claimant(t, directory, 'lock-0-0000000000000000');
+  await rejectsWith(fileStore(directory).open(context), 'ERR_MILLRACE_STORE_LOCKED');
+  await lower.leave();
+
+  const givesUp = await claimant(t, directory, 'lock-9999999999-0000000000000000');
+  const waiting = openHere(t, directory);
+  await givesUp.asked(3);
+  await givesUp.leave();
+  await (await waiting).close();
+
+  const becomesOwner = await claimant(t, directory, 'lock-9999999999-0000000000000000');
+  const refused = rejectsWith(fileStore(directory).open(context), 'ERR_MILLRACE_STORE_LOCKED');
+  await becomesOwner.asked(3);
+  becomesOwner.standing = 'owner';
+  await refused;
 });
 
 test('what a dead process left of its lock is no lock, also under a living process id', async (t) => {
@@ -135,6 +157,32 @@ test('a directory without its format, or with a torn data file, is corrupt', asy
   await rejectsWith(fileStore(directory).open(context), 'ERR_MILLRACE_STORE_CORRUPT');
 });
 
+test('a data file that was cut short is found when it is read, and does not end the process', async (t) => {
+  const directory = path.join(await scratch(t), 'store');
+  const store = await openHere(t, directory);
+  for (let count = 0; count < 20; count++) {
+    await apply(
+      store,
+      ...Array.from({ length: 20 }, (_, i) => put(`k/${count}/${i}`, new Uint8Array(3_000))),
+    );
+  }
+  await store.close();
+  const file = path.join(directory, 'data.mdb');
+  for (const share of [0.9, 0.5, 0.1]) {
+    await truncate(file, Math.floor((statSync(file).size * share) / 4096) * 4096);
+    const isFound = async (): Promise<boolean> => {
+      const cut = await fileStore(directory).open(context);
+      try {
+        await cut.range(ALL);
+        return false;
+      } finally {
+        await cut.close();
+      }
+    };
+    await rejectsWith(isFound(), 'ERR_MILLRACE_STORE_CORRUPT');
+  }
+});
+
 test('a record that rotted, or turned up under another key, is found and named', async (t) => {
   const directory = path.join(await scratch(t), 'store');
   const store = await openHere(t, directory);
@@ -197,7 +245,39 @@ test('nobody else may read the directory', async (t) => {
   assert.equal(statSync(directory).mode & 0o777, 0o700);
 });
 
-test('LMDB is loaded when a store is opened, and not before', async (t) => {
+test('LMDB is loaded when a store is opened, and not before', linux, async (t) => {
   const child = startChild(t, 'loaded', await scratch(t));
   assert.deepEqual(await child.next(), { type: 'loaded', described: false, opened: true });
 });
+
+interface Claimant {
+  /** What it answers. */
+  standing: string;
+  /** Resolves when it has been asked so often. */
+  asked(times: number): Promise<void>;
+  leave(): Promise<void>;
+}
+
+/** Another opener of the directory, in the middle of it. */
+async function claimant(t: TestContext, directory: string, name: string): Promise<Claimant> {
+  const file = path.join(directory, name);
+  let count = 0;
+  const server = createServer((socket) => {
+    socket.end(subject.standing);
+    count += 1;
+    server.emit('asked');
+  });
+  const subject: Claimant = {
+    standing: 'claiming',
+    async asked(times) {
+      while (count < times) await once(server, 'asked');
+    },
+    async leave() {
+      await rm(file, { force: true });
+      if (server.listening) await new Promise((resolve) => server.close(resolve));
+    },
+  };
+  t.after(() => subject.leave());
+  await new Promise<void>((resolve) => server.listen(file, resolve));
+  return subject;
+}
