@@ -470,6 +470,7 @@ test('a full store refuses submits, and keeps results until they fit', async () 
   bed.faults.fates.push('full');
   await assert.rejects(soon(bed, runtime.submit(echo, 2)), { code: 'ERR_MILLRACE_STORE_FULL' });
   assert.equal(runtime.stats().open, 1);
+  assert.equal(runtime.stats().openBytes, 1, 'what was refused gave its room back');
   bed.faults.fates.push('full', 'full');
   gates[0]!.release('kept');
   assert.equal(await soon(bed, running.result()), 'kept');

@@ -38,6 +38,8 @@ export class FaultyStore implements Store {
   readonly sent: Txn[] = [];
   /** When set, transactions wait for it before they are sent on. */
   gate: Promise<void> | undefined;
+  /** Transactions after so many are never answered, nor applied: the process is dead by then. */
+  diesAfter = Number.POSITIVE_INFINITY;
 
   constructor(inner: Store) {
     this.#inner = inner;
@@ -53,6 +55,7 @@ export class FaultyStore implements Store {
 
   async txn(txn: Txn, options?: MutationOptions): Promise<TxnOutcome> {
     this.sent.push(txn);
+    if (this.sent.length > this.diesAfter) return new Promise(() => {});
     if (this.gate) await this.gate;
     const fate = this.fates.shift() ?? 'ok';
     if (fate === 'full') throw new MillraceError('ERR_MILLRACE_STORE_FULL', 'no space (injected)');

@@ -1,0 +1,280 @@
+/**
+ * The engine against a pool whose every move the test makes: batches, losses, late and doubled reports.
+ */
+import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { test } from 'node:test';
+import { MillraceError } from '../../src/core/errors.js';
+import { seededRandom } from '../../src/core/random.js';
+import { type ContractOptions, defineTask, type TaskSpec } from '../../src/core/task.js';
+import { Engine } from '../../src/engine/engine.js';
+import type { Accepted, NewTask } from '../../src/engine/intake.js';
+import type { LiveTask } from '../../src/engine/live-task.js';
+import { memoryStore } from '../../src/store/index.js';
+import { VirtualClock } from '../../src/testing/virtual-clock.js';
+import { FaultyStore } from '../support/faulty-store.js';
+import { within } from '../support/runtime.js';
+import { Outcome, ScriptedPool } from '../support/scripted-pool.js';
+
+async function setup(contract: Partial<ContractOptions> = {}, places = 2) {
+  const clock = new VirtualClock();
+  const factory = memoryStore();
+  const spec: TaskSpec = defineTask({ name: 'work', ...contract, run: () => {} }).spec;
+  const open = async (poolPlaces = places) => {
+    const pool = new ScriptedPool(poolPlaces);
+    const store = new FaultyStore(await factory.open({ clock }));
+    const engine = new Engine({
+      clock,
+      random: seededRandom(7),
+      store,
+      pools: { thread: pool },
+      specs: [spec],
+      node: 'local',
+      retention: {
+        completedMs: 3_600_000,
+        completedBytesMax: 1e9,
+        failedMs: 3_600_000,
+        idempotencyMs: 3_600_000,
+      },
+    });
+    await engine.start();
+    return { engine, pool, store };
+  };
+  const newTask = (payload: string): NewTask => ({
+    type: 'work',
+    queue: 'default',
+    tenant: '',
+    priority: 0,
+    dueAtMs: clock.wallMs(),
+    dueMonoMs: clock.monoMs(),
+    submittedAtMs: clock.wallMs(),
+    expiresAtMs: 0,
+    attempt: 0,
+    losses: 0,
+    version: 0,
+    payload,
+    payloadBytes: payload.length,
+    metadata: undefined,
+    idempotencyKey: undefined,
+  });
+  const first = await open();
+  const submit = (count: number): Promise<Accepted[]> =>
+    within(
+      clock,
+      1_000,
+      Promise.all(Array.from({ length: count }, (_, i) => first.engine.submit(newTask(`${i}`)))),
+    );
+  return { clock, open, newTask, submit, ...first };
+}
+
+const lost = (details = {}): MillraceError =>
+  new MillraceError('ERR_MILLRACE_TASK_LOST', 'the thread died', { details });
+
+const slotsOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
+
+/** The task of a submission that created one. */
+function created(accepted: Accepted | undefined): LiveTask {
+  assert.ok(typeof accepted === 'object');
+  return accepted;
+}
+
+test('spreads what is ready over the free places, at most 64 to a batch', async () => {
+  const { submit, pool, clock } = await setup({}, 4);
+  await submit(10);
+  await clock.advance(1);
+  assert.deepEqual(
+    pool.batches.map((batch) => batch.tasks.length),
+    [3, 3, 3, 1],
+  );
+  for (const batch of [...pool.batches]) {
+    batch.report(slotsOf(batch.tasks.length), Outcome.COMPLETED, '1');
+    batch.end();
+  }
+  await clock.settle();
+  pool.batches.length = 0;
+  await submit(1_000);
+  await clock.advance(1);
+  assert.ok(pool.batches.length >= 4);
+  for (const batch of pool.batches) assert.ok(batch.tasks.length <= 64);
+});
+
+test('long tasks make small batches', async () => {
+  const { submit, pool, clock } = await setup({}, 1);
+  await submit(1);
+  await clock.advance(1);
+  // The scripted pool reports 1 ms per run, so about ten make a batch of 10 ms.
+  pool.batches[0]!.report([0], Outcome.COMPLETED, '1');
+  pool.batches[0]!.end();
+  await submit(500);
+  await clock.advance(1);
+  assert.equal(pool.batches[1]!.tasks.length, 10);
+});
+
+test('a batch-mate that reports early is settled before the rest', async () => {
+  const { submit, pool, clock, engine } = await setup({}, 1);
+  const [a, b] = await submit(2);
+  await clock.advance(1);
+  pool.batches[0]!.report([1], Outcome.COMPLETED, '"b"');
+  await clock.advance(1);
+  assert.equal(created(b).isSettled, true);
+  assert.equal(created(a).isSettled, false);
+  assert.equal(engine.stats.open, 1);
+});
+
+test('a second report of the same slot, or of none, is refused and counted', async () => {
+  const { submit, pool, clock, engine } = await setup({}, 1);
+  const stale: unknown[] = [];
+  const onStale = (event: unknown): void => void stale.push(event);
+  subscribe('millrace:result:stale', onStale);
+  const [a] = await submit(1);
+  await clock.advance(1);
+  const [batch] = pool.batches;
+  batch!.report([0], Outcome.COMPLETED, '"first"');
+  batch!.report([0], Outcome.COMPLETED, '"second"');
+  batch!.report([7], Outcome.COMPLETED, '"nobody"');
+  batch!.end();
+  const end = await within(clock, 1_000, engine.endOf(created(a)));
+  assert.equal(Buffer.from(end.bytes).toString(), '"first"');
+  assert.equal(stale.length, 2);
+  unsubscribe('millrace:result:stale', onStale);
+});
+
+test('what a dead thread did not report runs again without a spent attempt, alone after two losses', async () => {
+  const { submit, pool, clock, engine } = await setup({}, 1);
+  const accepted = await submit(3);
+  await clock.advance(1);
+  const [first] = pool.batches;
+  first!.report([0], Outcome.COMPLETED, '1');
+  first!.end(lost());
+  await clock.advance(1);
+  const [, second] = pool.batches;
+  assert.deepEqual(
+    second!.tasks.map((task) => task.attempt),
+    [1, 1],
+  );
+  assert.ok(second!.tasks[0]!.token > first!.tasks[0]!.token);
+  second!.end(lost());
+  await clock.advance(1);
+  assert.equal(pool.batches[2]!.tasks.length, 1, 'suspects run alone');
+  pool.batches[2]!.end(lost());
+  await clock.advance(1);
+  const [, culprit] = accepted;
+  const end = await within(clock, 1_000, engine.endOf(created(culprit)));
+  assert.match(Buffer.from(end.bytes).toString(), /ERR_MILLRACE_TASK_LOST/);
+  assert.equal(pool.batches[3]!.tasks.length, 1);
+  pool.batches[3]!.report([0], Outcome.COMPLETED, '"innocent"');
+  pool.batches[3]!.end();
+  await clock.advance(1);
+  assert.equal(created(accepted[2]).isSettled, true);
+  assert.equal(engine.stats.open, 0);
+  assert.equal(engine.stats.running, 0);
+});
+
+test('places that a pool loses between claim and launch only delay the batch', async () => {
+  const { submit, pool, clock, store } = await setup({}, 2);
+  let open = (): void => {};
+  store.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const submitted = submit(2);
+  await clock.advance(1);
+  pool.freePlaces = 0;
+  open();
+  store.gate = undefined;
+  await submitted;
+  await clock.advance(1);
+  assert.equal(pool.batches.length, 0);
+  pool.freePlaces = 2;
+  pool.onFree?.();
+  await clock.advance(1);
+  assert.equal(pool.batches.flatMap((batch) => batch.tasks).length, 2);
+});
+
+test('a cancel between claim and launch reaches the running task', async () => {
+  const { submit, pool, clock, engine } = await setup({}, 1);
+  const [a] = await submit(1);
+  assert.equal(await within(clock, 100, engine.cancel(created(a).id, 'early')), 'signalled');
+  await clock.advance(1);
+  assert.deepEqual(pool.batches[0]!.cancelled, [{ slot: 0, reason: 'early' }]);
+});
+
+test('ends that do not fit into one commit survive a crash between the two', async () => {
+  const { submit, pool, clock, store, open } = await setup({ retry: { attempts: 1 } }, 4);
+  const taskCount = 250;
+  await submit(taskCount);
+  await clock.advance(1);
+  // Dead letters take an operation each, so 250 of them need three commits: only the first one gets through.
+  const sentBefore = store.sent.length;
+  store.diesAfter = sentBefore + 1;
+  for (const batch of pool.batches) {
+    batch.report(slotsOf(batch.tasks.length), Outcome.FAILED_FOR_GOOD, '{"message":"no"}');
+  }
+  await clock.advance(10);
+  const filed = store.sent[sentBefore]!.success.filter(
+    (op) => op.type === 'put' && op.key.startsWith('d/'),
+  ).length;
+  assert.ok(filed > 50 && filed < taskCount, `${filed} filed by the first commit`);
+
+  const second = await open();
+  await clock.advance(1);
+  assert.equal(second.engine.stats.open, taskCount - filed, 'the others are still to be done');
+});
+
+test('tasks without a handler here wait, and run once there is one', async () => {
+  const { clock, engine, newTask, open, pool } = await setup();
+  const unhandled: unknown[] = [];
+  const onUnhandled = (event: unknown): void => void unhandled.push(event);
+  subscribe('millrace:task:unhandled', onUnhandled);
+  await within(clock, 100, engine.submit({ ...newTask('1'), type: 'elsewhere' }));
+  await clock.advance(1_000);
+  assert.equal(pool.batches.length, 0);
+  assert.equal(unhandled.length, 1);
+  assert.equal(engine.stats.ready, 1);
+  unsubscribe('millrace:task:unhandled', onUnhandled);
+  await within(clock, 100, engine.stop());
+  const again = await open();
+  assert.equal(again.engine.stats.open, 1);
+});
+
+test('a damaged segment is set aside loudly, and the rest goes on', async () => {
+  const { clock, submit, store, open } = await setup({}, 1);
+  await submit(1);
+  await within(
+    clock,
+    100,
+    store.txn({
+      compares: [],
+      success: [
+        { type: 'put', key: 't/default/00/000000001/aaaaaaaabbbbbbbb', value: Buffer.from('junk') },
+      ],
+    }),
+  );
+  const corrupt: { key: string }[] = [];
+  const onCorrupt = (event: unknown): void => void corrupt.push(event as { key: string });
+  subscribe('millrace:store:corrupt', onCorrupt);
+  const second = await open();
+  await clock.advance(1);
+  assert.deepEqual(
+    corrupt.map((event) => event.key),
+    ['t/default/00/000000001/aaaaaaaabbbbbbbb'],
+  );
+  assert.equal(second.pool.batches.length, 1);
+  unsubscribe('millrace:store:corrupt', onCorrupt);
+});
+
+test('a segment of a newer format keeps the engine from starting', async () => {
+  const { clock, store, open } = await setup();
+  const future = Buffer.alloc(64);
+  future.write('MRF1');
+  future[4] = 99;
+  future[5] = 1;
+  await within(
+    clock,
+    100,
+    store.txn({
+      compares: [],
+      success: [{ type: 'put', key: 't/default/00/000000001/aaaaaaaabbbbbbbb', value: future }],
+    }),
+  );
+  await assert.rejects(open(), { code: 'ERR_MILLRACE_STORE_FORMAT' });
+});
