@@ -2,6 +2,8 @@
  * The checks that take too long for every change: `npm run test:long [part]...`. Without arguments all parts:
  *
  *   node22 node24 node26   the whole suite on other Nodes, with the same native binary
+ *   native                 the C++ tests under sanitizers (needs apt-get install doctest-dev), then a short fuzzing
+ *                          run (needs clang++)
  *   asan                   the tests of the native core and its users with AddressSanitizer and UBSan
  *   long                   test/long and test/soak
  *
@@ -11,18 +13,21 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { binaryOf } from './lib/native.mjs';
 import { at, fail, filesBelow, run } from './lib/project.mjs';
 import { runTests } from './lib/test-run.mjs';
 
 const LONG_FILE_TIMEOUT_MS = 60 * 60_000;
+const FUZZ_SECONDS = 60;
+const SANITIZE = ['-g', '-O1', '-std=c++17', '-DMILLRACE_CHECK=1', '-fno-sanitize-recover=all'];
 
 const PARTS = {
   node22: () => suiteOn(22),
   node24: () => suiteOn(24),
   node26: () => suiteOn(26),
+  native: nativeTests,
   asan: underSanitizers,
   long: longTests,
 };
@@ -56,6 +61,36 @@ function suiteOn(major) {
   }
   run(node, ['--version']);
   return run(node, [at('scripts/test.mjs')]);
+}
+
+/** Compiles native/test with the sources of the core, all but the part that knows Node, and runs it. */
+function nativeTests() {
+  const files = filesBelow(at('native'));
+  const sources = files
+    .filter((file) => /^[^/]+\.cc$/.test(file) && file !== 'binding.cc')
+    .map((file) => at('native', file));
+  mkdirSync(at('build'), { recursive: true });
+  const runAs = (test, compiler, sanitizers, args) => {
+    const program = at('build', test.replace(/^test\/|\.cc$/g, ''));
+    const flags = [...SANITIZE, `-fsanitize=${sanitizers}`, '-o', program];
+    return run(compiler, [...flags, at('native', test), ...sources]) && run(program, args);
+  };
+
+  const clang = ['clang++', 'clang++-19'].find((name) => run(name, ['--version'], { quiet: true }));
+  const results = files
+    .filter((file) => /^test\/.*\.cc$/.test(file))
+    .map((file) => {
+      console.log(file);
+      if (!file.startsWith('test/fuzz')) {
+        return runAs(file, process.env.CXX ?? 'g++', 'address,undefined', []);
+      }
+      if (clang !== undefined) {
+        return runAs(file, clang, 'fuzzer,address,undefined', [`-max_total_time=${FUZZ_SECONDS}`]);
+      }
+      console.log('skipped: no clang++');
+      return true;
+    });
+  return results.every(Boolean);
 }
 
 /**

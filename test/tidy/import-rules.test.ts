@@ -81,10 +81,18 @@ test('each import rule reports what it forbids, and nothing else', (t) => {
   );
 
   file('src/pool/worker-entry.ts', './worker-loop.js', './batch-runner.js', '../core/leaf.js');
-  file('src/pool/worker-loop.ts', '../core/leaf.js', '@standard-schema/spec', './batch-pool.js');
+  file(
+    'src/pool/worker-loop.ts',
+    '../core/leaf.js',
+    '@standard-schema/spec',
+    './batch-pool.js',
+    './worker-thread.js',
+  );
   file('src/pool/batch-runner.ts');
   file('src/pool/batch-pool.ts');
+  file('src/pool/worker-thread.ts');
   broken('worker-entry-stays-small', 'src/pool/worker-entry.ts', 'src/pool/batch-pool.ts');
+  broken('worker-entry-stays-small', 'src/pool/worker-entry.ts', 'src/pool/worker-thread.ts');
 
   for (const folder of ['core', 'coordination', 'engine']) {
     file(`src/${folder}/io.ts`, 'node:fs', 'node:diagnostics_channel');
@@ -99,7 +107,7 @@ test('each import rule reports what it forbids, and nothing else', (t) => {
     broken(rule, `src/admin/uses-${name}.ts`, `node_modules/${vendor}/index.js`);
     files[`node_modules/${vendor}/index.js`] = '';
   }
-  file('bench/uses-hdr.ts', 'hdr-histogram-js');
+  file('bench/uses-peers.ts', 'hdr-histogram-js', 'piscina');
 
   file('src/core/cycle-a.ts', './cycle-b.js');
   file('src/core/cycle-b.ts', './cycle-a.js');
