@@ -5,6 +5,7 @@
  * The limits keep one poisonous payload from failing its batch-mates: postMessage throws near depth 5000, and a
  * store refuses large requests whole.
  */
+import { toWire } from './error-wire.js';
 import { MillraceError } from './errors.js';
 import { utf8 } from './frame.js';
 
@@ -37,9 +38,12 @@ export function encodePayload(value: unknown, what: string, limits: PayloadLimit
   try {
     text = JSON.stringify(value);
   } catch (cause) {
-    // A value so deep that JSON.stringify runs out of stack is too deep, whatever the engine calls it.
-    if (cause instanceof RangeError) throw tooDeep(what, limits, cause);
-    throw notSerializable(what, cause instanceof Error ? cause.message : String(cause), cause);
+    const { message } = toWire(cause);
+    // Where JSON.stringify recurses, a value that is far too deep ends its stack.
+    if (cause instanceof RangeError && /call stack/.test(message)) {
+      throw tooDeep(what, limits, cause);
+    }
+    throw notSerializable(what, message, cause);
   }
   if (text === undefined) throw notSerializable(what, `a ${typeof value} has no JSON form`);
   const byteLength = Buffer.byteLength(text);

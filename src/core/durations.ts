@@ -2,6 +2,7 @@
  * Durations at the edge: users write `250` or `'250ms'`, everything inside counts milliseconds.
  */
 import { MillraceError } from './errors.js';
+import { showValue } from './options.js';
 
 /** Milliseconds, or a number with a unit: `'250ms'`, `'5s'`, `'2m'`, `'1h'`, `'7d'`; fractions are fine. */
 export type Duration = number | `${number}${'ms' | 's' | 'm' | 'h' | 'd'}`;
@@ -14,6 +15,9 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   d: 86_400_000,
 };
 
+/** Longest duration: 1000 years. A moment plus two of them is still far from what a stored time can hold. */
+const DURATION_MS_MAX = 365_000 * 86_400_000;
+
 const FORM = /^(\d{1,15}(?:\.\d{1,6})?)(ms|s|m|h|d)$/;
 
 /**
@@ -21,17 +25,20 @@ const FORM = /^(\d{1,15}(?:\.\d{1,6})?)(ms|s|m|h|d)$/;
  *
  * @param value - what the user wrote; unknown on purpose, since JavaScript callers have no types
  * @param name - the option's name, for the error
- * @returns a finite number of milliseconds, at least 0
+ * @returns a finite number of milliseconds, from 0 to 1000 years
  * @throws ERR_MILLRACE_INVALID_DURATION for anything else
  */
 export function durationMs(value: unknown, name: string): number {
-  if (typeof value === 'number' && Number.isFinite(value) && value >= 0) return value;
   const parts = typeof value === 'string' ? FORM.exec(value.trim()) : null;
-  if (parts) return Number(parts[1]) * UNIT_MS[parts[2]!]!;
+  const ms = parts ? Number(parts[1]) * UNIT_MS[parts[2]!]! : value;
+  if (typeof ms === 'number' && ms >= 0 && ms <= DURATION_MS_MAX) return ms;
+  const shown = showValue(value);
   throw new MillraceError(
     'ERR_MILLRACE_INVALID_DURATION',
-    `${name} is ${describe(value)}; give milliseconds (250) or a string like '250ms', '5s', '2m', '1h', '7d'`,
-    { details: { name, value: describe(value) } },
+    typeof ms === 'number' && ms > DURATION_MS_MAX
+      ? `${name} is ${shown}; give at most 365000d`
+      : `${name} is ${shown}; give milliseconds (250) or a string like '250ms', '5s', '2m', '1h', '7d'`,
+    { details: { name, value: shown } },
   );
 }
 
@@ -46,8 +53,4 @@ export function formatMs(ms: number): string {
     if (ms >= size && ms % size === 0) return `${ms / size}${unit}`;
   }
   return `${Math.round(ms * 1000) / 1000}ms`;
-}
-
-function describe(value: unknown): string {
-  return typeof value === 'string' ? `'${value.slice(0, 40)}'` : String(value).slice(0, 40);
 }

@@ -27,41 +27,48 @@ export function toWire(thrown: unknown, causesLeft: number = CAUSES_MAX): WireEr
     if (typeof thrown !== 'object' || thrown === null) {
       return { name: 'Error', message: cut(String(thrown), MESSAGE_CHARS_MAX) };
     }
-    const error = thrown as Record<string, unknown>;
-    const details = smallPlainData(error.details);
+    // Each field is read once: a getter may throw, or answer differently the next time.
+    const code = textOf(thrown, 'code', 128);
+    const details = smallPlainData(fieldOf(thrown, 'details'));
+    const stack = textOf(thrown, 'stack', STACK_CHARS_MAX);
+    const cause = causesLeft > 0 ? fieldOf(thrown, 'cause') : undefined;
     return {
-      name: typeof error.name === 'string' ? cut(error.name, 128) : 'Error',
+      name: textOf(thrown, 'name', 128) ?? 'Error',
       message:
-        typeof error.message === 'string'
-          ? cut(error.message, MESSAGE_CHARS_MAX)
-          : cut(String(thrown), MESSAGE_CHARS_MAX),
-      ...(typeof error.code === 'string' && { code: cut(error.code, 128) }),
-      ...(details && { details }),
-      ...(typeof error.stack === 'string' && { stack: cut(error.stack, STACK_CHARS_MAX) }),
-      ...(error.cause !== undefined &&
-        causesLeft > 0 && { cause: toWire(error.cause, causesLeft - 1) }),
+        textOf(thrown, 'message', MESSAGE_CHARS_MAX) ?? cut(String(thrown), MESSAGE_CHARS_MAX),
+      ...(code !== undefined && { code }),
+      ...(details !== undefined && { details }),
+      ...(stack !== undefined && { stack }),
+      ...(cause !== undefined && { cause: toWire(cause, causesLeft - 1) }),
     };
   } catch {
     return { name: 'Error', message: 'an error that cannot be described was thrown' };
   }
 }
 
-/** The error a wire form describes: a MillraceError for a code of ours, else an Error with the same data. */
-export function fromWire(wire: unknown): Error {
-  const data = (typeof wire === 'object' && wire !== null ? wire : {}) as Partial<WireError>;
+/**
+ * The error a wire form describes: a MillraceError for a code of ours, else an Error with the same data.
+ * Fields of the wrong type are left out, and so are causes beyond those that `toWire` sends.
+ */
+export function fromWire(wire: unknown, causesLeft: number = CAUSES_MAX): Error {
+  const data = isPlainObject(wire) ? (wire as Partial<WireError>) : {};
   const message = typeof data.message === 'string' ? data.message : 'an unknown error';
-  const options = data.cause === undefined ? {} : { cause: fromWire(data.cause) };
+  const options =
+    data.cause === undefined || causesLeft === 0
+      ? {}
+      : { cause: fromWire(data.cause, causesLeft - 1) };
   const code = typeof data.code === 'string' ? data.code : undefined;
+  const details = isPlainObject(data.details) ? data.details : undefined;
   const error: Error =
     code !== undefined && Object.hasOwn(ERRORS, code)
-      ? new MillraceError(code as ErrorCode, message, { ...options, details: data.details ?? {} })
+      ? new MillraceError(code as ErrorCode, message, { ...options, details: details ?? {} })
       : new Error(message, options);
   const fields: Record<string, unknown> = {};
   if (typeof data.name === 'string') fields.name = data.name;
   if (typeof data.stack === 'string') fields.stack = data.stack;
   if (!(error instanceof MillraceError)) {
     if (code !== undefined) fields.code = code;
-    if (data.details !== undefined) fields.details = data.details;
+    if (details !== undefined) fields.details = details;
   }
   for (const [key, value] of Object.entries(fields)) {
     Object.defineProperty(error, key, { value, configurable: true, writable: true });
@@ -75,12 +82,30 @@ function cut(text: string, charsMax: number): string {
     : `${text.slice(0, charsMax)}... (${text.length} characters)`;
 }
 
+function fieldOf(error: object, name: string): unknown {
+  try {
+    return (error as Record<string, unknown>)[name];
+  } catch {
+    return undefined;
+  }
+}
+
+function textOf(error: object, name: string, charsMax: number): string | undefined {
+  const value = fieldOf(error, name);
+  return typeof value === 'string' ? cut(value, charsMax) : undefined;
+}
+
+function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
 function smallPlainData(details: unknown): ErrorDetails | undefined {
   if (typeof details !== 'object' || details === null) return undefined;
   try {
     const json = JSON.stringify(details);
     if (json.length > DETAILS_CHARS_MAX || json === '{}') return undefined;
-    return JSON.parse(json) as ErrorDetails;
+    const plain: unknown = JSON.parse(json);
+    return isPlainObject(plain) ? plain : undefined;
   } catch {
     return undefined;
   }

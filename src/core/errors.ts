@@ -160,7 +160,11 @@ export function isMillraceError(value: unknown): value is MillraceError {
 
 /** Whether a value is an error with this code. Never throws. */
 export function hasCode(value: unknown, code: ErrorCode): value is MillraceError {
-  return isMillraceError(value) && value.code === code;
+  try {
+    return isMillraceError(value) && value.code === code;
+  } catch {
+    return false;
+  }
 }
 
 /**

@@ -16,7 +16,7 @@
  * believes nothing: `openFrame` checks the outer shape once, the typed readers check each reference they follow,
  * and a bad frame is ERR_MILLRACE_STORE_CORRUPT with the reason, never a crash or a read outside the frame.
  */
-import { MillraceError } from './errors.js';
+import { invariant, MillraceError } from './errors.js';
 
 export const FrameKind = { TASKS: 1, BATCH: 2, RESULTS: 3, STATES: 4 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
@@ -83,7 +83,7 @@ export class FrameWriter {
   addRecord(): number {
     const offset = this.#count * this.#recordBytes;
     if (offset + this.#recordBytes > this.#records.length) {
-      const grown = Buffer.alloc(this.#records.length * 2);
+      const grown = Buffer.alloc(Math.max(this.#records.length * 2, offset + this.#recordBytes));
       this.#records.copy(grown);
       this.#records = grown;
       this.#view = viewOf(grown);
@@ -97,14 +97,17 @@ export class FrameWriter {
     return this.#view;
   }
 
-  /** The table index of a string, added when new. */
+  /** The table index of a string, added when new. REQUIRES: at most FRAME_STRING_BYTES_MAX bytes of UTF-8. */
   addString(text: string): number {
     let index = this.#stringIndex.get(text);
     if (index === undefined) {
+      const bytes = Buffer.byteLength(text);
+      // A longer one would wrap its length field and take the frame with it.
+      invariant(bytes <= STRING_BYTES_MAX, 'frame.string', { bytes });
       index = this.#strings.length;
       this.#strings.push(text);
       this.#stringIndex.set(text, index);
-      this.#stringBytes += 2 + Buffer.byteLength(text);
+      this.#stringBytes += 2 + bytes;
     }
     return index;
   }
@@ -126,6 +129,7 @@ export class FrameWriter {
 
   /** The frame, in a buffer of its own. The writer keeps its contents until `reset()`. */
   finish(): Uint8Array<ArrayBuffer> {
+    invariant(this.#count <= FRAME_RECORDS_MAX, 'frame.records', { records: this.#count });
     const recordsOffset = this.#recordsOffset();
     const recordsLength = this.#count * this.#recordBytes;
     const bytesOffset = recordsOffset + recordsLength;

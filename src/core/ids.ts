@@ -13,6 +13,7 @@
  * every process that writes; with its counter no two writers ever name the same segment.
  */
 import { MillraceError } from './errors.js';
+import { showValue } from './options.js';
 
 export type TaskId = string & { readonly __brand: 'TaskId' };
 export type TenantId = string & { readonly __brand: 'TenantId' };
@@ -80,8 +81,8 @@ export function requireTaskId(id: unknown): {
   if (parts) return parts;
   throw new MillraceError(
     'ERR_MILLRACE_INVALID_OPTION',
-    `'${String(id).slice(0, 80)}' is not a task id; use the id of a handle`,
-    { details: { id: String(id).slice(0, 200) } },
+    `${showValue(id)} is not a task id; use the id of a handle`,
+    { details: { id: showValue(id) } },
   );
 }
 

@@ -19,8 +19,18 @@ export function oneOf<T extends string>(value: unknown, name: string, allowed: r
 
 /** The error for an option with an unusable value; says what would do. */
 export function invalidOption(name: string, value: unknown, wanted: string): MillraceError {
-  const shown = typeof value === 'string' ? `'${value.slice(0, 80)}'` : String(value).slice(0, 80);
+  const shown = showValue(value);
   return new MillraceError('ERR_MILLRACE_INVALID_OPTION', `${name} is ${shown}; give ${wanted}`, {
     details: { option: name, value: shown },
   });
+}
+
+/** A value as it stands in a message: short, strings in quotes. Never throws. */
+export function showValue(value: unknown): string {
+  try {
+    return typeof value === 'string' ? `'${value.slice(0, 80)}'` : String(value).slice(0, 80);
+  } catch {
+    // Objects without a prototype, and those whose toString throws.
+    return `an ${typeof value} that cannot be shown`;
+  }
 }

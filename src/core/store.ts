@@ -96,7 +96,7 @@ export type Operation =
   | { readonly type: 'deleteRange'; readonly range: KeyRange }
   | { readonly type: 'get'; readonly key: Key }
   | { readonly type: 'range'; readonly range: KeyRange; readonly limit?: number }
-  /** One level of nesting; its compares see the operations that stand before it in the outer list. */
+  /** One level of nesting; its compares, like the outer ones, see the state before the transaction. */
   | { readonly type: 'txn'; readonly txn: Txn };
 
 /**

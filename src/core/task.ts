@@ -192,18 +192,30 @@ export function tasksOfModule(
   module: Readonly<Record<string, unknown>>,
   location: string,
 ): ReadonlyMap<string, AnyTask> {
-  // A CommonJS module that exported `{ tasks }` arrives under `default`.
-  const gathered = (module.default as { tasks?: unknown } | undefined)?.tasks;
-  const candidates = typeof gathered === 'object' && gathered !== null ? gathered : module;
-  const tasks = Object.values(candidates).filter(isTask);
-  if (tasks.length === 0) {
-    throw new MillraceError(
-      'ERR_MILLRACE_TASKS_MODULE',
-      `${location} exports no task; export default defineTasks({ ... })`,
-      { details: { location, exports: Object.keys(module) } },
-    );
+  // What a CommonJS module exports arrives whole under `default`; its own default export is one level deeper.
+  const exported = memberOf(module, 'default');
+  const places = [
+    memberOf(exported, 'tasks'),
+    memberOf(memberOf(exported, 'default'), 'tasks'),
+    module,
+    exported,
+  ];
+  for (const place of places) {
+    if (typeof place !== 'object' || place === null) continue;
+    const tasks = Object.values(place).filter(isTask);
+    if (tasks.length > 0) return tasksByName(tasks);
   }
-  return tasksByName(tasks);
+  throw new MillraceError(
+    'ERR_MILLRACE_TASKS_MODULE',
+    `${location} exports no task; export default defineTasks({ ... })`,
+    { details: { location, exports: Object.keys(module) } },
+  );
+}
+
+function memberOf(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null
+    ? (value as Record<string, unknown>)[name]
+    : undefined;
 }
 
 /** Tasks by their names. @throws ERR_MILLRACE_INVALID_OPTION */
@@ -235,7 +247,12 @@ function contractOf(spec: TaskSpec, run: Handler<unknown, unknown> | undefined):
     name: spec.name,
     spec,
     run,
-    implement: (implementation) => contractOf(spec, implementation.run) as Task<unknown, unknown>,
+    implement: (implementation) => {
+      const option = `task '${spec.name}': run`;
+      const handler: unknown = implementation?.run;
+      if (typeof handler !== 'function') throw invalidOption(option, handler, 'a function');
+      return contractOf(spec, handler as Handler<unknown, unknown>) as Task<unknown, unknown>;
+    },
   };
 }
 
@@ -264,6 +281,9 @@ function specOf(options: ContractOptions<unknown> & { readonly run?: unknown }):
   const schema = options.input;
   if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
     throw invalidOption(`${option}input`, schema, 'a Standard Schema (zod, valibot, arktype ...)');
+  }
+  if (typeof retry !== 'object' || retry === null) {
+    throw invalidOption(`${option}retry`, retry, "an object such as { attempts: 5, min: '1s' }");
   }
   const minMs = durationMs(retry.min ?? 500, `${option}retry.min`);
   return {
