@@ -131,8 +131,10 @@ class Pair {
 
   finish(): void {
     this.check();
-    while (this.#model.pending.size > 0) this.advanceToNext(97);
-    this.check();
+    while (this.#model.pending.size > 0) {
+      this.advanceToNext(97);
+      this.check();
+    }
     assert.equal(this.#queue.stats().pending, 0);
     this.#queue.close();
   }

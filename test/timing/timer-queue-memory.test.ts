@@ -73,6 +73,18 @@ test('with 95 % cancelled and replaced in every window, memory stays within twic
   assert.ok(worst <= 2 * liveBytes, `${worst} bytes at worst, ${liveBytes} for the live set`);
 });
 
+test('when most of a crowd is cancelled at once, the space of their entries is given back', () => {
+  const queue = new TimerQueue();
+  const delay = delays(60_000);
+  const handles = Array.from({ length: 500_000 }, (_, i) => queue.schedule(delay.next().value, i));
+  const full = queue.stats().bytes;
+  for (const [i, handle] of handles.entries()) if (i % 20 !== 0) queue.cancel(handle);
+  // Half of it is records, which stay as long as one in their chunk is in use.
+  const { bytes, pending } = queue.stats();
+  assert.equal(pending, 25_000);
+  assert.ok(bytes < 0.6 * full, `${bytes} bytes of ${full}`);
+});
+
 test('rescheduling again and again does not fill memory', () => {
   const queue = new TimerQueue();
   const live = 10_000;
