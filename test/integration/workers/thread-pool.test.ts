@@ -92,6 +92,15 @@ describe('ThreadPool', () => {
     const batch = runBatch(pool, [{ type: 'tick', input: { times: 5 } }]);
     await batch.end;
     assert.equal(batch.ended.get(0)?.value, 5);
+
+    // Also while no batch is there: an interval goes on in an idle thread.
+    await runBatch(pool, [{ type: 'ticking.start' }]).end;
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    const idle = runBatch(pool, [{ type: 'ticking.stop' }, { type: 'gzip', input: 100_000 }]);
+    await idle.end;
+    assert.ok((idle.ended.get(0)?.value as number) >= 5);
+    const zipped = Number(idle.ended.get(1)?.value);
+    assert.ok(zipped > 0 && zipped < 100_000, `${zipped} bytes`);
   });
 
   it('process.exit() in a handler loses that task, keeps what ended, returns what had not begun', async (t) => {
@@ -242,14 +251,14 @@ describe('ThreadPool', () => {
     });
 
     it('rejects when the module exports no task, ends the thread, or never finishes loading', async () => {
-      const modules: [string, RegExp][] = [
-        ['export const nothing = 1', /exports no task/],
-        ['process.exit(4)', /the thread ended meanwhile/],
-        ['setTimeout(() => {}, 1e9); await new Promise(() => {})', /longer than 200 ms/],
+      const modules: [string, RegExp, number][] = [
+        ['export const nothing = 1', /exports no task/, 60_000],
+        ['process.exit(4)', /the thread ended meanwhile/, 60_000],
+        ['setTimeout(() => {}, 1e9); await new Promise(() => {})', /longer than 200 ms/, 200],
       ];
-      for (const [code, message] of modules) {
+      for (const [code, message, loadTimeoutMs] of modules) {
         const tasks = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
-        const pool = new ThreadPool({ tasks, threads: { max: 1 }, loadTimeoutMs: 200 });
+        const pool = new ThreadPool({ tasks, threads: { max: 1 }, loadTimeoutMs });
         await assert.rejects(pool.start(), { code: 'ERR_MILLRACE_TASKS_MODULE', message });
         await pool.stop();
       }
