@@ -24,7 +24,7 @@
  * Paths of sockets end at about 100 bytes; Linux reaches longer ones through the directory's descriptor.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -37,6 +37,9 @@ const ANSWER_MS = 1_000;
 const CLAIM_POLL_MS = 5;
 /** sun_path has 104 bytes on macOS and 108 on Linux, with the final zero. */
 const SOCKET_PATH_BYTES_MAX = 103;
+
+/** Linux: names what a descriptor of this process stands for. */
+const DESCRIPTORS = '/proc/self/fd';
 
 type Standing = 'gone' | 'claiming' | 'owner';
 
@@ -53,7 +56,8 @@ export class DirectoryLock {
     this.#sockets = new SocketFolder(directory);
     this.#server = createServer((socket) => {
       socket.on('error', () => {});
-      socket.end(this.#standing);
+      // Gone as soon as it is told: a peer that hangs must not hold up release().
+      socket.end(this.#standing, () => socket.destroy());
     });
   }
 
@@ -88,7 +92,7 @@ export class DirectoryLock {
     const hidden = `.${this.#name}`;
     try {
       await new Promise<void>((resolve, reject) => {
-        this.#server.once('error', reject);
+        this.#server.on('error', reject);
         // exclusive: in a cluster's worker the primary process would listen, and outlive us.
         this.#server.listen({ path: this.#sockets.path(hidden), exclusive: true }, resolve);
       });
@@ -144,11 +148,11 @@ class SocketFolder {
 
   constructor(directory: string) {
     this.#directory = directory;
-    this.#descriptor = process.platform === 'linux' ? openSync(directory, 'r') : undefined;
+    this.#descriptor = existsSync(DESCRIPTORS) ? openSync(directory, 'r') : undefined;
   }
 
   path(name: string): string {
-    if (this.#descriptor !== undefined) return `/proc/self/fd/${this.#descriptor}/${name}`;
+    if (this.#descriptor !== undefined) return `${DESCRIPTORS}/${this.#descriptor}/${name}`;
     const full = path.join(this.#directory, name);
     if (Buffer.byteLength(full) <= SOCKET_PATH_BYTES_MAX) return full;
     throw new Error(`the path is longer than a socket's may be (${SOCKET_PATH_BYTES_MAX} bytes)`);

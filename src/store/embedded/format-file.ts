@@ -16,7 +16,7 @@ import { MillraceError } from '../../core/errors.js';
 import { corrupt } from './record.js';
 
 /** The format this version writes, and the newest it reads. */
-export const FORMAT = 1;
+const FORMAT = 1;
 
 const FILE = 'FORMAT';
 const LINE = /^millrace store format (\d{1,9})\n$/;

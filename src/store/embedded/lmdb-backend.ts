@@ -11,7 +11,8 @@
  *
  * **Durable, then visible, then acknowledged.** With `overlappingSync: false` LMDB's writer thread writes the pages
  * of a transaction, calls fdatasync, writes the meta page through a descriptor that syncs by itself, and only then
- * lets readers see it and resolves. (With lmdb's default it resolves before the sync. That costs the same: we wait
+ * lets readers see it and resolves. (lmdb's default shows a commit to readers before the sync, and after a sync that
+ * fails it cannot be closed any more. What it gains, a commit that starts while another one syncs, we do not use: we wait
  * for one commit before we send the next, so there is nothing to overlap.) Puts are queued on the main thread and
  * applied on LMDB's; a `batch` is one LMDB transaction. Measurements: docs/decisions/0002-embedded-store-on-lmdb.md.
  *
@@ -88,7 +89,7 @@ export class LmdbBackend implements Backend {
       // A commit starts when we say so, not at the end of some turn of the event loop.
       eventTurnBatching: false,
       txnStartThreshold: 1,
-      // The essay of DirectoryLock says why nobody else is here; these limits are for our own threads.
+      // None but the root: see the layout above.
       maxDbs: 1,
     } as Parameters<typeof open>[0]) as RootDatabase<Buffer, string>;
     try {

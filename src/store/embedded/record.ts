@@ -22,7 +22,7 @@ import { crc32 } from 'node:zlib';
 import { MillraceError } from '../../core/errors.js';
 import type { Entry, Key, LeaseId, Revision } from '../../core/store.js';
 
-export const HEADER_BYTES = 40;
+const HEADER_BYTES = 40;
 const CRC_BYTES = 4;
 
 /**
