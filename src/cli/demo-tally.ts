@@ -34,6 +34,8 @@ const FAILURES_SHOWN = 10;
 
 export class Tally {
   retries = 0;
+  /** Open tasks from the store that belong to a file of this run, and ended. */
+  recoveredMet = 0;
   /** Accepted by the store and not ended when the run did. */
   left = 0;
   /** Files whose task failed for good, or could not be made. */
@@ -94,6 +96,7 @@ export class Tally {
       failed: this.failed,
       unreadableFolders: this.#unreadableFolders,
       left: this.left,
+      otherTasks: run.isInterrupted ? 0 : Math.max(0, run.recovered - this.recoveredMet),
       retries: this.retries,
       bytes: this.#bytes,
       gzipBytes: this.#gzipBytes,
@@ -118,6 +121,8 @@ export interface DemoSummary extends RunFacts {
   readonly failed: number;
   readonly unreadableFolders: number;
   readonly left: number;
+  /** Open tasks that were in the store and belong to none of the files, as they are now. */
+  readonly otherTasks: number;
   readonly retries: number;
   readonly bytes: number;
   readonly gzipBytes: number;
@@ -157,7 +162,7 @@ function outcomeText(summary: DemoSummary): string {
 }
 
 function countsText(summary: DemoSummary): string {
-  const { bytes: total, gzipBytes, unreadableFolders } = summary;
+  const { bytes: total, gzipBytes, unreadableFolders, otherTasks } = summary;
   const ratio = total === 0 ? '' : `${((gzipBytes / total) * 100).toFixed(1)} %`;
   return table([
     ['tasks done now', count(summary.new + summary.takenOver)],
@@ -167,6 +172,7 @@ function countsText(summary: DemoSummary): string {
     ['failed', count(summary.failed)],
     ...(unreadableFolders > 0 ? [['folders that cannot be read', count(unreadableFolders)]] : []),
     ...(summary.left > 0 ? [['left in the store', count(summary.left)]] : []),
+    ...(otherTasks > 0 ? [['tasks of other files in the store', count(otherTasks)]] : []),
     ['retries', count(summary.retries)],
     ['bytes', bytes(total)],
     [`gzip (level ${GZIP_LEVEL})`, bytes(gzipBytes), ratio],

@@ -25,7 +25,7 @@ import { type Origin, summaryText, Tally } from './demo-tally.js';
 import { type Fingerprint, fingerprint, fingerprintShaky } from './demo-tasks.js';
 import { filesBelow } from './folder-walk.js';
 import { GcObserver } from './gc-observer.js';
-import { Interruption } from './interruption.js';
+import { Interruption, STOPPING } from './interruption.js';
 import { Progress } from './progress.js';
 import { Slots } from './slots.js';
 import { storeOf } from './store-option.js';
@@ -63,16 +63,15 @@ export async function run(args: Arguments): Promise<ExitCode> {
     },
   });
   const demo = new Demo(runtime, { folder, startedAtMs, skip: store.location }, interruption);
-  const recovered = runtime.stats().open;
+  const { open: recovered, threads: threadCount } = runtime.stats();
   const progress = new Progress(
     { stream: process.stderr, noun: 'files', form: isJson ? 'json' : 'text' },
     () => demo.progress(),
   );
   progress.start();
-  let threadCount = 0;
+  interruption.signal.addEventListener('abort', () => progress.note(STOPPING));
   try {
     await demo.feed();
-    threadCount = runtime.stats().threads;
   } finally {
     progress.stop();
     demo.stop();
@@ -208,10 +207,14 @@ class Demo {
       const settled = await this.#settledOf(handle);
       this.tally.left--;
       if (settled?.status === 'completed') {
-        this.tally.noteDone(this.#originOf(handle, settled.value), settled.value, dueAtMs);
+        const origin = this.#originOf(handle, settled.value);
+        if (origin === 'takenOver') this.tally.recoveredMet++;
+        this.tally.noteDone(origin, settled.value, dueAtMs);
         return;
       }
-      if (settled !== undefined && (handle.created || this.#failedNow.delete(handle.id))) {
+      const isFailedNow = this.#failedNow.delete(handle.id);
+      if (settled !== undefined && (handle.created || isFailedNow)) {
+        if (!handle.created) this.tally.recoveredMet++;
         this.tally.noteFailed({ path: file, message: reasonOf(settled.error) });
         return;
       }

@@ -1,7 +1,7 @@
 /**
  * The files below a folder, one after another, as they are asked for.
  *
- * Lazy: only the folders on the way to the current file are open. Symbolic links are not followed, so a walk ends
+ * Lazy: one folder is open at a time, and the names of those to come are all that is kept. Symbolic links are not followed, so a walk ends
  * and sees no file twice; sockets, pipes and devices are left out. A folder that cannot be read is told and passed.
  */
 import type { Dirent } from 'node:fs';
@@ -30,13 +30,18 @@ export async function* filesBelow(
   options: WalkOptions = {},
 ): AsyncGenerator<{ readonly path: string; readonly isLink: boolean }> {
   const { depthMax = Number.POSITIVE_INFINITY } = options;
-  for await (const entry of entriesOf(folder, options)) {
-    if (options.signal?.aborted) return;
-    const full = path.join(folder, entry.name);
-    if (entry.isFile()) yield { path: full, isLink: false };
-    else if (entry.isSymbolicLink() && options.withLinks) yield { path: full, isLink: true };
-    else if (entry.isDirectory() && depthMax > 0 && !options.skip?.has(full)) {
-      yield* filesBelow(full, { ...options, depthMax: depthMax - 1 });
+  // Folders that are still to be read. A generator per folder would cost a promise per level for each file.
+  const folders = [{ path: folder, depth: 0 }];
+  for (let next = folders.pop(); next !== undefined; next = folders.pop()) {
+    const { path: parent, depth } = next;
+    for await (const entry of entriesOf(parent, options)) {
+      if (options.signal?.aborted) return;
+      const full = path.join(parent, entry.name);
+      if (entry.isFile()) yield { path: full, isLink: false };
+      else if (entry.isSymbolicLink() && options.withLinks) yield { path: full, isLink: true };
+      else if (entry.isDirectory() && depth < depthMax && !options.skip?.has(full)) {
+        folders.push({ path: full, depth: depth + 1 });
+      }
     }
   }
 }

@@ -3,14 +3,11 @@
  */
 import { COMMON_OPTIONS, type CommandFact } from './command.js';
 
-const NAME_COLUMN = 2;
-
 /** The help of the whole command line. */
 export function generalHelp(commands: readonly CommandFact[]): string {
   const width = Math.max(...commands.map(({ name, usage }) => name.length + usage.length + 1));
   const list = commands.map(
-    ({ name, usage, summary }) =>
-      `${' '.repeat(NAME_COLUMN)}${`${name} ${usage}`.padEnd(width)}   ${summary}`,
+    ({ name, usage, summary }) => `  ${`${name} ${usage}`.padEnd(width)}   ${summary}`,
   );
   return [
     'Usage: millrace <command> [options]',
@@ -19,7 +16,7 @@ export function generalHelp(commands: readonly CommandFact[]): string {
     '',
     ...list,
     '',
-    "'millrace <command> --help' tells more about a command; '--version' is there too.",
+    "'millrace <command> --help' tells more; 'millrace --version' tells the version.",
     '',
     'Exit codes: 0 done, 1 tasks failed for good, 2 usage, 3 store, 130 interrupted.',
     '',

@@ -6,6 +6,9 @@
 import { setMaxListeners } from 'node:events';
 import { ExitCode } from './command.js';
 
+/** What a command says when the first signal comes. */
+export const STOPPING = 'stopping: running tasks end first; once more to exit at once';
+
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 export class Interruption {

@@ -87,18 +87,23 @@ function causesOf(error: Error): string {
   return cause instanceof Error ? `caused by: ${cause.stack}\n${causesOf(cause)}` : '';
 }
 
-// A reader that went away (`millrace ... | head`) is no error; commands that care stop by themselves.
-for (const stream of [process.stdout, process.stderr]) {
-  stream.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
+const words = process.argv.slice(2);
+
+function report(error: unknown): ExitCode {
+  const isVerbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
+  process.stderr.write(describe(error, isVerbose));
+  return exitCodeOf(error);
 }
 
-const words = process.argv.slice(2);
+// A reader that went away (`millrace ... | head`) is no error; commands that care stop by themselves. A full disk is.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exit(report(error));
+});
+// There is nobody left to tell.
+process.stderr.on('error', () => {});
+
 try {
   process.exitCode = await main(words);
 } catch (error) {
-  const isVerbose = words.includes('--verbose') || Boolean(process.env.DEBUG);
-  process.stderr.write(describe(error, isVerbose));
-  process.exitCode = exitCodeOf(error);
+  process.exitCode = report(error);
 }

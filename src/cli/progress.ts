@@ -70,6 +70,12 @@ export class Progress {
     if (this.#isBar) this.#show();
   }
 
+  /** Says something in between, above the bar. For people only. */
+  note(line: string): void {
+    if (this.#form === 'json') return;
+    this.#stream.write(`${this.#isBar ? CLEAR_LINE : ''}${line}\n`);
+  }
+
   /** Stops, and takes the bar away. */
   stop(): void {
     clearInterval(this.#timer);

@@ -24,8 +24,11 @@ export class RecordWriter {
     const hasRoom = this.#stream.write(`${JSON.stringify(record)}\n`);
     if (hasRoom || this.#isReaderGone) return;
     // All writers wait for the same event.
-    this.#roomAgain ??= once(this.#stream, 'drain').catch(() => {});
+    this.#roomAgain ??= once(this.#stream, 'drain')
+      .catch(() => {})
+      .finally(() => {
+        this.#roomAgain = undefined;
+      });
     await this.#roomAgain;
-    this.#roomAgain = undefined;
   }
 }

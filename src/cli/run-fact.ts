@@ -31,6 +31,6 @@ Input:
 Results are NDJSON on standard output, in the order in which tasks end:
   {"line":7,"id":"...","status":"completed","value":...}
   {"line":8,"id":"...","status":"failed","error":{"code":...,"message":...}}
-A line that does not parse is such a failure too; the others go on. For a glob there
-is "path" instead of "line".`,
+A line that does not parse is such a failure too; the others go on. For a glob
+there is "path" instead of "line".`,
 };

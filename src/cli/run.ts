@@ -14,7 +14,7 @@ import type { AnyTask } from '../core/task.js';
 import { createRuntime, type Runtime } from '../millrace.js';
 import { nearMiss, usage, wholeOption } from './arguments.js';
 import { type Arguments, ExitCode } from './command.js';
-import { Interruption } from './interruption.js';
+import { Interruption, STOPPING } from './interruption.js';
 import { Progress } from './progress.js';
 import { RecordWriter } from './record-writer.js';
 import { RUN } from './run-fact.js';
@@ -55,6 +55,9 @@ export async function run(args: Arguments): Promise<ExitCode> {
     );
     if (recovered > 0) warnOfRecovered(recovered, store.location);
     progress.start();
+    interruption.signal.addEventListener('abort', () => {
+      if (!running.isReaderGone) progress?.note(STOPPING);
+    });
     await running.consume(inputs);
   } finally {
     progress?.stop();

@@ -4,8 +4,8 @@
 export class Slots {
   readonly #max: number;
   #used = 0;
-  #waiters: (() => void)[] = [];
-  #idle: (() => void)[] = [];
+  readonly #waiters: (() => void)[] = [];
+  readonly #idle: (() => void)[] = [];
 
   constructor(max: number) {
     this.#max = max;
@@ -16,18 +16,17 @@ export class Slots {
     return this.#used;
   }
 
-  /** Resolves when a slot is free, and takes it. */
+  /** Resolves when a slot is free, and takes it; first come, first served. */
   async acquire(): Promise<void> {
-    while (this.#used >= this.#max) {
-      await new Promise<void>((resolve) => this.#waiters.push(resolve));
-    }
-    this.#used++;
+    if (this.#used < this.#max) this.#used++;
+    else await new Promise<void>((resolve) => this.#waiters.push(resolve));
   }
 
-  /** Gives a slot back. */
+  /** Gives a slot back; who waits longest gets it at once. */
   release(): void {
+    const next = this.#waiters.shift();
+    if (next !== undefined) return next();
     this.#used--;
-    this.#waiters.shift()?.();
     if (this.#used === 0) for (const resolve of this.#idle.splice(0)) resolve();
   }
 

@@ -1,0 +1,92 @@
+/**
+ * The examples run, and print what their first comment says.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
+import { type TestContext, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+function setup(t: TestContext): {
+  readonly folder: string;
+  readonly start: (script: string, ...args: string[]) => ChildProcess;
+} {
+  const folder = mkdtempSync(join(tmpdir(), 'millrace-examples-'));
+  const children: ChildProcess[] = [];
+  t.after(() => {
+    for (const child of children) child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true, maxRetries: 3 });
+  });
+  return {
+    folder,
+    start(script, ...args) {
+      const file = fileURLToPath(new URL(`../../examples/${script}`, import.meta.url));
+      const child = spawn(process.execPath, [file, ...args], {
+        env: { ...process.env, PORT: '0', STORE: join(folder, 'store') },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      });
+      children.push(child);
+      return child;
+    },
+  };
+}
+
+test('embed: a task handed over by one request is answered by another, also after a restart', async (t) => {
+  const { start } = setup(t);
+  const service = async (): Promise<{ url: string; stop: () => Promise<unknown> }> => {
+    const child = start('embed/server.js');
+    const [address] = (await once(createInterface({ input: child.stdout! }), 'line')) as [string];
+    const { port } = JSON.parse(address) as { port: number };
+    const exited = once(child, 'exit');
+    const stop = (): Promise<unknown> => {
+      child.kill('SIGTERM');
+      return exited;
+    };
+    return { url: `http://127.0.0.1:${port}/`, stop };
+  };
+  // No kept-alive connection holds the server back when it is asked to end.
+  const headers = { connection: 'close' };
+
+  const first = await service();
+  const posted = await fetch(first.url, { method: 'POST', headers, body: 'To be or not to be' });
+  assert.equal(posted.status, 202);
+  const { id } = (await posted.json()) as { id: string };
+  const result = await fetch(first.url + id, { headers });
+  assert.equal(result.status, 200);
+  assert.deepEqual(await result.json(), { words: 6, distinct: 4 });
+  assert.deepEqual(await first.stop(), [0, null]);
+
+  const second = await service();
+  const again = await fetch(second.url + id, { headers });
+  assert.deepEqual(await again.json(), { words: 6, distinct: 4 });
+  assert.equal((await fetch(`${second.url}no-id`, { headers })).status, 400);
+  const unknown = await fetch(second.url + id.replace(/00$/, '01'), { headers });
+  assert.equal(unknown.status, 404);
+  assert.equal(((await unknown.json()) as { code: string }).code, 'ERR_MILLRACE_TASK_GONE');
+  assert.deepEqual(await second.stop(), [0, null]);
+});
+
+test('idempotent-import: a second run books only what is new, and prints all results', async (t) => {
+  const { folder, start } = setup(t);
+  const orders = join(folder, 'orders.ndjson');
+  const run = async (): Promise<string[]> => {
+    const child = start('idempotent-import/import.js', orders);
+    const exited = once(child, 'exit');
+    const lines = (await text(child.stdout!)).trim().split('\n').sort();
+    assert.deepEqual(await exited, [0, null]);
+    return lines;
+  };
+  const lines = ['{"number":"A1","cents":[100,50]}', '{"number":"A2","cents":[-1]}'];
+  writeFileSync(orders, lines.join('\n'));
+  const failed = "task 'orders.book' failed in attempt 1: order A2 has a negative amount";
+  assert.deepEqual(await run(), ['A1: 150', `A2: ${failed}`]);
+
+  lines.push('{"number":"A3","cents":[7]}');
+  writeFileSync(orders, lines.join('\n'));
+  assert.deepEqual(await run(), ['A1: 150 (earlier)', `A2: ${failed} (earlier)`, 'A3: 7']);
+});
