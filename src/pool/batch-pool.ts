@@ -127,6 +127,9 @@ export class BatchPool<Input = unknown, Output = unknown> {
 
   /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
   constructor(options: BatchPoolOptions) {
+    if (typeof options !== 'object' || options === null) {
+      throw invalidOption('BatchPool options', options, 'an object with a filename');
+    }
     const { filename, threads, batch = {}, admission = {}, resourceLimits } = options;
     if (!(filename instanceof URL) && (typeof filename !== 'string' || filename === '')) {
       throw invalidOption('filename', filename, 'the URL or path of a module');

@@ -26,6 +26,7 @@ import { MillraceError } from '../core/errors.js';
 import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.js';
 import { Outcome } from '../core/states.js';
 import { type AnyTask, Cancel, Snooze } from '../core/task.js';
+import { FrameText } from './frame-text.js';
 import { type ResultLog, singleResult } from './result-log.js';
 import { TaskContext } from './task-context.js';
 
@@ -184,8 +185,7 @@ const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3 } as const;
 class Batch implements RunnerBatch {
   readonly #runner: BatchRunner;
   readonly #reader: FrameReader;
-  readonly #text: Buffer;
-  readonly #bytesOffset: number;
+  readonly #text: FrameText;
   readonly #report: BatchReport;
   readonly #log: ResultLog;
   readonly #stages: Uint8Array;
@@ -204,8 +204,7 @@ class Batch implements RunnerBatch {
     const { frame, view, count } = reader;
     this.#runner = runner;
     this.#reader = reader;
-    this.#text = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
-    this.#bytesOffset = view.getUint32(20, true);
+    this.#text = new FrameText(frame, view.getUint32(20, true));
     this.#report = report;
     this.#log = log;
     this.#stages = new Uint8Array(count);
@@ -402,7 +401,9 @@ class Batch implements RunnerBatch {
         }
       }
       if (outcome === Outcome.COMPLETED && value !== undefined) {
-        json = encodePayload(value, 'the result', this.#runner.limits).text;
+        const encoded = encodePayload(value, 'the result', this.#runner.limits);
+        this.#settle(index, outcome, runMs, encoded.text, encoded.byteLength);
+        return;
       }
     } catch (error) {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, runMs, error);
@@ -425,7 +426,13 @@ class Batch implements RunnerBatch {
     this.#settle(index, outcome, runMs, JSON.stringify(toWire(error)));
   }
 
-  #settle(index: number, outcome: Outcome, runMs: number, json: string | undefined): void {
+  #settle(
+    index: number,
+    outcome: Outcome,
+    runMs: number,
+    json: string | undefined,
+    jsonBytes: number = json === undefined ? 0 : Buffer.byteLength(json),
+  ): void {
     const { view } = this.#reader;
     const at = this.#reader.recordAt(index);
     const slot = view.getUint32(at, true);
@@ -437,7 +444,6 @@ class Batch implements RunnerBatch {
     this.#contexts[index] = undefined;
     log.begin(index);
 
-    const jsonBytes = json === undefined ? 0 : Buffer.byteLength(json);
     if (!log.hasRoom(jsonBytes)) this.#post();
     if (log.hasRoom(jsonBytes)) {
       if (log.count === 0) this.#unreportedSinceMs = this.#runner.time.nowMs();
@@ -470,10 +476,10 @@ class Batch implements RunnerBatch {
     const view = this.#reader.view;
     const length = view.getUint32(at + 36, true);
     if (length === 0) return undefined;
-    const from = this.#bytesOffset + view.getUint32(at + 32, true);
-    if (from + length > this.#text.length) throw badFrame('a payload lies outside the frame');
+    const json = this.#text.at(view.getUint32(at + 32, true), length);
+    if (json === undefined) throw badFrame('a payload lies outside the frame');
     try {
-      return JSON.parse(this.#text.toString('utf8', from, from + length));
+      return JSON.parse(json);
     } catch (cause) {
       throw badFrame(`a payload is not JSON: ${(cause as Error).message}`);
     }

@@ -107,8 +107,10 @@ export class InlinePool extends BaseService implements Pool {
     if (endsMs < this.#graceEndsMs) {
       this.#graceEndsMs = endsMs;
       this.#graceTimer?.cancel();
-      if (graceMs > 0) this.#graceTimer = this.#clock.wakeIn(graceMs, () => this.#giveUp());
-      else this.#giveUp();
+      if (graceMs <= 0) this.#giveUp();
+      else if (this.#running.size > 0) {
+        this.#graceTimer = this.#clock.wakeIn(graceMs, () => this.#giveUp());
+      }
     }
     return super.stop();
   }

@@ -4,18 +4,21 @@
  */
 import { FrameKind, FrameWriter, openFrame } from '../core/frame.js';
 import { isOutcome, Outcome } from '../core/states.js';
+import { FrameText } from './frame-text.js';
 import { ITEM } from './messages.js';
 
 /** Builds batches of items. Reusable: what it finished is in a buffer of its own. */
 export class ItemFrameWriter {
   readonly #writer = new FrameWriter(FrameKind.BATCH);
+  /** Of all items, written in one go: a write costs more than a short text. */
+  #json = '';
+  #jsonBytes = 0;
 
   /** Appends an item whose slot is its position. */
   add(json: string, byteLength: number): void {
     const writer = this.#writer;
     const type = writer.addString(ITEM);
     const nothing = writer.addString('');
-    const payloadAt = byteLength === 0 ? 0 : writer.addText(json, byteLength);
     const slot = writer.count;
     const at = writer.addRecord();
     const view = writer.view;
@@ -24,13 +27,18 @@ export class ItemFrameWriter {
     view.setUint16(at + 6, nothing, true);
     view.setUint16(at + 16, 1, true);
     view.setUint16(at + 24, nothing, true);
-    view.setUint32(at + 32, payloadAt, true);
+    view.setUint32(at + 32, this.#jsonBytes, true);
     view.setUint32(at + 36, byteLength, true);
+    this.#json += json;
+    this.#jsonBytes += byteLength;
   }
 
   finish(): Uint8Array<ArrayBuffer> {
+    this.#writer.addText(this.#json, this.#jsonBytes);
     const frame = this.#writer.finish();
     this.#writer.reset();
+    this.#json = '';
+    this.#jsonBytes = 0;
     return frame;
   }
 }
@@ -42,18 +50,16 @@ export function readResults(
 ): void {
   const reader = openFrame(frame, FrameKind.RESULTS);
   const { view, count } = reader;
-  const bytesOffset = view.getUint32(20, true);
-  const text = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
+  const text = new FrameText(frame, view.getUint32(20, true));
   for (let index = 0; index < count; index++) {
     const at = reader.recordAt(index);
     const outcome = view.getUint16(at + 4, true);
-    const from = bytesOffset + view.getUint32(at + 16, true);
-    const to = from + view.getUint32(at + 20, true);
+    const length = view.getUint32(at + 20, true);
     each(
       view.getUint32(at, true),
       isOutcome(outcome) ? outcome : Outcome.FAILED_FOR_GOOD,
       view.getFloat64(at + 8, true),
-      from === to ? '' : text.toString('utf8', from, to),
+      length === 0 ? '' : (text.at(view.getUint32(at + 16, true), length) ?? ''),
     );
   }
 }

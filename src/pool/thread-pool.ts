@@ -52,6 +52,8 @@ export interface ThreadPoolOptions {
 export const THREADS_MAX = 1_024;
 const RESPAWN_MIN_MS = 100;
 const RESPAWN_MAX_MS = 10_000;
+/** Node turns longer delays into 1 ms. */
+const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 export class ThreadPool extends BaseService implements Pool {
   onFree: (() => void) | undefined;
@@ -144,8 +146,7 @@ export class ThreadPool extends BaseService implements Pool {
     const endsMs = performance.now() + Math.max(0, graceMs);
     if (endsMs < this.#graceEndsMs) {
       this.#graceEndsMs = endsMs;
-      clearTimeout(this.#graceTimer);
-      this.#graceTimer = setTimeout(() => this.#stopWaiting?.(), Math.max(0, graceMs));
+      if (this.#stopWaiting !== undefined) this.#armGrace();
     }
     return super.stop();
   }
@@ -172,10 +173,17 @@ export class ThreadPool extends BaseService implements Pool {
     if (!this.#isIdle && performance.now() < this.#graceEndsMs) {
       await new Promise<void>((resolve) => {
         this.#stopWaiting = resolve;
+        this.#armGrace();
       });
+      clearTimeout(this.#graceTimer);
     }
-    clearTimeout(this.#graceTimer);
     await this.#killAll();
+  }
+
+  #armGrace(): void {
+    clearTimeout(this.#graceTimer);
+    const leftMs = Math.max(0, Math.ceil(this.#graceEndsMs - performance.now()));
+    this.#graceTimer = setTimeout(() => this.#stopWaiting?.(), Math.min(leftMs, TIMEOUT_MS_MAX));
   }
 
   get #isIdle(): boolean {

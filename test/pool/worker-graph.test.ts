@@ -23,7 +23,9 @@ it('a worker thread loads the core and its own files, no vendor and nothing nati
   const outside = [...modules].filter(
     (module) =>
       !module.startsWith(`${SRC}core/`) &&
-      !/\/(worker-entry|batch-runner|task-context|result-log|messages)\.js$/.test(module),
+      !/\/(worker-entry|batch-runner|task-context|frame-text|result-log|messages)\.js$/.test(
+        module,
+      ),
   );
   assert.deepEqual(outside, []);
   assert.ok(modules.size > 5);

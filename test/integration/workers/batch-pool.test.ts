@@ -160,6 +160,23 @@ describe('BatchPool', () => {
       assert.equal(pool.stats().pending, 0);
     });
 
+    it('carries any text', async (t) => {
+      const pool = setup(t);
+      const texts = [
+        'ascii',
+        'ü',
+        '\u{1f600}',
+        '\ud800',
+        '',
+        'x'.repeat(300_000),
+        'y'.repeat(900_000),
+      ];
+      const results: unknown[] = [];
+      for await (const result of pool.runMany(texts.map((echo) => ({ echo }))))
+        results.push(result);
+      assert.deepEqual(results, texts);
+    });
+
     it('takes an async iterable', async (t) => {
       const pool = setup(t);
       async function* source(): AsyncGenerator<Order> {
@@ -339,5 +356,6 @@ describe('BatchPool', () => {
     for (const [options, message] of refused) {
       assert.throws(() => new BatchPool({ filename: ITEMS, ...options }), message);
     }
+    assert.throws(() => new BatchPool(undefined as never), /BatchPool options is undefined/);
   });
 });

@@ -267,7 +267,7 @@ describe('ThreadPool', () => {
     it('and stop(): in any order, once or twice', async () => {
       const options = { tasks: TASKS, threads: { max: 1 } };
       const never = new ThreadPool(options);
-      await Promise.all([never.stop(), never.stop()]);
+      await Promise.all([never.drain(60_000), never.stop(), never.stop()]);
       const both = new ThreadPool(options);
       await Promise.all([both.start(), both.start(), both.stop(), both.stop()]);
       assert.equal(both.threadCount, 0);
