@@ -19,17 +19,25 @@ const SHIM = fileURLToPath(
   new URL('../../../../test/integration/store/faulty-disk.c', import.meta.url),
 );
 
+/** What still uses a test's folder: hooks run in the order they were made, and the folder's is the first. */
+const users = new WeakMap<TestContext, (() => Promise<void>)[]>();
+
 /** A folder that goes when the test ends; the store's directory is below it, and does not exist yet. */
 export async function scratch(t: TestContext): Promise<string> {
   const folder = await mkdtemp(path.join(tmpdir(), 'millrace-embedded-'));
-  t.after(() => rm(folder, { recursive: true, force: true }));
+  const leaving: (() => Promise<void>)[] = [];
+  users.set(t, leaving);
+  t.after(async () => {
+    for (const leave of leaving) await leave();
+    await rm(folder, { recursive: true, force: true });
+  });
   return folder;
 }
 
 /** Opens a directory in this process; the test's end closes it. */
 export async function openHere(t: TestContext, directory: string): Promise<Store> {
   const store = await fileStore(directory).open({ clock: new VirtualClock() });
-  t.after(() => store.close());
+  users.get(t)!.push(() => store.close());
   return store;
 }
 
@@ -61,7 +69,7 @@ export function startChild(
     child.kill(signal);
     await ended;
   };
-  t.after(() => kill('SIGKILL'));
+  users.get(t)!.push(() => kill('SIGKILL'));
   return {
     process: child,
     kill,
