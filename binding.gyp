@@ -20,8 +20,11 @@
           ],
         }],
         ['OS=="linux"', {
-          # So that a machine with an older C++ library can load the binary.
-          'ldflags': ['-static-libstdc++', '-static-libgcc', '-Wl,--exclude-libs,ALL'],
+          # The C++ library is linked in, so that a machine with an older one can load the binary.
+          'ldflags': [
+            '-static-libstdc++', '-static-libgcc',
+            '-Wl,--version-script=<(module_root_dir)/native/exports.map',
+          ],
         }],
         ['OS=="mac"', {
           'xcode_settings': {
