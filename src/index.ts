@@ -26,5 +26,11 @@ export {
 } from './core/task.js';
 export { createRuntime, type Runtime, type RuntimeStats, type SubmitOptions } from './millrace.js';
 export type { RuntimeOptions } from './runtime-options.js';
-export { fileStore, memoryStore, type StoreFactory } from './store/index.js';
+export {
+  type FileStoreOptions,
+  fileStore,
+  type MemoryStoreOptions,
+  memoryStore,
+  type StoreFactory,
+} from './store/index.js';
 export type { Settlement, TaskHandle, WaitOptions } from './task-handle.js';

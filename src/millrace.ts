@@ -164,6 +164,10 @@ export class Runtime {
       'millrace:task:unhandled',
       ({ taskId, type }) => `no task '${type}' is defined here; ${taskId} waits`,
     );
+    this.#warnOf(
+      'millrace:commit:failed',
+      ({ cause }) => `the store refuses to write: ${cause.message}`,
+    );
     await this.#engine.start();
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);

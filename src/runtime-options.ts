@@ -6,7 +6,7 @@ import { type Duration, durationMs } from './core/durations.js';
 import { invalidOption, oneOf, wholeNumber } from './core/options.js';
 import { type Size, sizeBytes } from './core/sizes.js';
 import type { TaskModule } from './core/task.js';
-import type { RetentionMs } from './engine/engine.js';
+import type { RetentionMs } from './engine/janitor.js';
 import { fileStore, type StoreFactory } from './store/index.js';
 
 export interface RuntimeOptions {

@@ -19,6 +19,8 @@ export interface ChannelPayloads {
   };
   /** The store did not say whether a commit was applied; it is sent again. */
   'millrace:commit:unknown': { readonly cause: MillraceError; readonly tries: number };
+  /** The store refused a commit for certain: submits in it are rejected, everything else is tried again. */
+  'millrace:commit:failed': { readonly cause: MillraceError };
   /** An execution failed and the task runs again. */
   'millrace:task:retry': {
     readonly taskId: string;

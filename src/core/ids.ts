@@ -16,7 +16,6 @@ import { MillraceError } from './errors.js';
 import { showValue } from './options.js';
 
 export type TaskId = string & { readonly __brand: 'TaskId' };
-export type TenantId = string & { readonly __brand: 'TenantId' };
 /** One life of one process that writes to the store; 8 characters. */
 export type Incarnation = string & { readonly __brand: 'Incarnation' };
 /** `<task id>:<attempt>:<incarnation>`: one attempt of one task by one process. */

@@ -188,6 +188,8 @@ export interface Store {
   /**
    * @throws ERR_MILLRACE_INVALID_OPTION for a malformed key or transaction, and one over the limits
    * @throws ERR_MILLRACE_STORE_FULL when there is no space; nothing was written
+   * @throws ERR_MILLRACE_LEASE_LOST for a put with a lease that has ended; nothing was written
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE when it certainly was not applied, because nothing was sent
    */
   txn(txn: Txn, options?: MutationOptions): Promise<TxnOutcome>;
 

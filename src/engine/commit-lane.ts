@@ -52,6 +52,8 @@ export interface CommitSource {
 
 const RESEND_DELAY_MIN_MS = 50;
 const RESEND_DELAY_MAX_MS = 2_000;
+/** After a definite refusal, e.g. a full disk: what is left to write is tried again. */
+const REFUSED_DELAY_MS = 200;
 /** Requests near the store's limit cost latency for everybody; a megabyte is plenty for one group. */
 const COMMIT_BYTES_MAX = 1_048_576;
 const HEAD_OPERATIONS = 1;
@@ -147,8 +149,9 @@ export class CommitLane {
         );
       }
       if (outcome.kind === 'failed') {
+        publish('millrace:commit:failed', () => ({ cause: outcome.cause }));
         commit.onFailed(outcome.cause);
-        return sleep(this.#clock, RESEND_DELAY_MIN_MS);
+        return sleep(this.#clock, REFUSED_DELAY_MS);
       }
       publish('millrace:commit:unknown', () => ({ cause: outcome.cause, tries }));
       await sleep(

@@ -59,7 +59,7 @@ export interface DispatcherEvents {
 
 export class Dispatcher {
   readonly #pool: Pool;
-  readonly #ready: ReadyQueue;
+  readonly #ready: ReadyQueue<LiveTask>;
   readonly #book: TaskBook;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -77,7 +77,7 @@ export class Dispatcher {
 
   constructor(options: {
     readonly pool: Pool;
-    readonly ready: ReadyQueue;
+    readonly ready: ReadyQueue<LiveTask>;
     readonly book: TaskBook;
     readonly clock: Clock;
     readonly random: Random;

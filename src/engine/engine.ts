@@ -31,7 +31,7 @@ import {
   type NewTask,
   Submission,
 } from './intake.js';
-import { Janitor } from './janitor.js';
+import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
 import { LiveTask, type Segment, type TaskEnd } from './live-task.js';
 import { recover } from './recovery.js';
@@ -46,16 +46,6 @@ export interface EngineOptions {
   /** Names the commit lane in the store. */
   readonly node: string;
   readonly retention: RetentionMs;
-}
-
-export interface RetentionMs {
-  /** How long ended tasks and their results are kept; 0 keeps none. */
-  readonly completedMs: number;
-  readonly completedBytesMax: number;
-  /** How long dead letters are kept. */
-  readonly failedMs: number;
-  /** How long an idempotency key is known, at least; at most twice as long. */
-  readonly idempotencyMs: number;
 }
 
 export type CancelAnswer = 'cancelled' | 'signalled' | 'ended';

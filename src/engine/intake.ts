@@ -17,7 +17,7 @@ import type { Operation } from '../core/store.js';
 import { idempotencyKey, segmentKey } from './keys.js';
 import { type LiveTask, Segment } from './live-task.js';
 
-export const SEGMENT_TASKS_MAX = 256;
+const SEGMENT_TASKS_MAX = 256;
 const SEGMENT_BYTES_MAX = 262_144;
 /** Room for one record with its share of header and strings. */
 const RECORD_OVERHEAD_BYTES = 96;

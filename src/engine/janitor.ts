@@ -13,7 +13,6 @@ import type { SegmentRef } from '../core/ids.js';
 import { readState } from '../core/records.js';
 import { BaseService } from '../core/service.js';
 import { type KeyRange, keyAfter, type Store } from '../core/store.js';
-import type { RetentionMs } from './engine.js';
 import { deadLetterFiledAtMs } from './finished.js';
 import {
   ALL_DEAD_LETTERS,
@@ -23,6 +22,17 @@ import {
   idempotencyKeysBefore,
   windowOfFinishedKey,
 } from './keys.js';
+
+/** What is kept, and for how long. */
+export interface RetentionMs {
+  /** How long ended tasks and their results are kept; 0 keeps none. */
+  readonly completedMs: number;
+  readonly completedBytesMax: number;
+  /** How long dead letters are kept. */
+  readonly failedMs: number;
+  /** How long an idempotency key is known, at least; at most twice as long. */
+  readonly idempotencyMs: number;
+}
 
 /** How often it looks; retention is a matter of minutes at the finest. */
 const ROUND_MS = 60_000;

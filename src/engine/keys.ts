@@ -82,6 +82,6 @@ export function idempotencyKeysBefore(window: number): KeyRange {
  *
  * @throws URIError for a lone surrogate; callers check user input before it gets here
  */
-export function escapeKey(text: string): string {
+function escapeKey(text: string): string {
   return encodeURIComponent(text);
 }

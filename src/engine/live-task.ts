@@ -17,7 +17,7 @@ import {
   writeState,
 } from '../core/records.js';
 import { canMove, isEnded, TaskState } from '../core/states.js';
-import type { TypeQueue } from './ready-queue.js';
+import type { ReadyItem, TypeQueue } from './ready-queue.js';
 
 const NO_BYTES = new Uint8Array(0);
 
@@ -40,10 +40,10 @@ export type TaskSource = Pick<
   'priority' | 'expiresAtMs' | 'version' | 'attempt' | 'losses' | 'dueAtMs' | 'payloadBytes'
 >;
 
-export class LiveTask {
+export class LiveTask implements ReadyItem {
   readonly segment: Segment;
   readonly index: number;
-  readonly type: TypeQueue;
+  readonly type: TypeQueue<LiveTask>;
   readonly priority: number;
   readonly expiresAtMs: number;
   readonly version: number;
@@ -58,9 +58,7 @@ export class LiveTask {
   dueAtMs: number;
   /** When it entered its state, by the wall clock, epoch ms. */
   changedAtMs = 0;
-  /** Order of becoming ready: FIFO among equals. */
   readyOrder = 0;
-  /** It is in a ready queue. */
   isReady = false;
   /** Handle in the timer queue while it waits for a time. */
   timer: number | undefined;
@@ -79,7 +77,7 @@ export class LiveTask {
   /** Who waits for the end to be durable, or for the error that keeps it from being known here. */
   waiters: EndWaiter[] | undefined;
 
-  constructor(segment: Segment, index: number, record: TaskSource, type: TypeQueue) {
+  constructor(segment: Segment, index: number, record: TaskSource, type: TypeQueue<LiveTask>) {
     this.segment = segment;
     this.index = index;
     this.type = type;

@@ -6,10 +6,19 @@
  * costs O(types + log tasks); there are few types.
  */
 import type { TaskSpec } from '../core/task.js';
-import type { LiveTask } from './live-task.js';
+
+/** What a task tells about its place in line. */
+export interface ReadyItem {
+  /** Higher goes first. */
+  readonly priority: number;
+  /** Order of becoming ready, set when it is pushed: FIFO among equals. */
+  readyOrder: number;
+  /** It is in a ready queue. */
+  isReady: boolean;
+}
 
 /** Ready tasks of one type, and what runs of it. */
-export class TypeQueue {
+export class TypeQueue<Item extends ReadyItem = ReadyItem> {
   readonly name: string;
   /** Undefined when this node has no such task: its tasks wait. */
   readonly spec: TaskSpec | undefined;
@@ -18,7 +27,7 @@ export class TypeQueue {
   /** Moving average of the run time, ms; NaN before the first. */
   averageRunMs: number = Number.NaN;
   // A binary heap by (priority descending, order of becoming ready).
-  readonly #heap: LiveTask[] = [];
+  readonly #heap: Item[] = [];
 
   constructor(name: string, spec: TaskSpec | undefined) {
     this.name = name;
@@ -29,7 +38,7 @@ export class TypeQueue {
     return this.#heap.length;
   }
 
-  get head(): LiveTask | undefined {
+  get head(): Item | undefined {
     return this.#heap[0];
   }
 
@@ -38,7 +47,7 @@ export class TypeQueue {
     return this.spec !== undefined && this.runningCount < this.spec.concurrency;
   }
 
-  push(task: LiveTask): void {
+  push(task: Item): void {
     const heap = this.#heap;
     let at = heap.length;
     heap.push(task);
@@ -51,7 +60,7 @@ export class TypeQueue {
     heap[at] = task;
   }
 
-  shift(): LiveTask | undefined {
+  shift(): Item | undefined {
     const heap = this.#heap;
     const first = heap[0];
     const last = heap.pop();
@@ -76,8 +85,8 @@ export class TypeQueue {
 }
 
 /** All types of one place of execution (worker threads, or the main thread). */
-export class ReadyQueue {
-  readonly #types: TypeQueue[] = [];
+export class ReadyQueue<Item extends ReadyItem = ReadyItem> {
+  readonly #types: TypeQueue<Item>[] = [];
   #order = 0;
   #length = 0;
 
@@ -86,14 +95,14 @@ export class ReadyQueue {
     return this.#length;
   }
 
-  addType(type: TypeQueue): void {
+  addType(type: TypeQueue<Item>): void {
     this.#types.push(type);
   }
 
-  push(task: LiveTask): void {
+  push(task: Item, type: TypeQueue<Item>): void {
     task.readyOrder = this.#order++;
     task.isReady = true;
-    task.type.push(task);
+    type.push(task);
     this.#length++;
   }
 
@@ -109,8 +118,8 @@ export class ReadyQueue {
   }
 
   /** The type whose head goes next: highest priority first, then the longest ready. */
-  next(): TypeQueue | undefined {
-    let best: TypeQueue | undefined;
+  next(): TypeQueue<Item> | undefined {
+    let best: TypeQueue<Item> | undefined;
     for (const type of this.#types) {
       if (type.head === undefined || !type.hasRoom) continue;
       if (best === undefined || isBefore(type.head, best.head!)) best = type;
@@ -119,7 +128,7 @@ export class ReadyQueue {
   }
 
   /** Takes the head of a type. REQUIRES: it has one. */
-  takeFrom(type: TypeQueue): LiveTask {
+  takeFrom(type: TypeQueue<Item>): Item {
     const task = type.shift()!;
     task.isReady = false;
     this.#length--;
@@ -127,6 +136,6 @@ export class ReadyQueue {
   }
 }
 
-function isBefore(a: LiveTask, b: LiveTask): boolean {
+function isBefore(a: ReadyItem, b: ReadyItem): boolean {
   return a.priority !== b.priority ? a.priority > b.priority : a.readyOrder < b.readyOrder;
 }

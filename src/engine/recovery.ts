@@ -21,7 +21,7 @@ const PAGE_ENTRIES = 256;
 /** Reads all segments of the store. @throws ERR_MILLRACE_STORE_FORMAT when one is from a newer version */
 export async function recover(
   store: Store,
-  typeOf: (name: string) => TypeQueue,
+  typeOf: (name: string) => TypeQueue<LiveTask>,
 ): Promise<Segment[]> {
   const overlays = new Map<SegmentRef, Uint8Array>();
   for await (const entry of entriesOf(store, ALL_OVERLAYS)) {
@@ -47,7 +47,7 @@ export async function recover(
 function segmentOf(
   ref: SegmentRef,
   value: Uint8Array,
-  typeOf: (name: string) => TypeQueue,
+  typeOf: (name: string) => TypeQueue<LiveTask>,
 ): Segment {
   const segment = new Segment(ref, openFrame(value, FrameKind.TASKS));
   for (let index = 0; index < segment.frame.count; index++) {

@@ -33,25 +33,25 @@ export class TaskBook {
   /** The task of each timer token, and the tokens that are free. */
   readonly #timed: (LiveTask | undefined)[] = [];
   readonly #freeTokens: number[] = [];
-  readonly #types = new Map<string, TypeQueue>();
+  readonly #types = new Map<string, TypeQueue<LiveTask>>();
   readonly #segments = new Map<SegmentRef, Segment>();
   #openCount = 0;
   #wakeUp: WakeUp | undefined;
   #armedForMs = Number.POSITIVE_INFINITY;
 
   /** Ready tasks by where they run. Tasks without a handler here wait in `unhandled`. */
-  readonly ready: Readonly<Record<'thread' | 'inline', ReadyQueue>> = {
-    thread: new ReadyQueue(),
-    inline: new ReadyQueue(),
+  readonly ready: Readonly<Record<'thread' | 'inline', ReadyQueue<LiveTask>>> = {
+    thread: new ReadyQueue<LiveTask>(),
+    inline: new ReadyQueue<LiveTask>(),
   };
-  readonly #unhandled = new ReadyQueue();
+  readonly #unhandled = new ReadyQueue<LiveTask>();
 
   constructor(clock: Clock, specs: Iterable<TaskSpec>, events: TaskBookEvents) {
     this.#clock = clock;
     this.#events = events;
     this.#timers = new TimerQueue({ startMs: clock.monoMs() });
     for (const spec of specs) {
-      const type = new TypeQueue(spec.name, spec);
+      const type = new TypeQueue<LiveTask>(spec.name, spec);
       this.#types.set(spec.name, type);
       this.ready[spec.exec].addType(type);
     }
@@ -76,10 +76,10 @@ export class TaskBook {
   }
 
   /** The queue of a type; a type this node cannot run gets one too, whose tasks wait. */
-  type(name: string): TypeQueue {
+  type(name: string): TypeQueue<LiveTask> {
     let type = this.#types.get(name);
     if (type === undefined) {
-      type = new TypeQueue(name, undefined);
+      type = new TypeQueue<LiveTask>(name, undefined);
       this.#types.set(name, type);
       this.#unhandled.addType(type);
     }
@@ -129,9 +129,9 @@ export class TaskBook {
     const spec = task.type.spec;
     if (spec === undefined) {
       publish('millrace:task:unhandled', () => ({ taskId: task.id, type: task.type.name }));
-      this.#unhandled.push(task);
+      this.#unhandled.push(task, task.type);
     } else {
-      this.ready[spec.exec].push(task);
+      this.ready[spec.exec].push(task, task.type);
       this.#events.onReady();
     }
   }
