@@ -170,9 +170,13 @@ export class TimerQueue {
     const room = this.#timersMax - this.#control[LIVE]!;
     if (room <= 0 && (count > 0 || this.#queue === undefined)) throw this.#refusal();
     const added = Math.min(count, room);
-    for (let i = 0; i < added; i++) {
-      const handle = this.#add(Math.ceil(dueMs[i]!), tokens[i]!);
-      if (handles !== undefined) handles[i] = handle;
+    for (let i = 0; i < added; ) {
+      const run = this.#addRun(dueMs, tokens, handles, i, added);
+      if (run === 0) {
+        const handle = this.#add(Math.ceil(dueMs[i]!), tokens[i]!);
+        if (handles !== undefined) handles[i] = handle;
+      }
+      i += Math.max(run, 1);
     }
     return added;
   }
@@ -332,6 +336,48 @@ export class TimerQueue {
     const index = this.#chunkIndex + local;
     this.#command(due, index, stamp);
     return generation * INDEX_RANGE + index;
+  }
+
+  /**
+   * `#add` for elements from `begin` on, as many as fit into the never used records of the present chunk and into
+   * the command buffer. Returns how many; 0 if there is no such record.
+   */
+  #addRun(
+    dueMs: Float64Array,
+    tokens: Uint32Array,
+    handles: Float64Array | undefined,
+    begin: number,
+    end: number,
+  ): number {
+    const control = this.#control;
+    const chunk = this.#chunk;
+    const dues = this.#commandDues;
+    const words = this.#commandWords;
+    const fresh = chunk[FRESH]!;
+    const at = control[COMMANDS]!;
+    const run = Math.min(end - begin, CHUNK_RECORDS - fresh, COMMANDS_MAX - at);
+    if (run === 0) return 0;
+    const generation = chunk[BASE]!;
+    const index = this.#chunkIndex + fresh;
+    const handle = generation * INDEX_RANGE + index;
+    for (let i = 0; i < run; i++) {
+      const record = (fresh + i) * 3;
+      const stamp = this.#nextStamp();
+      chunk[record] = generation;
+      chunk[record + 1] = stamp;
+      chunk[record + 2] = tokens[begin + i]!;
+      dues[(at + i) * 2] = Math.ceil(dueMs[begin + i]!);
+      words[(at + i) * 4 + 2] = index + i;
+      words[(at + i) * 4 + 3] = stamp;
+      if (handles !== undefined) handles[begin + i] = handle + i;
+    }
+    chunk[FRESH] = fresh + run;
+    chunk[USED]! += run;
+    if (generation > chunk[HIGHEST]!) chunk[HIGHEST] = generation;
+    control[LIVE]! += run;
+    control[COMMANDS] = at + run;
+    if (at + run === COMMANDS_MAX) this.#flush();
+    return run;
   }
 
   /** Stamps go round at 2^32; 0 is that of a free record. */

@@ -388,6 +388,30 @@ test('a batch is scheduled in order, and gives handles', () => {
   assert.equal(queue.scheduleBatch(new Float64Array(0), new Uint32Array(0)), 0);
 });
 
+test('a batch larger than a chunk of records, into used and unused ones, equals single schedulings', () => {
+  const batch = setup({}, 100_000);
+  const single = setup({}, 100_000);
+  for (let round = 0; round < 3; round++) {
+    const dues = Float64Array.from(
+      { length: 40_000 },
+      (_, i) => round * 1000 + ((i * 7919) % 1000) + 0.5,
+    );
+    const tokens = Uint32Array.from(dues, (_, i) => round * 40_000 + i);
+    const handles = new Float64Array(dues.length);
+    assert.equal(batch.queue.scheduleBatch(dues, tokens, handles), dues.length);
+    const singles = Array.from(dues, (due, i) => single.queue.schedule(due, tokens[i]!));
+    assert.equal(new Set(handles).size, dues.length);
+    for (let i = round; i < dues.length; i += 3) {
+      assert.equal(batch.queue.cancel(handles[i]!), true);
+      assert.equal(single.queue.cancel(singles[i]!), true);
+    }
+    const now = round * 1000 + 600;
+    assert.deepEqual(batch.fire(now), single.fire(now));
+  }
+  assert.equal(batch.queue.size, single.queue.size);
+  assert.deepEqual(batch.fire(1e4), single.fire(1e4));
+});
+
 test('a batch with one bad element or array schedules nothing', () => {
   const { queue } = setup();
   const dues = Float64Array.of(1, 2);
