@@ -1,0 +1,139 @@
+/**
+ * Types that users see, inferred and not annotated. The compiler proves them; what is left to run is one check that
+ * the hand-written schema does what its types say.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
+import { expectTypeOf } from 'expect-type';
+import {
+  defineTask,
+  defineTasks,
+  type ExecutionContext,
+  type Runtime,
+  type Task,
+  type TaskContract,
+  type TaskHandle,
+} from '../../src/index.js';
+
+interface Order {
+  readonly id: string;
+  readonly items: readonly number[];
+}
+
+/** A Standard Schema with nothing behind it: what zod, valibot and arktype give, in its smallest form. */
+const orderSchema: StandardSchemaV1<unknown, Order> = {
+  '~standard': {
+    version: 1,
+    vendor: 'by-hand',
+    validate(value) {
+      const { id, items } = (value ?? {}) as Partial<Order>;
+      if (typeof id !== 'string') return { issues: [{ message: 'id is no text', path: ['id'] }] };
+      if (!Array.isArray(items)) return { issues: [{ message: 'items are no list' }] };
+      return { value: { id, items } };
+    },
+  },
+};
+
+const fromSchema = defineTask({
+  name: 'order.sum',
+  input: orderSchema,
+  run(order, ctx) {
+    expectTypeOf(order).toEqualTypeOf<Order>();
+    expectTypeOf(ctx).toEqualTypeOf<ExecutionContext>();
+    return order.items.reduce((sum, item) => sum + item, 0);
+  },
+});
+
+const fromParameter = defineTask({
+  name: 'shout',
+  async run(text: string) {
+    return { text: text.toUpperCase() };
+  },
+});
+
+const withOutcomes = defineTask({
+  name: 'patient',
+  async run(attempt: number, ctx) {
+    if (attempt < 1) return ctx.snooze('1m');
+    if (attempt > 9) return ctx.cancel('enough');
+    return 'done' as const;
+  },
+});
+
+const withoutInput = defineTask({ name: 'tick', run: () => undefined });
+
+const fromContract = defineTask<Order, Uint8Array>({ name: 'order.print' }).implement({
+  run: (order) => {
+    expectTypeOf(order).toEqualTypeOf<Order>();
+    return new Uint8Array(order.items.length);
+  },
+});
+
+test('a task infers its input from its schema, or from the parameter of its handler', () => {
+  expectTypeOf(fromSchema).toEqualTypeOf<Task<Order, number>>();
+  expectTypeOf(fromParameter).toEqualTypeOf<Task<string, { text: string }>>();
+  expectTypeOf(fromContract).toEqualTypeOf<Task<Order, Uint8Array>>();
+  expectTypeOf(fromContract).toExtend<TaskContract<Order, Uint8Array>>();
+});
+
+test('snoozing and cancelling are no results', () => {
+  expectTypeOf(withOutcomes).toEqualTypeOf<Task<number, 'done'>>();
+});
+
+test('submit takes the input of the task, and its handle gives the output', () => {
+  // Checked by the compiler and never called.
+  const use = async (runtime: Runtime): Promise<void> => {
+    const handle = await runtime.submit(fromSchema, { id: 'a', items: [1, 2] });
+    expectTypeOf(handle).toEqualTypeOf<TaskHandle<number>>();
+    expectTypeOf(await handle.result()).toEqualTypeOf<number>();
+    expectTypeOf(await (await runtime.submit(fromParameter, 'x')).result()).toEqualTypeOf<{
+      text: string;
+    }>();
+    expectTypeOf(await (await runtime.submit(withOutcomes, 1)).result()).toEqualTypeOf<'done'>();
+    expectTypeOf(await (await runtime.submit(withoutInput, 0)).result()).toEqualTypeOf<undefined>();
+    expectTypeOf(runtime.handle(fromSchema, 'id')).toEqualTypeOf<TaskHandle<number>>();
+    // By name nothing is known.
+    expectTypeOf(await runtime.submit('order.sum', { any: 'thing' })).toEqualTypeOf<
+      TaskHandle<unknown>
+    >();
+
+    const settled = await handle.settled();
+    if (settled.status === 'completed') expectTypeOf(settled.value).toEqualTypeOf<number>();
+    else expectTypeOf(settled.error).toEqualTypeOf<Error>();
+
+    // @ts-expect-error: an input without what the schema asks for
+    await runtime.submit(fromSchema, { id: 'a' });
+    // @ts-expect-error: an input that the handler does not take
+    await runtime.submit(fromParameter, 5);
+  };
+  assert.equal(typeof use, 'function');
+});
+
+test('a handler that does not fit the schema or the contract is an error', () => {
+  // Checked by the compiler and never called.
+  const use = (): void => {
+    // @ts-expect-error: the schema gives an Order
+    defineTask({ name: 'a', input: orderSchema, run: (text: string) => text });
+    // @ts-expect-error: the contract promises a Uint8Array
+    defineTask<Order, Uint8Array>({ name: 'a' }).implement({ run: () => 'text' });
+    // @ts-expect-error: no such option
+    defineTask({ name: 'a', retries: 3, run: () => 1 });
+    // @ts-expect-error: no such unit
+    defineTask({ name: 'a', ttl: '5 minutes', run: () => 1 });
+  };
+  assert.equal(typeof use, 'function');
+});
+
+test('defineTasks keeps the type of each task', () => {
+  const { tasks } = defineTasks({ fromSchema, fromParameter });
+  expectTypeOf(tasks.fromSchema).toEqualTypeOf<Task<Order, number>>();
+  expectTypeOf(tasks.fromParameter).toEqualTypeOf<Task<string, { text: string }>>();
+});
+
+test('the schema is what its types say', async () => {
+  const { validate } = orderSchema['~standard'];
+  assert.deepEqual(await validate({ id: 'a', items: [1] }), { value: { id: 'a', items: [1] } });
+  assert.ok((await validate({ id: 5 })).issues);
+  assert.ok((await validate(null)).issues);
+});
