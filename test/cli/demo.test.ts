@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { linkedFiles, type Outcome, type Place, records, setup } from './process.js';
+import { AS_EVERYBODY, linkedFiles, type Outcome, type Place, records, setup } from './process.js';
 
 /** What `demo --json` prints. */
 interface Summary {
@@ -156,10 +156,7 @@ test('demo: unreadable files fail for good and are listed, the run goes on, a la
   const { folder, start, write } = setup(t);
   write({ 'files/good': 'good', 'files/secret': 'secret' });
   chmodSync(join(folder, 'files/secret'), 0o000);
-  // Root reads everything, unless it gives up the capabilities that let it.
-  const through =
-    process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : [];
-  const demo = (): Promise<Outcome> => start(['demo', 'files', '--json'], through).outcome;
+  const demo = (): Promise<Outcome> => start(['demo', 'files', '--json'], AS_EVERYBODY).outcome;
 
   const outcome = await demo();
   assert.equal(outcome.code, 1, outcome.stderr);
@@ -168,6 +165,10 @@ test('demo: unreadable files fail for good and are listed, the run goes on, a la
   assert.equal(first.failed, 1);
   assert.equal(first.failures[0]?.path, join(folder, 'files/secret'));
   assert.match(first.failures[0]?.message ?? '', /^EACCES: permission denied/);
+  assert.ok(
+    first.retries <= 1,
+    'no retry can help; at most, the kind of task fails at first anyway',
+  );
 
   const second = summaryOf(await demo());
   assert.deepEqual([second.doneEarlier, second.failed], [1, 1]);
@@ -176,6 +177,17 @@ test('demo: unreadable files fail for good and are listed, the run goes on, a la
   const third = summaryOf(await demo());
   assert.deepEqual([third.doneEarlier, third.new, third.failed], [1, 1, 0]);
   assert.equal(summaryOf(await demo()).doneEarlier, 2);
+});
+
+test('demo: a folder that cannot be read is listed, and the exit code says that something is missing', async (t) => {
+  const { folder, start, write } = setup(t);
+  write({ 'files/good': 'good', 'files/closed/file': 'hidden' });
+  chmodSync(join(folder, 'files/closed'), 0o000);
+  const { code, stdout } = await start(['demo', 'files'], AS_EVERYBODY).outcome;
+  assert.equal(code, 1);
+  assert.match(stdout, /^1 file below /);
+  assert.match(stdout, /^folders that cannot be read +1$/m);
+  assert.match(stdout, /^1 failed for good:\n {2}.*\/files\/closed\n {4}EACCES: /m);
 });
 
 test('demo: walks the current folder by default, and never its own store', async (t) => {

@@ -290,10 +290,12 @@ test('progress elsewhere is a line a second at most, and none when nothing chang
     retries: 0,
   }));
   progress.start();
+  t.mock.timers.tick(3_000);
   for (done = 1; done <= 20; done++) t.mock.timers.tick(100);
   progress.stop();
   stream.end();
   await once(stream, 'end');
-  assert.equal(text().split('\n').length - 1, 2, text());
+  // One for the three seconds without news, one for each with.
+  assert.equal(text().split('\n').length - 1, 3, text());
   assert.match(text(), /: 10 files, /);
 });

@@ -75,6 +75,10 @@ export function setup(t: TestContext): Place {
   };
 }
 
+/** Starts a command so that permissions count: root reads everything, unless it gives up what lets it. */
+export const AS_EVERYBODY: readonly string[] =
+  process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : [];
+
 /** A folder with many files that are one on disk: each costs a task its time, together they cost little space. */
 export function linkedFiles(folder: string, count: number, content: Uint8Array): void {
   mkdirSync(folder, { recursive: true });

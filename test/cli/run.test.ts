@@ -2,10 +2,10 @@
  * `millrace run`: a tasks module over standard input, files and globs; what goes wrong with one input and with all.
  */
 import assert from 'node:assert/strict';
-import { mkdirSync, symlinkSync } from 'node:fs';
+import { chmodSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { MILLRACE, type Place, records, setup } from './process.js';
+import { AS_EVERYBODY, MILLRACE, type Place, records, setup } from './process.js';
 
 interface ResultRecord {
   readonly line?: number;
@@ -222,7 +222,9 @@ test('run: a second interruption ends it at once', async (t) => {
   running.child.stdout?.once('data', () => running.child.kill('SIGINT'));
   await running.line((line) => line.startsWith('stopping'));
   running.child.kill('SIGINT');
-  assert.equal((await running.outcome).code, 130);
+  const { code, stderr } = await running.outcome;
+  assert.equal(code, 130);
+  assert.doesNotMatch(stderr, /interrupted;/, 'it did not wait for the summary');
 });
 
 test('help is there for the whole and for each command, in 80 columns', async (t) => {
@@ -246,6 +248,20 @@ test('help is there for the whole and for each command, in 80 columns', async (t
   const nothing = await millrace([]);
   assert.deepEqual(nothing, { code: 2, stdout: '', stderr: general.stdout });
   assert.match((await millrace(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
+});
+
+test('run: a folder below a glob that cannot be read is a failed record', async (t) => {
+  const { start, write, folder } = prepare(t);
+  write({ 'in/a.txt': '1', 'in/closed/b.txt': '2' });
+  chmodSync(join(folder, 'in/closed'), 0o000);
+  const { code, stdout } = await start(
+    ['run', 'two.mjs', '--task', 'file.size', '--store', 'memory', '--input', 'in/**/*.txt'],
+    AS_EVERYBODY,
+  ).outcome;
+  assert.equal(code, 1);
+  const byPath = new Map(records<ResultRecord>(stdout).map((record) => [record.path, record]));
+  assert.equal(byPath.get(join(folder, 'in/a.txt'))?.value, 1);
+  assert.equal(byPath.get(join(folder, 'in/closed'))?.error?.code, 'EACCES');
 });
 
 test('run: links to files match a glob, links to folders are not entered', async (t) => {
