@@ -1,21 +1,25 @@
 // The only file that knows Node-API: it turns calls from TypeScript into calls on the native core.
 //
-// There is no state per process and none per environment: everything hangs on the queue that `create` returns, so
-// any number of worker threads can load and unload the addon. A queue is freed when JavaScript drops it, when its
-// environment goes away, or (its memory) by `close`.
+// There is no state per process and none per environment: everything hangs on the queue that
+// `create` returns, so any number of worker threads can load and unload the addon. A queue is freed
+// when JavaScript drops it, when its environment goes away, or (its memory) by `close`.
 //
-// Arguments are trusted: src/timing checks what users give, and these functions are not reachable otherwise. No
-// exception crosses Node-API, because the core throws none and calls back into no JavaScript.
+// Arguments are trusted: src/timing checks what users give, and these functions are not reachable
+// otherwise. No exception crosses Node-API, because the core throws none and calls back into no
+// JavaScript.
 //
-// Shared memory (ArrayBuffers of V8, held by the TimerQueue as long as it lives, which is longer than any call):
+// Shared memory (ArrayBuffers of V8, held by the TimerQueue as long as it lives, which is longer
+// than any call):
 //
 //   control, 56 bytes:  [0] i32 live  [4] i32 emptied  [8] i32 commands  [12] i32 debt
-//                       [16] f64 now  [24] f64 next due  [32] f64 quiet until  [40] f64 bytes  [48] f64 entries
+//                       [16] f64 now  [24] f64 next due  [32] f64 quiet until
+//                       [40] f64 bytes  [48] f64 entries
 //   commands, 16 bytes each:  [0] f64 due  [8] u32 index  [12] u32 stamp
 //   records: timer_records.h
 //
-// `commands` counts the schedulings not yet seen by the wheel, `debt` the cancellations and reschedulings since the
-// last call, which pay for their share of the sweep. The last five are written here for JavaScript to read.
+// `commands` counts the schedulings not yet seen by the wheel, `debt` the cancellations and
+// reschedulings since the last call, which pay for their share of the sweep. The last five are
+// written here for JavaScript to read.
 #include <node_api.h>
 
 #include <cstdint>
@@ -99,8 +103,8 @@ class Queue {
   bool Attach(uint32_t number, int32_t* words) { return records_.Attach(number, words); }
   void Detach(uint32_t number) { records_.Detach(number); }
 
-  // Writes what JavaScript reads. The exact next due time needs a look at a record, which is likely not cached,
-  // so it is left out (as NaN) unless it was asked for.
+  // Writes what JavaScript reads. The exact next due time needs a look at a record, which is likely
+  // not cached, so it is left out (as NaN) unless it was asked for.
   void Publish(bool with_next_due) {
     control_->next_due =
         with_next_due ? ToMs(wheel_.NextDue()) : std::numeric_limits<double>::quiet_NaN();
@@ -111,7 +115,8 @@ class Queue {
   }
 
  private:
-  // In debug and sanitizer builds, now and then, while that is quick: ends the process if an invariant is broken.
+  // In debug and sanitizer builds, now and then, while that is quick: ends the process if an
+  // invariant is broken.
   void Verify() {
 #if defined(MILLRACE_CHECK)
     if (wheel_.entries() < 5000 && ++verifications_ % 64 == 0 && !wheel_.Check()) std::abort();
@@ -242,11 +247,11 @@ NAPI_MODULE_INIT() {
                                     nullptr, nullptr, napi_enumerable, nullptr};
   };
   const napi_property_descriptor functions[] = {
-      function("create", millrace::Create), function("attach", millrace::Attach),
-      function("detach", millrace::Detach), function("flush", millrace::Flush),
+      function("create", millrace::Create),   function("attach", millrace::Attach),
+      function("detach", millrace::Detach),   function("flush", millrace::Flush),
       function("advance", millrace::Advance), function("close", millrace::Close),
   };
-  const napi_status status = napi_define_properties(
-      env, exports, sizeof(functions) / sizeof(functions[0]), functions);
+  const napi_status status =
+      napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
   return status == napi_ok ? exports : nullptr;
 }

@@ -102,6 +102,13 @@ void ChunkArena::Clear() {
   for (uint32_t number = 1; number < pages_.size(); number++) {
     if (bases_[number] != nullptr) ClosePage(number);
   }
+  // All numbers are unused now: forget them, and with them the size of the tables.
+  bases_.assign(1, nullptr);
+  bases_.shrink_to_fit();
+  pages_.assign(1, Page{});
+  pages_.shrink_to_fit();
+  unused_numbers_ = {};
+  for (Room& room : room_) room = {};
 }
 
 size_t ChunkArena::bytes() const {

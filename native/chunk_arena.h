@@ -1,16 +1,22 @@
 // ChunkArena: memory for the entries of slots, in chunks of 64 to 1024 bytes.
 //
-// A slot is a list of chunks (an unrolled list), because entries that are written and read in order cost a
-// tenth of entries that are linked one by one. The first chunk of a slot is small and each further one is
-// twice as large, so a slot with one timer holds 64 bytes and one with a thousand wastes little.
+// A slot is a list of chunks (an unrolled list), because entries that are written and read in order
+// cost a tenth of entries that are linked one by one. The first chunk of a slot is small and each
+// further one is twice as large, so a slot with one timer holds 64 bytes and one with a thousand
+// wastes little.
 //
 //   page, 64 KiB, one chunk size:  | chunk | chunk | free | chunk | ... not yet used ... |
-//   chunk:  [0] u32 next  [4] u8 begin  [5] u8 end  [6] u8 capacity  [7] u8 size class  [8] entries, 12 bytes each
+//
+//   chunk:  [0] u32 next  [4] u8 begin  [5] u8 end  [6] u8 capacity  [7] u8 size class
+//           [8] entries, 12 bytes each
+//
 //   reference to a chunk, 32 bits:  page number (from 1) << 10 | offset / 64;   0 is "none"
 //
-// Chunks are taken from the lowest page that has room, and a sweep moves what it keeps to lower pages (Lower), so
-// that the higher ones become empty. Pages come from the operating system and go back to it when their last chunk
-// is freed, apart from a few that are kept against a pattern that crosses the border again and again.
+// Chunks are taken from the lowest page that has room, and a sweep moves what it keeps to lower
+// pages (Lower), so that the higher ones become empty. Pages come from the operating system and go
+// back to it when their last chunk is freed, apart from a few that are kept against a pattern that
+// crosses the border again and again.
+//
 // Thread safety: none; owned by one wheel. Out of memory ends the process, as it does in V8.
 #ifndef MILLRACE_NATIVE_CHUNK_ARENA_H_
 #define MILLRACE_NATIVE_CHUNK_ARENA_H_
@@ -59,7 +65,8 @@ class ChunkArena {
   // An empty chunk of 64 << size_class bytes.
   ChunkRef Allocate(unsigned size_class);
   void Free(ChunkRef ref);
-  // Moves a chunk to a lower page if one has room. Returns where it is now; links to it are the caller's to mend.
+  // Moves a chunk to a lower page if one has room. Returns where it is now; links to it are the
+  // caller's to mend.
   ChunkRef Lower(ChunkRef ref);
   // Frees every chunk at once.
   void Clear();

@@ -1,6 +1,7 @@
 // DueHeap: a 4-ary min-heap of timers by (due, order), for the few that fit no slot of the wheel.
 //
-// Storage is in blocks, so that growing never copies. Cost: O(log n), and O(1) to push what is due last.
+// Storage is in blocks, so that growing never copies. Cost: O(log n), and O(1) to push what is due
+// last.
 #ifndef MILLRACE_NATIVE_DUE_HEAP_H_
 #define MILLRACE_NATIVE_DUE_HEAP_H_
 
@@ -35,7 +36,8 @@ class DueHeap {
 
   void Pop() { RemoveAt(0); }
 
-  // Takes out the item at a position of the array; another comes to stand there, unless it was the last.
+  // Takes out the item at a position of the array; another comes to stand there, unless it was the
+  // last.
   void RemoveAt(size_t hole) {
     const Item last = At(--size_);
     if (hole < size_) {

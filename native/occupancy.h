@@ -1,7 +1,8 @@
 // Occupancy: which slots of a ring hold anything; finds the next one in a handful of instructions.
 //
-// One bit per slot, and above it one summary bit per word of 64 slots, so that empty time is skipped without
-// looking at it: a search reads at most two words and the summary (two words for 8192 slots).
+// One bit per slot, and above it one summary bit per word of 64 slots, so that empty time is
+// skipped without looking at it: a search reads at most two words and the summary (two words for
+// 8192 slots).
 #ifndef MILLRACE_NATIVE_OCCUPANCY_H_
 #define MILLRACE_NATIVE_OCCUPANCY_H_
 

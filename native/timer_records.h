@@ -1,26 +1,31 @@
 // TimerRecords: the table of timers by index, in memory that JavaScript and C++ both work on.
 //
-// A record says whether a handle is still good and what its timer carries. JavaScript allocates, cancels and
-// restamps records itself, and C++ frees them when their timers fire; so neither needs a call for it. The
-// memory belongs to V8 (ArrayBuffers held by the TimerQueue) and is only borrowed here, chunk by chunk.
+// A record says whether a handle is still good and what its timer carries. JavaScript allocates,
+// cancels and restamps records itself, and C++ frees them when their timers fire; so neither needs
+// a call for it. The memory belongs to V8 (ArrayBuffers held by the TimerQueue) and is only
+// borrowed here, chunk by chunk.
 //
 // Chunk of 16384 records, 192 KiB, as int32 words:
 //
-//   words 0-8      header: [0] head and [1] tail of the queue of free records, [2] first record never used,
-//                          [3] records in use, [4] generation that never used records start with,
-//                          [5] highest generation given out, [6] retired records
+//   words 0-8      header: [0] head and [1] tail of the queue of free records,
+//                  [2] first record never used, [3] records in use,
+//                  [4] generation that never used records start with,
+//                  [5] highest generation given out, [6] retired records
+//
 //   words 3n..3n+2 record n, 3 <= n < 16384 (so that 0 can mean "none"):
-//                  [0] generation while in use, minus the last generation when free, 0 when never used
+//                  [0] generation while in use, minus the last one when free, 0 when never used
 //                  [1] stamp of the last (re)scheduling while in use, 0 when free
 //                  [2] token while in use, the next free record when free
 //
-// A handle is generation << 27 | chunk << 14 | n: 53 bits, exact in a JavaScript number. A generation of an
-// index is used once. Free records queue up (first freed, first reused), so that generations rise evenly; a
-// record that has used up all 2^26 - 1 is retired; and a chunk that comes back after having been given up goes
-// on above the highest generation it ever gave out. So a stale handle is refused for ever.
+// A handle is generation << 27 | chunk << 14 | n: 53 bits, exact in a JavaScript number. A
+// generation of an index is used once. Free records queue up (first freed, first reused), so that
+// generations rise evenly; a record that has used up all 2^26 - 1 is retired; and a chunk that
+// comes back after having been given up goes on above the highest generation it ever gave out. So a
+// stale handle is refused for ever.
 //
-// Entries of the wheel name a record by (index, stamp). Stamps are given out by one counter of 32 bits per
-// queue; the wheel sweeps out every stale entry long before the counter comes round (see Reclaim).
+// Entries of the wheel name a record by (index, stamp). Stamps are given out by one counter of 32
+// bits per queue; the wheel sweeps out every stale entry long before the counter comes round (see
+// Reclaim).
 #ifndef MILLRACE_NATIVE_TIMER_RECORDS_H_
 #define MILLRACE_NATIVE_TIMER_RECORDS_H_
 
@@ -53,8 +58,9 @@ class TimerRecords {
   // The counters are shared with JavaScript like the chunks, and stay valid for as long.
   explicit TimerRecords(Counters* counters) : counters_(counters) {}
 
-  // Starts to use zeroed memory of kChunkWords words as chunk `number`. The memory must stay valid until Detach.
-  // False if the generations of this chunk are used up: it was not attached, and never can be.
+  // Starts to use zeroed memory of kChunkWords words as chunk `number`. The memory must stay valid
+  // until Detach. False if the generations of this chunk are used up: it was not attached, and
+  // never can be.
   bool Attach(uint32_t number, int32_t* words) {
     if (number >= chunks_.size()) {
       chunks_.resize(number + 1, nullptr);
@@ -83,11 +89,11 @@ class TimerRecords {
     bases_[number] = generation;
   }
 
-  // Whether the scheduling with this stamp is the timer's last one and has neither fired nor been cancelled.
+  // Whether the scheduling with this stamp is the timer's last one and has neither fired nor been
+  // cancelled.
   bool IsCurrent(uint32_t index, uint32_t stamp) const {
     const int32_t* words = chunks_[index >> kChunkBits];
-    return words != nullptr &&
-           static_cast<uint32_t>(words[WordOf(index) + kStamp]) == stamp;
+    return words != nullptr && static_cast<uint32_t>(words[WordOf(index) + kStamp]) == stamp;
   }
 
   void Prefetch(uint32_t index) const {
@@ -136,8 +142,8 @@ class TimerRecords {
 
   bool HasRoom(uint32_t number) const {
     const int32_t* words = number < chunks_.size() ? chunks_[number] : nullptr;
-    return words != nullptr && (words[kFresh] < static_cast<int32_t>(kChunkRecords) ||
-                                words[kHead] != 0);
+    return words != nullptr &&
+           (words[kFresh] < static_cast<int32_t>(kChunkRecords) || words[kHead] != 0);
   }
 
   // The record of a good handle, else null.

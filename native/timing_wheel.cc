@@ -25,8 +25,9 @@ inline void Prefetch(const void* address) {
 
 }  // namespace
 
-// The timers found due, on their way out. The record of a timer is a cache miss, so entries wait here in a short
-// queue while their records are being fetched. Never holds more than `out` has room for.
+// The timers found due, on their way out. The record of a timer is a cache miss, so entries wait
+// here in a short queue while their records are being fetched. Never holds more than `out` has room
+// for.
 class TimingWheel::HandOut {
  public:
   HandOut(TimerRecords* records, uint32_t* out, size_t capacity)
@@ -93,7 +94,8 @@ size_t TimingWheel::bytes() const {
   return sizeof(*this) + sizeof(Slots) + arena_.bytes() + overflow_.bytes() + late_.bytes();
 }
 
-// ---- Putting in -----------------------------------------------------------------------------------------------
+// ---- Putting in
+// -----------------------------------------------------------------------------------------------
 
 void TimingWheel::Insert(Tick due, uint32_t index, uint32_t stamp) {
   entries_++;
@@ -151,8 +153,9 @@ inline void TimingWheel::Append(unsigned list, const Entry& entry, unsigned firs
   AppendChunk(&l, entry, first_class);
 }
 
-// Puts an entry into a new chunk at the end of a list. A first chunk has the class given; the next one is half as
-// large if that was an estimate of what would be enough; and each further one twice as large as the one before.
+// Puts an entry into a new chunk at the end of a list. A first chunk has the class given; the next
+// one is half as large if that was an estimate of what would be enough; and each further one twice
+// as large as the one before.
 void TimingWheel::AppendChunk(List* list, const Entry& entry, unsigned first_class) {
   List& l = *list;
   unsigned size_class = first_class;
@@ -186,7 +189,8 @@ void TimingWheel::PopChunk(List* list) {
   arena_.Free(ref);
 }
 
-// ---- Time -----------------------------------------------------------------------------------------------------
+// ---- Time
+// -----------------------------------------------------------------------------------------------------
 
 size_t TimingWheel::Advance(Tick now, uint32_t* out, size_t capacity) {
   if (now < now_) return 0;
@@ -196,7 +200,8 @@ size_t TimingWheel::Advance(Tick now, uint32_t* out, size_t capacity) {
   return due.Finish();
 }
 
-// Hands out everything that is due at the cursor or before. False if there was no room for all of it.
+// Hands out everything that is due at the cursor or before. False if there was no room for all of
+// it.
 bool TimingWheel::HandOutCursor(HandOut* out) {
   PrefetchSlot(cursor_ + 1);
   if (!late_.empty() && !HandOutLate(cursor_ - 1, out)) return false;
@@ -326,7 +331,8 @@ void TimingWheel::Pace(Tick ticks) {
   }
 }
 
-// The class of a chunk that is enough for most slots of level 0 when so many timers are spread over a window.
+// The class of a chunk that is enough for most slots of level 0 when so many timers are spread over
+// a window.
 unsigned TimingWheel::ClassForSlots(uint64_t timers_in_window) {
   const uint64_t expected = (timers_in_window >> kBits) + (timers_in_window >> (kBits + 3));
   unsigned size_class = 0;
@@ -336,8 +342,8 @@ unsigned TimingWheel::ClassForSlots(uint64_t timers_in_window) {
   return size_class;
 }
 
-// Moves up to `quota` entries from the level 1 slot of a window into level 0. The slots they go to are scattered,
-// so a few entries at a time have the slots and chunks fetched that they will need.
+// Moves up to `quota` entries from the level 1 slot of a window into level 0. The slots they go to
+// are scattered, so a few entries at a time have the slots and chunks fetched that they will need.
 void TimingWheel::Drain1(Tick window, uint64_t quota) {
   const unsigned slot = Slot1(window);
   if (slots_->count1[slot] == 0) return;
@@ -380,8 +386,8 @@ void TimingWheel::Drain1(Tick window, uint64_t quota) {
   occupied1_.Clear(slot);
 }
 
-// Moves up to `quota` timers of a super-window into level 1: from the overflow heap, which has the older ones,
-// then from level 2.
+// Moves up to `quota` timers of a super-window into level 1: from the overflow heap, which has the
+// older ones, then from level 2.
 void TimingWheel::Drain2(Tick super, uint64_t quota) {
   while (!overflow_.empty() && overflow_.top().due >> 2 * kBits <= super) {
     if (quota-- == 0) return;
@@ -407,7 +413,8 @@ void TimingWheel::Drain2(Tick super, uint64_t quota) {
   occupied2_.Clear(slot);
 }
 
-// ---- The next deadline ----------------------------------------------------------------------------------------
+// ---- The next deadline
+// ----------------------------------------------------------------------------------------
 
 Tick TimingWheel::NextDue() {
   if (records_->live() == 0) return kNever;
@@ -468,8 +475,8 @@ Tick TimingWheel::NextDue() {
   return first;
 }
 
-// The first tick of level 0 within the slots [from, end) that has a live timer, or may have one when the budget
-// for looking past stale entries is used up.
+// The first tick of level 0 within the slots [from, end) that has a live timer, or may have one
+// when the budget for looking past stale entries is used up.
 Tick TimingWheel::FirstInWindow(unsigned from, unsigned end, Tick tick_of_from, unsigned* budget) {
   unsigned slot = from;
   while ((slot = occupied0_.Next(slot, end)) != occupied0_.kNone) {
@@ -500,7 +507,8 @@ bool TimingWheel::TrimSlot(unsigned slot, unsigned* budget) {
 
 Tick TimingWheel::QuietUntil() const {
   if (!late_.empty()) return cursor_;
-  // Up to the end of the window; the next one may have a slot to empty. Stale entries count as well here.
+  // Up to the end of the window; the next one may have a slot to empty. Stale entries count as well
+  // here.
   Tick quiet = entries_ == 0 ? kNever : (window() + 1) << kBits;
   const Tick end = (cursor_ | kWindowMask) + 1;
   const unsigned from = Slot0(cursor_);
@@ -517,7 +525,8 @@ Tick TimingWheel::QuietUntil() const {
   return quiet;
 }
 
-// ---- Stale entries --------------------------------------------------------------------------------------------
+// ---- Stale entries
+// --------------------------------------------------------------------------------------------
 
 void TimingWheel::Reclaim(size_t budget) {
   const size_t live = records_->live();
@@ -584,7 +593,8 @@ bool TimingWheel::SweepNextList(size_t* budget) {
   return true;
 }
 
-// Drops the stale entries of a list and closes the gaps, chunk by chunk. True at the end of the list.
+// Drops the stale entries of a list and closes the gaps, chunk by chunk. True at the end of the
+// list.
 bool TimingWheel::SweepList(unsigned list, size_t* budget) {
   List& l = slots_->lists[list];
   size_t dropped = 0;
@@ -663,8 +673,8 @@ void TimingWheel::AfterSweep(unsigned list, size_t dropped) {
   }
 }
 
-// Sweeps a heap from its end to its top. True when that is reached. What a removal puts into the hole can be an
-// ancestor, which has not been seen yet, so the hole is looked at again.
+// Sweeps a heap from its end to its top. True when that is reached. What a removal puts into the
+// hole can be an ancestor, which has not been seen yet, so the hole is looked at again.
 bool TimingWheel::SweepHeap(DueHeap* heap, size_t* budget) {
   if (sweep_heap_at_ > heap->size()) sweep_heap_at_ = heap->size();
   while (sweep_heap_at_ > 0) {
@@ -696,7 +706,8 @@ void TimingWheel::Clear() {
   sweep_previous_ = kNoChunk;
 }
 
-// ---- The invariants -------------------------------------------------------------------------------------------
+// ---- The invariants
+// -------------------------------------------------------------------------------------------
 
 #if defined(MILLRACE_CHECK)
 
@@ -717,7 +728,8 @@ bool TimingWheel::Check() {
     live++;
     if (due < earliest) earliest = due;
   };
-  // Walks a list; `due_of` gives the due tick of an entry, or kNever if the entry is in the wrong place.
+  // Walks a list; `due_of` gives the due tick of an entry, or kNever if the entry is in the wrong
+  // place.
   const auto walk = [&](unsigned list, auto due_of) {
     const List& l = slots_->lists[list];
     size_t count = 0;

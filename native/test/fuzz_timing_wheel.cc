@@ -1,5 +1,5 @@
-// libFuzzer harness: the input is a program of wheel operations; the wheel has to agree with the model after each,
-// and its invariants have to hold. Build and run: see native/README.md.
+// libFuzzer harness: the input is a program of wheel operations; the wheel has to agree with the
+// model after each, and its invariants have to hold. Build and run: see native/README.md.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

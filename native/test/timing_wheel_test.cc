@@ -1,4 +1,5 @@
-// Unit and model tests of the timing wheel and its parts, with the invariants checked along the way.
+// Unit and model tests of the timing wheel and its parts, with the invariants checked along the
+// way.
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
@@ -145,10 +146,18 @@ TEST_CASE("a chunk that comes back goes on above the generations it gave out") {
 }
 
 TEST_CASE("every edge of every level, from clocks near powers of two") {
-  const Tick starts[] = {0,          4095,           kSuper - 1,        kSuper - 4097,
-                         kFar - 1,   kFar - kSuper,  (Tick{1} << 31) - 5, (Tick{1} << 32) - 1,
-                         kFar - 4097, (Tick{1} << 40) - 1};
-  const Tick edges[] = {0, 1, kWindow, 2 * kWindow, kSuper, kSuper - kWindow, 2 * kSuper, kFar, kFar + kSuper};
+  const Tick starts[] = {0,
+                         4095,
+                         kSuper - 1,
+                         kSuper - 4097,
+                         kFar - 1,
+                         kFar - kSuper,
+                         (Tick{1} << 31) - 5,
+                         (Tick{1} << 32) - 1,
+                         kFar - 4097,
+                         (Tick{1} << 40) - 1};
+  const Tick edges[] = {0,          1,    kWindow,      2 * kWindow, kSuper, kSuper - kWindow,
+                        2 * kSuper, kFar, kFar + kSuper};
   for (Tick start : starts) {
     WheelDriver driver(start);
     for (Tick edge : edges) {
@@ -175,7 +184,8 @@ TEST_CASE("in the last window of a super-window the next one's coarse slot is al
   for (Tick step : {Tick{1000}, kSuper}) {
     WheelDriver driver(0);
     for (int i = 0; i < 5000; i++) driver.Schedule(2 * kSuper + i * 3);
-    // Into the last window before, then a timer that goes directly into level 0 of the next super-window.
+    // Into the last window before, then a timer that goes directly into level 0 of the next
+    // super-window.
     for (Tick now = 0; now < 2 * kSuper - kWindow; now += step) REQUIRE(driver.Advance(now, 10));
     REQUIRE(driver.Advance(2 * kSuper - 100, 10));
     driver.Schedule(2 * kSuper + 50);
@@ -270,10 +280,17 @@ TEST_CASE("any sequence of operations gives what a sorted map gives") {
     for (int step = 0; step < 1500; step++) {
       const Tick now = driver.now();
       switch (random() % 9) {
-        case 0: case 1: case 2: case 3: handles.push_back(driver.Schedule(now + distance())); break;
+        case 0:
+        case 1:
+        case 2:
+        case 3: handles.push_back(driver.Schedule(now + distance())); break;
         case 4: REQUIRE(driver.Cancel(handles[random() % handles.size()])); break;
-        case 5: REQUIRE(driver.Reschedule(handles[random() % handles.size()], now + distance())); break;
-        case 6: REQUIRE(driver.Advance(now + distance() / (random() % 50 + 1), random() % 20)); break;
+        case 5:
+          REQUIRE(driver.Reschedule(handles[random() % handles.size()], now + distance()));
+          break;
+        case 6:
+          REQUIRE(driver.Advance(now + distance() / (random() % 50 + 1), random() % 20));
+          break;
         case 7: driver.wheel().Reclaim(random() % 100); break;
         default:
           if (random() % 8 == 0) driver.wheel().RequestSweep();

@@ -1,6 +1,7 @@
 // WheelDriver: a TimingWheel with its records, used as TimerQueue uses it, for tests in C++.
 //
-// It keeps the plainest possible model next to it (every timer in a map) and compares after each step.
+// It keeps the plainest possible model next to it (every timer in a map) and compares after each
+// step.
 #ifndef MILLRACE_NATIVE_TEST_WHEEL_DRIVER_H_
 #define MILLRACE_NATIVE_TEST_WHEEL_DRIVER_H_
 
