@@ -6,7 +6,9 @@
  *
  * Batches begin in the order they came, and so do the tasks in them. A sync handler ends where it is called; an
  * async one is left running and the next task begins, so those overlap, up to the task's `concurrency`. A batch
- * whose tasks have all begun steps aside for the next one.
+ * whose tasks have all begun steps aside for the next one. After a handler that returned a promise, promises get
+ * their turn before the next task begins: much async code is done by then, and what is done cannot be lost to a
+ * batch-mate that hangs, nor is its time counted with that of its mates.
  *
  * Results travel in frames, because a message costs more than a task. What ended in the same turn of the event
  * loop goes together; a batch that is done is reported at once; and while sync handlers keep the loop, what is done
@@ -63,6 +65,8 @@ export interface RunnerBatch {
   cancelAll(reason: string): void;
 }
 
+/** Runs what is appended to it after the promises that are settled now. */
+const SETTLED = Promise.resolve();
 /** How long tasks may begin one after another before the event loop gets a turn. */
 const SLICE_MS = 4;
 /** A result waits no longer than this for batch-mates that run synchronously. */
@@ -88,7 +92,10 @@ export class BatchRunner {
   readonly #queue: Batch[] = [];
   #unflushed: Batch[] = [];
   #isBeginning = false;
+  #sliceEndsMs = 0;
+  #sawPromise = false;
   #turnAsked = false;
+  readonly #goOn = (): void => this.#beginOn(this.time.nowMs());
 
   constructor(time: RunnerTime, tasks: ReadonlyMap<string, AnyTask>, options: RunnerOptions = {}) {
     this.time = time;
@@ -125,18 +132,38 @@ export class BatchRunner {
     // A handler may call into its own pool (inline); its turn is still going on.
     if (this.#isBeginning) return;
     this.#isBeginning = true;
+    const nowMs = this.time.nowMs();
+    this.#sliceEndsMs = nowMs + SLICE_MS;
+    this.#beginOn(nowMs);
+  }
+
+  /** Begins tasks until the slice is over or there are no more; pauses after every promise. */
+  #beginOn(fromMs: number): void {
+    let nowMs = fromMs;
+    this.#sawPromise = false;
     try {
-      let nowMs = this.time.nowMs();
-      const untilMs = nowMs + SLICE_MS;
       for (let batch = this.#queue[0]; batch !== undefined; batch = this.#queue[0]) {
-        nowMs = batch.begin(nowMs, untilMs);
-        if (!batch.hasBegun) break;
-        this.#queue.shift();
+        nowMs = batch.begin(nowMs, this.#sliceEndsMs);
+        if (batch.hasBegun) this.#queue.shift();
+        if (this.#sawPromise || nowMs >= this.#sliceEndsMs) break;
       }
     } finally {
-      this.#isBeginning = false;
-      if (this.#queue.length > 0 || this.#unflushed.length > 0) this.#askTurn();
+      if (this.#sawPromise && this.#queue.length > 0 && nowMs < this.#sliceEndsMs) {
+        void SETTLED.then(this.#goOn);
+      } else {
+        this.#isBeginning = false;
+        if (this.#queue.length > 0 || this.#unflushed.length > 0) this.#askTurn();
+      }
     }
+  }
+
+  /** A handler has returned a promise, which may be settled already. */
+  get sawPromise(): boolean {
+    return this.#sawPromise;
+  }
+
+  pauseForPromise(): void {
+    this.#sawPromise = true;
   }
 
   /** Reports everything that has ended and is not reported yet. */
@@ -225,7 +252,7 @@ class Batch implements RunnerBatch {
       const index = this.#next++;
       if (this.#stages[index] === Stage.PENDING) nowMs = this.#beginTask(index, nowMs);
       if (this.#log.count > 0 && nowMs - this.#unreportedSinceMs >= REPORT_MS) this.#post();
-      if (nowMs >= untilMs) break;
+      if (nowMs >= untilMs || this.#runner.sawPromise) break;
     }
     if (this.hasBegun && this.#left > 0) this.#flushOnce();
     return nowMs;
@@ -354,12 +381,14 @@ class Batch implements RunnerBatch {
       );
   }
 
+  /** Calls the handler. Returns the time when it returned. */
   #call(lane: Lane, index: number, input: unknown, context: TaskContext, startMs: number): number {
     let result: unknown;
     try {
       result = lane.task.run!(input, context);
       if (isThenable(result)) {
         lane.running++;
+        this.#runner.pauseForPromise();
         // resolve() passes a plain promise on as it is and tames any other thenable.
         Promise.resolve(result).then(
           (value) => {

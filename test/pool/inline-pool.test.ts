@@ -72,6 +72,33 @@ describe('InlinePool', () => {
     assert.equal(batch.ended.get(1)?.runMs, 10);
   });
 
+  it('what an async handler has done is reported although the next one hangs', async () => {
+    const clock = new VirtualClock();
+    let nowMs = 0;
+    const driven = Object.assign(Object.create(clock) as VirtualClock, {
+      monoMs: () => nowMs,
+      wakeSoon: (wake: () => void) => clock.wakeSoon(wake),
+    });
+    const seen: number[] = [];
+    const busy = defineTask({
+      name: 'busy',
+      run: async (ms: number) => {
+        seen.push(batch.ended.size);
+        nowMs += ms;
+      },
+    });
+    const pool = new InlinePool(driven, tasksByName([busy]));
+    await pool.start();
+    const batch = runBatch(
+      pool,
+      [2, 2, 0.5, 3].map((input) => ({ type: 'busy', input })),
+    );
+    await clock.settle();
+    assert.deepEqual(seen, [0, 1, 2, 3]);
+    const runMs = [0, 1, 2, 3].map((slot) => batch.ended.get(slot)?.runMs);
+    assert.deepEqual(runMs, [2, 2, 0.5, 3]);
+  });
+
   it("overlaps no more handlers than the task's concurrency", async () => {
     let running = 0;
     let most = 0;
