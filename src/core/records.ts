@@ -227,21 +227,38 @@ export interface StateRecord {
   readonly bytes: Uint8Array;
 }
 
-export function writeState(writer: FrameWriter, state: StateRecord): void {
-  const executor = writer.addString(state.executor);
-  const bytesAt = state.bytes.length === 0 ? 0 : writer.addBytes(state.bytes);
+/** Appends a state record. */
+export function writeState(writer: FrameWriter, record: StateRecord): void {
+  writeStateOf(writer, record, record.bytes);
+}
+
+/**
+ * Appends the state of whatever has its fields, without a StateRecord in between.
+ *
+ * @param bytes - JSON of the value or error of an ended task, or empty
+ * @param as - another state to write down, with the executor that goes with it
+ */
+export function writeStateOf(
+  writer: FrameWriter,
+  task: Omit<StateRecord, 'bytes'>,
+  bytes: Uint8Array,
+  as: TaskState = task.state,
+  executor: string = task.executor,
+): void {
+  const executorIndex = writer.addString(executor);
+  const bytesAt = bytes.length === 0 ? 0 : writer.addBytes(bytes);
   const at = writer.addRecord();
   const view = writer.view;
-  view.setUint16(at, state.index, true);
-  view.setUint8(at + 2, state.state);
-  view.setUint16(at + 4, state.attempt, true);
-  view.setUint16(at + 6, state.losses, true);
-  view.setFloat64(at + 8, state.dueAtMs, true);
-  view.setFloat64(at + 16, state.atMs, true);
-  view.setUint16(at + 24, executor, true);
-  view.setUint32(at + 28, state.version, true);
+  view.setUint16(at, task.index, true);
+  view.setUint8(at + 2, as);
+  view.setUint16(at + 4, task.attempt, true);
+  view.setUint16(at + 6, task.losses, true);
+  view.setFloat64(at + 8, task.dueAtMs, true);
+  view.setFloat64(at + 16, task.atMs, true);
+  view.setUint16(at + 24, executorIndex, true);
+  view.setUint32(at + 28, task.version, true);
   view.setUint32(at + 32, bytesAt, true);
-  view.setUint32(at + 36, state.bytes.length, true);
+  view.setUint32(at + 36, bytes.length, true);
 }
 
 export function readState(frame: FrameReader, index: number): StateRecord {

@@ -12,12 +12,14 @@ import {
   readState,
   type StateRecord,
   type TaskToWrite,
-  writeState,
+  writeStateOf,
   writeTask,
 } from '../core/records.js';
 import { type Operation, prefixRange, type Store } from '../core/store.js';
 import { deadLetterKey, finishedPrefix } from './keys.js';
 import type { LiveTask, Segment } from './live-task.js';
+
+const NO_BYTES = new Uint8Array(0);
 
 const states = new FrameWriter(FrameKind.STATES, { records: 256 });
 const single = new FrameWriter(FrameKind.TASKS, { records: 1 });
@@ -29,14 +31,14 @@ export function fileFinished(
   part: string,
 ): Operation & { type: 'put' } {
   states.reset();
-  for (const task of tasks) writeState(states, task.toStateRecord());
+  for (const task of tasks) writeStateOf(states, task, task.end?.bytes ?? NO_BYTES);
   return { type: 'put', key: finishedPrefix(segment.ref) + part, value: states.finish() };
 }
 
 /** Files a failed task under `d/`. */
 export function fileDeadLetter(task: LiveTask): Operation & { type: 'put' } {
   states.reset();
-  writeState(states, task.toStateRecord());
+  writeStateOf(states, task, task.end?.bytes ?? NO_BYTES);
   const record = task.record;
   const copy: TaskToWrite = {
     ...record,

@@ -9,13 +9,7 @@
 import { invariant, type MillraceError } from '../core/errors.js';
 import { FrameKind, type FrameReader, FrameWriter } from '../core/frame.js';
 import { type SegmentRef, type TaskId, taskId } from '../core/ids.js';
-import {
-  readTask,
-  type StateRecord,
-  type TaskRecord,
-  type TaskToWrite,
-  writeState,
-} from '../core/records.js';
+import { readTask, type TaskRecord, type TaskToWrite, writeStateOf } from '../core/records.js';
 import { canMove, isEnded, TaskState } from '../core/states.js';
 import type { ReadyItem, TypeQueue } from './ready-queue.js';
 
@@ -57,7 +51,7 @@ export class LiveTask implements ReadyItem {
   /** Earliest (next) start, epoch ms. */
   dueAtMs: number;
   /** When it entered its state, by the wall clock, epoch ms. */
-  changedAtMs = 0;
+  atMs = 0;
   readyOrder = 0;
   isReady = false;
   /** Handle in the timer queue while it waits for a time. */
@@ -103,22 +97,8 @@ export class LiveTask implements ReadyItem {
   moveTo(state: TaskState, atMs: number): void {
     invariant(canMove(this.state, state), 'live-task.move', { from: this.state, to: state });
     this.state = state;
-    this.changedAtMs = atMs;
+    this.atMs = atMs;
     if (state !== TaskState.RUNNING) this.executor = '';
-  }
-
-  toStateRecord(): StateRecord {
-    return {
-      index: this.index,
-      state: this.state,
-      attempt: this.attempt,
-      losses: this.losses,
-      dueAtMs: this.dueAtMs,
-      atMs: this.changedAtMs,
-      executor: this.executor,
-      version: this.version,
-      bytes: this.end?.bytes ?? NO_BYTES,
-    };
   }
 }
 
@@ -148,13 +128,11 @@ export class Segment {
   overlay(writer: FrameWriter, incarnation: string): Uint8Array<ArrayBuffer> | undefined {
     writer.reset();
     for (const task of this.tasks) {
-      if (task.state === TaskState.PENDING && task.changedAtMs === 0) continue;
-      const record = { ...task.toStateRecord(), bytes: NO_BYTES };
+      if (task.state === TaskState.PENDING && task.atMs === 0) continue;
       const isUnfiledEnd = isEnded(task.state) && !task.isFiled;
-      writeState(
-        writer,
-        isUnfiledEnd ? { ...record, state: TaskState.RUNNING, executor: incarnation } : record,
-      );
+      // Written straight from the task: overlays are rewritten often, and a copy per task would be garbage.
+      if (isUnfiledEnd) writeStateOf(writer, task, NO_BYTES, TaskState.RUNNING, incarnation);
+      else writeStateOf(writer, task, NO_BYTES);
     }
     return writer.count === 0 ? undefined : writer.finish();
   }

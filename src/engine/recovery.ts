@@ -71,7 +71,7 @@ function applyOverlay(segment: Segment, value: Uint8Array): void {
     task.attempt = state.attempt;
     task.losses = state.losses;
     task.dueAtMs = state.dueAtMs;
-    task.changedAtMs = state.atMs;
+    task.atMs = state.atMs;
     task.executor = state.executor;
     if (isEnded(state.state)) {
       task.isFiled = true;
