@@ -105,7 +105,8 @@ export class Progress {
   }
 
   #bar(facts: ProgressFacts): string {
-    const columns = Math.max(20, this.#stream.columns || COLUMNS_DEFAULT) - 1;
+    // Room for the ^C that a terminal echoes: a line that wraps is not cleared as a whole.
+    const columns = Math.max(20, this.#stream.columns || COLUMNS_DEFAULT) - 3;
     const text = `${this.#counts(facts)}${this.#rest(facts)}${this.#timeLeft(facts)}`;
     const { done, total } = facts;
     const cells = Math.min(BAR_CELLS_MAX, columns - text.length - 9);
