@@ -14,7 +14,13 @@ import type { Clock } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import { DUE_AT_MS_MAX, requireTaskId, type TaskId } from './core/ids.js';
+import {
+  DUE_AT_MS_MAX,
+  type Incarnation,
+  newIncarnation,
+  requireTaskId,
+  type TaskId,
+} from './core/ids.js';
 import { invalidOption, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { type Random, seededRandom } from './core/random.js';
@@ -97,12 +103,15 @@ function holdProcess(): () => void {
 export async function createRuntimeIn(world: World, options: RuntimeOptions): Promise<Runtime> {
   const resolved = resolveOptions(options);
   const tasks = await loadTasks(resolved.tasks);
-  const pools = await buildPools(world, resolved, tasks);
+  const random = world.random.fork('engine');
+  const incarnation = newIncarnation(() => random.u32());
+  const pools = await buildPools(world, { options: resolved, tasks, incarnation });
   const store = await resolved.store.open({ clock: world.clock });
   try {
     const engine = new Engine({
       clock: world.clock,
-      random: world.random.fork('engine'),
+      random,
+      incarnation,
       store,
       pools,
       specs: [...tasks.values()].map((task) => task.spec),
@@ -384,15 +393,19 @@ async function loadTasks(tasks: URL | string | TaskModule): Promise<ReadonlyMap<
 
 async function buildPools(
   world: World,
-  options: ResolvedOptions,
-  tasks: ReadonlyMap<string, AnyTask>,
+  parts: {
+    readonly options: ResolvedOptions;
+    readonly tasks: ReadonlyMap<string, AnyTask>;
+    readonly incarnation: Incarnation;
+  },
 ): Promise<Pools> {
+  const { options, tasks, incarnation } = parts;
   const execs = new Set([...tasks.values()].map((task) => task.spec.exec));
-  const inline = execs.has('inline')
-    ? new InlinePool(world.clock, tasks, { limits: options.payload })
-    : undefined;
+  const common = { executor: incarnation, limits: options.payload };
+  const inline = execs.has('inline') ? new InlinePool(world.clock, tasks, common) : undefined;
   if (!execs.has('thread')) return inline ? { inline } : {};
-  if (typeof options.tasks === 'object' && !(options.tasks instanceof URL)) {
+  const location = options.tasks;
+  if (typeof location === 'object' && !(location instanceof URL)) {
     throw invalidOption(
       'tasks',
       'a value',
@@ -402,9 +415,9 @@ async function buildPools(
   // Loaded only when threads are needed: an inline service starts without Piscina.
   const { ThreadPool } = await import('./pool/thread-pool.js');
   const thread = new ThreadPool({
-    tasks: moduleUrl(options.tasks),
+    ...common,
+    tasks: moduleUrl(location),
     threads: { max: options.threadsMax },
-    limits: options.payload,
   });
   return inline ? { thread, inline } : { thread };
 }

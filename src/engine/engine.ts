@@ -12,7 +12,7 @@ import { type Clock, sleep } from '../core/clock.js';
 import { fromWire, toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
-import { type Incarnation, newIncarnation, requireTaskId, type TaskId } from '../core/ids.js';
+import { type Incarnation, requireTaskId, type TaskId } from '../core/ids.js';
 import type { Pool } from '../core/pool.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
@@ -43,6 +43,8 @@ export interface EngineOptions {
   readonly store: Store;
   readonly pools: { readonly thread?: Pool; readonly inline?: Pool };
   readonly specs: Iterable<TaskSpec>;
+  /** This life of this process; new for every start. */
+  readonly incarnation: Incarnation;
   /** Names the commit lane in the store. */
   readonly node: string;
   readonly retention: RetentionMs;
@@ -93,7 +95,7 @@ export class Engine extends BaseService implements CommitSource {
     this.clock = options.clock;
     this.#clock = options.clock;
     this.#store = options.store;
-    this.#incarnation = newIncarnation(() => options.random.u32());
+    this.#incarnation = options.incarnation;
     this.#intake = new Intake({
       incarnation: this.#incarnation,
       keyWindowMs: options.retention.idempotencyMs,

@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'node:test';
 import { MillraceError } from '../../src/core/errors.js';
+import { newIncarnation } from '../../src/core/ids.js';
 import { seededRandom } from '../../src/core/random.js';
 import { type ContractOptions, defineTask, type TaskSpec } from '../../src/core/task.js';
 import { Engine } from '../../src/engine/engine.js';
@@ -20,12 +21,15 @@ async function setup(contract: Partial<ContractOptions> = {}, places = 2) {
   const clock = new VirtualClock();
   const factory = memoryStore();
   const spec: TaskSpec = defineTask({ name: 'work', ...contract, run: () => {} }).spec;
+  let starts = 0;
   const open = async (poolPlaces = places) => {
+    const random = seededRandom(++starts);
     const pool = new ScriptedPool(poolPlaces);
     const store = new FaultyStore(await factory.open({ clock }));
     const engine = new Engine({
       clock,
-      random: seededRandom(7),
+      random,
+      incarnation: newIncarnation(() => random.u32()),
       store,
       pools: { thread: pool },
       specs: [spec],
