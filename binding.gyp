@@ -8,6 +8,8 @@
         'native/binding.cc',
         'native/chunk_arena.cc',
         'native/timing_wheel.cc',
+        'native/timing_wheel_check.cc',
+        'native/timing_wheel_reclaim.cc',
       ],
       'defines': ['NAPI_VERSION=8'],
       'conditions': [

@@ -184,7 +184,7 @@ napi_value Create(napi_env env, napi_callback_info info) {
       env, holder.get(), [](napi_env, void* data, void*) { delete static_cast<Holder*>(data); },
       nullptr, &external);
   // Fails when the environment is going away; JavaScript then sees undefined and does not go on.
-  if (status == napi_ok) holder.release();
+  if (status == napi_ok) static_cast<void>(holder.release());
   return external;
 }
 

@@ -27,6 +27,15 @@
 
 namespace millrace {
 
+// Fetches a cache line that will be written soon.
+inline void Prefetch(const void* address) {
+#if !defined(_MSC_VER)
+  __builtin_prefetch(address, 1);
+#else
+  (void)address;
+#endif
+}
+
 using ChunkRef = uint32_t;
 constexpr ChunkRef kNoChunk = 0;
 

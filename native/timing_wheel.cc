@@ -2,26 +2,12 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <new>
 
 namespace millrace {
 namespace {
 
-// Stale entries that are tolerated however few timers are live.
-constexpr size_t kStaleFloor = 4096;
-// What the entries of an empty queue may take at most.
-constexpr size_t kEmptyBytes = 6 * ChunkArena::kPageBytes;
 // How many stale entries NextDue() looks past before it settles for a lower bound.
 constexpr unsigned kTrimMax = 64;
-
-inline void Prefetch(const void* address) {
-#if !defined(_MSC_VER)
-  __builtin_prefetch(address, 1);
-#else
-  (void)address;
-#endif
-}
 
 }  // namespace
 
@@ -95,7 +81,6 @@ size_t TimingWheel::bytes() const {
 }
 
 // ---- Putting in
-// -----------------------------------------------------------------------------------------------
 
 void TimingWheel::Insert(Tick due, uint32_t index, uint32_t stamp) {
   entries_++;
@@ -190,7 +175,6 @@ void TimingWheel::PopChunk(List* list) {
 }
 
 // ---- Time
-// -----------------------------------------------------------------------------------------------------
 
 size_t TimingWheel::Advance(Tick now, uint32_t* out, size_t capacity) {
   if (now < now_) return 0;
@@ -414,7 +398,6 @@ void TimingWheel::Drain2(Tick super, uint64_t quota) {
 }
 
 // ---- The next deadline
-// ----------------------------------------------------------------------------------------
 
 Tick TimingWheel::NextDue() {
   if (records_->live() == 0) return kNever;
@@ -524,293 +507,5 @@ Tick TimingWheel::QuietUntil() const {
   }
   return quiet;
 }
-
-// ---- Stale entries
-// --------------------------------------------------------------------------------------------
-
-void TimingWheel::Reclaim(size_t budget) {
-  const size_t live = records_->live();
-  if (live == 0 && (entries_ > kStaleFloor || arena_.bytes() > kEmptyBytes)) {
-    Clear();
-    return;
-  }
-  if (!is_sweeping()) {
-    if (!sweep_requested_ && entries_ <= 2 * live + kStaleFloor) return;
-    StartSweep();
-  }
-  while (budget > 0) {
-    if (sweep_level_ <= 2) {
-      if (!SweepNextList(&budget)) {
-        sweep_level_++;
-        sweep_slot_ = 0;
-        sweep_direct_ = false;
-        if (sweep_level_ == 3) sweep_heap_at_ = overflow_.size();
-      }
-    } else if (SweepHeap(sweep_level_ == 3 ? &overflow_ : &late_, &budget)) {
-      if (sweep_level_ == 4) {
-        sweep_level_ = kNotSweeping;
-        return;
-      }
-      sweep_level_ = 4;
-      sweep_heap_at_ = late_.size();
-    }
-  }
-}
-
-void TimingWheel::StartSweep() {
-  sweep_requested_ = false;
-  sweep_level_ = 0;
-  sweep_slot_ = 0;
-  sweep_direct_ = false;
-  sweep_previous_ = kNoChunk;
-}
-
-// Sweeps on, in the next list of the level that has entries. False if there is none.
-bool TimingWheel::SweepNextList(size_t* budget) {
-  unsigned slot;
-  switch (sweep_level_) {
-    case 0: slot = occupied0_.Next(sweep_slot_, kRing); break;
-    case 1: slot = occupied1_.Next(sweep_slot_, kRing); break;
-    default: slot = occupied2_.Next(sweep_slot_, kRing2); break;
-  }
-  if (slot == occupied0_.kNone) return false;
-  if (slot != sweep_slot_) {
-    sweep_slot_ = slot;
-    sweep_direct_ = false;
-    sweep_previous_ = kNoChunk;
-  }
-  unsigned list;
-  switch (sweep_level_) {
-    case 0: list = (sweep_direct_ ? kDirect0 : kMoved0) + slot; break;
-    case 1: list = (sweep_direct_ ? kDirect1 : kMoved1) + slot; break;
-    default: list = kLevel2 + slot; break;
-  }
-  if (SweepList(list, budget)) {
-    sweep_previous_ = kNoChunk;
-    if (sweep_level_ == 2 || sweep_direct_) sweep_slot_++;
-    sweep_direct_ = sweep_level_ != 2 && !sweep_direct_;
-  }
-  return true;
-}
-
-// Drops the stale entries of a list and closes the gaps, chunk by chunk. True at the end of the
-// list.
-bool TimingWheel::SweepList(unsigned list, size_t* budget) {
-  List& l = slots_->lists[list];
-  size_t dropped = 0;
-  if (*budget > 0) --*budget;
-  for (;;) {
-    const ChunkRef ref = sweep_previous_ == kNoChunk ? l.head : arena_.At(sweep_previous_)->next;
-    if (ref == kNoChunk || *budget == 0) {
-      AfterSweep(list, dropped);
-      return ref == kNoChunk;
-    }
-    Chunk* chunk = arena_.At(ref);
-    const unsigned count = chunk->end - chunk->begin;
-    *budget = *budget > count ? *budget - count : 0;
-    for (unsigned i = chunk->begin; i < chunk->end; i++) {
-      records_->Prefetch(chunk->entries[i].index);
-    }
-    unsigned kept = 0;
-    for (unsigned i = chunk->begin; i < chunk->end; i++) {
-      const Entry entry = chunk->entries[i];
-      if (records_->IsCurrent(entry.index, entry.stamp)) chunk->entries[kept++] = entry;
-    }
-    dropped += count - kept;
-    chunk->begin = 0;
-    chunk->end = static_cast<uint8_t>(kept);
-    if (sweep_previous_ != kNoChunk) {
-      Chunk* previous = arena_.At(sweep_previous_);
-      const unsigned room = previous->capacity - previous->end;
-      const unsigned moved = room < kept ? room : kept;
-      std::memcpy(previous->entries + previous->end, chunk->entries, moved * sizeof(Entry));
-      std::memmove(chunk->entries, chunk->entries + moved, (kept - moved) * sizeof(Entry));
-      previous->end = static_cast<uint8_t>(previous->end + moved);
-      chunk->end = static_cast<uint8_t>(kept - moved);
-    }
-    if (chunk->end != 0) {
-      const ChunkRef kept_as = arena_.Lower(ref);
-      if (kept_as != ref) {
-        if (sweep_previous_ != kNoChunk) {
-          arena_.At(sweep_previous_)->next = kept_as;
-        } else {
-          l.head = kept_as;
-        }
-        if (l.tail == ref) l.tail = kept_as;
-      }
-      sweep_previous_ = kept_as;
-      continue;
-    }
-    if (sweep_previous_ != kNoChunk) {
-      arena_.At(sweep_previous_)->next = chunk->next;
-    } else {
-      l.head = chunk->next;
-    }
-    if (l.tail == ref) l.tail = sweep_previous_;
-    arena_.Free(ref);
-  }
-}
-
-// Brings the counts and bits of a slot up to date.
-void TimingWheel::AfterSweep(unsigned list, size_t dropped) {
-  if (dropped == 0) return;
-  entries_ -= dropped;
-  if (list >= kLevel2) {
-    const unsigned slot = list - kLevel2;
-    slots_->count2[slot] -= static_cast<uint32_t>(dropped);
-    if (slots_->count2[slot] == 0) occupied2_.Clear(slot);
-    return;
-  }
-  const unsigned slot = list & kRingMask;
-  if (list >= kMoved1) {
-    slots_->count1[slot] -= static_cast<uint32_t>(dropped);
-    if (slots_->count1[slot] == 0) occupied1_.Clear(slot);
-    return;
-  }
-  if (slots_->lists[kMoved0 + slot].head == kNoChunk &&
-      slots_->lists[kDirect0 + slot].head == kNoChunk) {
-    occupied0_.Clear(slot);
-  }
-}
-
-// Sweeps a heap from its end to its top. True when that is reached. What a removal puts into the
-// hole can be an ancestor, which has not been seen yet, so the hole is looked at again.
-bool TimingWheel::SweepHeap(DueHeap* heap, size_t* budget) {
-  if (sweep_heap_at_ > heap->size()) sweep_heap_at_ = heap->size();
-  while (sweep_heap_at_ > 0) {
-    if (*budget == 0) return false;
-    --*budget;
-    const DueHeap::Item& item = heap->at(sweep_heap_at_ - 1);
-    if (records_->IsCurrent(item.index, item.stamp)) {
-      sweep_heap_at_--;
-      continue;
-    }
-    heap->RemoveAt(sweep_heap_at_ - 1);
-    entries_--;
-    if (sweep_heap_at_ > heap->size()) sweep_heap_at_ = heap->size();
-  }
-  return true;
-}
-
-// Drops everything at once. REQUIRES: no timer is live.
-void TimingWheel::Clear() {
-  arena_.Clear();
-  overflow_.Clear();
-  late_.Clear();
-  std::memset(static_cast<void*>(slots_.get()), 0, sizeof(Slots));
-  occupied0_ = {};
-  occupied1_ = {};
-  occupied2_ = {};
-  entries_ = 0;
-  sweep_level_ = kNotSweeping;
-  sweep_previous_ = kNoChunk;
-}
-
-// ---- The invariants
-// -------------------------------------------------------------------------------------------
-
-#if defined(MILLRACE_CHECK)
-
-namespace {
-bool Fails(const char* what) {
-  std::fprintf(stderr, "timing wheel: %s\n", what);
-  return false;
-}
-}  // namespace
-
-bool TimingWheel::Check() {
-  size_t entries = 0;
-  size_t live = 0;
-  Tick earliest = kNever;
-  const auto see = [&](uint32_t index, uint32_t stamp, Tick due) {
-    entries++;
-    if (!records_->IsCurrent(index, stamp)) return;
-    live++;
-    if (due < earliest) earliest = due;
-  };
-  // Walks a list; `due_of` gives the due tick of an entry, or kNever if the entry is in the wrong
-  // place.
-  const auto walk = [&](unsigned list, auto due_of) {
-    const List& l = slots_->lists[list];
-    size_t count = 0;
-    ChunkRef last = kNoChunk;
-    for (ChunkRef ref = l.head; ref != kNoChunk; ref = arena_.At(ref)->next) {
-      const Chunk* chunk = arena_.At(ref);
-      for (unsigned i = chunk->begin; i < chunk->end; i++) {
-        const Tick due = due_of(chunk->entries[i].offset);
-        if (due == kNever) return ~size_t{0};
-        see(chunk->entries[i].index, chunk->entries[i].stamp, due);
-        count++;
-      }
-      last = ref;
-    }
-    return last == l.tail ? count : ~size_t{0};
-  };
-
-  for (unsigned slot = 0; slot < kRing; slot++) {
-    const Tick base = cursor_ & ~kWindowMask;
-    const Tick tick = base + ((slot - Slot0(base)) & kRingMask);
-    const auto due_of = [&](uint32_t offset) {
-      return (offset & kWindowMask) == (tick & kWindowMask) && tick >= cursor_ ? tick : kNever;
-    };
-    const size_t moved = walk(kMoved0 + slot, due_of);
-    const size_t direct = walk(kDirect0 + slot, due_of);
-    if (moved == ~size_t{0} || direct == ~size_t{0}) return Fails("a level 0 list is damaged");
-    const bool has_list = slots_->lists[kMoved0 + slot].head != kNoChunk ||
-                          slots_->lists[kDirect0 + slot].head != kNoChunk;
-    if (occupied0_.Has(slot) != has_list) return Fails("a level 0 bit is wrong");
-  }
-  for (unsigned slot = 0; slot < kRing; slot++) {
-    const Tick base = super() << kBits;
-    const Tick window_of_slot = base + ((slot - Slot1(base)) & kRingMask);
-    const auto due_of = [&](uint32_t offset) {
-      const Tick in_window = offset & kWindowMask;
-      return in_window >= slots_->earliest1[slot] ? (window_of_slot << kBits) + in_window : kNever;
-    };
-    const size_t moved = walk(kMoved1 + slot, due_of);
-    const size_t direct = walk(kDirect1 + slot, due_of);
-    if (moved == ~size_t{0} || direct == ~size_t{0}) return Fails("a level 1 list is damaged");
-    if (moved + direct != slots_->count1[slot]) return Fails("a level 1 count is wrong");
-    if (occupied1_.Has(slot) != (moved + direct != 0)) return Fails("a level 1 bit is wrong");
-    if (moved + direct != 0 && window_of_slot <= window()) {
-      return Fails("the level 1 slot of a window that has begun is not empty");
-    }
-  }
-  for (unsigned slot = 0; slot < kRing2; slot++) {
-    const Tick super_of_slot = super() + ((slot - Slot2(super())) & kRing2Mask);
-    const size_t count = walk(kLevel2 + slot, [&](uint32_t offset) {
-      return offset >= slots_->earliest2[slot] ? (super_of_slot << 2 * kBits) + offset : kNever;
-    });
-    if (count == ~size_t{0}) return Fails("a level 2 list is damaged");
-    if (count != slots_->count2[slot]) return Fails("a level 2 count is wrong");
-    if (occupied2_.Has(slot) != (count != 0)) return Fails("a level 2 bit is wrong");
-    const bool is_last_window = (window() & kWindowMask) == kWindowMask;
-    if (count != 0 && super_of_slot <= super() + (is_last_window ? 1 : 0)) {
-      return Fails("the level 2 slot of a super-window that has begun is not empty");
-    }
-  }
-  for (size_t i = 0; i < overflow_.size(); i++) {
-    const DueHeap::Item& item = overflow_.at(i);
-    if (item.due >> 2 * kBits <= super()) return Fails("the overflow heap has a near timer");
-    see(item.index, item.stamp, item.due);
-  }
-  for (size_t i = 0; i < late_.size(); i++) {
-    const DueHeap::Item& item = late_.at(i);
-    if (item.due > cursor_) return Fails("the late heap has a future timer");
-    see(item.index, item.stamp, item.due);
-  }
-  if (entries != entries_) return Fails("the number of entries is wrong");
-  if (live != records_->live()) return Fails("a live timer has no entry, or two");
-  const Tick next = NextDue();
-  if (next > earliest) return Fails("NextDue() is later than the earliest deadline");
-  if ((next == kNever) != (live == 0)) return Fails("NextDue() misjudges emptiness");
-  return true;
-}
-
-#else
-
-bool TimingWheel::Check() { return true; }
-
-#endif
 
 }  // namespace millrace

@@ -267,6 +267,25 @@ TEST_CASE("a sweep in steps drops all stale entries and no live one, while time 
   }
 }
 
+TEST_CASE("when nothing is left alive, everything goes at once, and the wheel works on") {
+  WheelDriver driver(100);
+  const size_t empty = driver.wheel().bytes();
+  std::vector<uint64_t> handles;
+  for (Tick i = 0; i < 30000; i++) handles.push_back(driver.Schedule(i * i * i / 100));
+  for (uint64_t handle : handles) CHECK(driver.Cancel(handle));
+  driver.ReleaseRecords();
+  driver.wheel().Reclaim(1);
+  CHECK(driver.wheel().entries() == 0);
+  CHECK(driver.wheel().bytes() < empty + 300 * 1024);
+  REQUIRE(driver.wheel().Check());
+  for (Tick i = 0; i < 300; i++) driver.Schedule(i * i * i);
+  while (driver.pending() > 0) {
+    const Tick next = driver.wheel().NextDue();
+    REQUIRE(driver.Advance(next > driver.now() ? next : driver.now(), 7));
+  }
+  REQUIRE(driver.wheel().Check());
+}
+
 TEST_CASE("any sequence of operations gives what a sorted map gives") {
   const Tick starts[] = {0, kSuper - 5000, (Tick{1} << 32) - 10, kFar - kSuper - 1, Tick{1} << 40};
   for (uint32_t seed = 0; seed < 60; seed++) {
