@@ -69,7 +69,10 @@ export class CommitLane {
   #commitNumber = 0;
   #isScheduled = false;
   #isFlying = false;
-  #fencedBy: MillraceError | undefined;
+  /** The commit that flies, as long as its fate is awaited. */
+  #flying: Commit | undefined;
+  /** Why nothing more is written: somebody else has the lane, or this node gave up. */
+  #endedBy: MillraceError | undefined;
   #idleWaiters: (() => void)[] = [];
 
   constructor(
@@ -100,7 +103,7 @@ export class CommitLane {
 
   /** There may be something to commit. Cheap; call it as often as you like. */
   request(): void {
-    if (this.#isScheduled || this.#isFlying || this.#fencedBy) return;
+    if (this.#isScheduled || this.#isFlying || this.#endedBy) return;
     this.#isScheduled = true;
     // After the I/O at hand, so that what arrives in the same turn shares the commit.
     this.#clock.wakeSoon(() => {
@@ -115,13 +118,27 @@ export class CommitLane {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
+  /**
+   * Gives up: nothing more is cut or sent, and a commit that flies is told so (it may be applied all the same).
+   * Does nothing when the lane is idle or ended already.
+   */
+  abandon(cause: MillraceError): void {
+    if (this.#endedBy) return;
+    this.#endedBy = cause;
+    this.#flying?.onFailed(cause);
+    this.#flying = undefined;
+    this.#settleIdle();
+  }
+
   #fly(): void {
-    if (this.#isFlying || this.#fencedBy) return this.#settleIdle();
+    if (this.#isFlying || this.#endedBy) return this.#settleIdle();
     const commit = this.#source.cut(this.#budget);
     if (commit === undefined) return this.#settleIdle();
     this.#isFlying = true;
+    this.#flying = commit;
     void this.#send(commit).then(() => {
       this.#isFlying = false;
+      this.#flying = undefined;
       // Straight into the next cut: whatever piled up has waited for a whole flight already.
       this.#fly();
     });
@@ -133,6 +150,7 @@ export class CommitLane {
     const sentAtMs = this.#clock.monoMs();
     for (let tries = 1; ; tries++) {
       const outcome = await this.#tryOnce(txn);
+      if (this.#flying !== commit) return;
       if (outcome.kind === 'done' || outcome.kind === 'refused') {
         const applied = outcome.kind === 'done' ? outcome.revision : this.#ownHead(outcome, number);
         if (applied === undefined) return this.#fence(commit);
@@ -207,13 +225,13 @@ export class CommitLane {
   }
 
   #fence(commit: Commit): void {
-    this.#fencedBy = new MillraceError(
+    this.#endedBy = new MillraceError(
       'ERR_MILLRACE_STORE_LOCKED',
       'another runtime has taken over this store; nothing more is written from here',
       { details: { head: this.#headKey, incarnation: this.#incarnation } },
     );
-    commit.onFailed(this.#fencedBy);
-    this.#source.onFenced(this.#fencedBy);
+    commit.onFailed(this.#endedBy);
+    this.#source.onFenced(this.#endedBy);
   }
 
   #settleIdle(): void {

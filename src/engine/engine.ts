@@ -60,6 +60,8 @@ export interface EngineStats {
   readonly running: number;
 }
 
+/** What closing allows for the last commits after everything has stopped. */
+const LAST_COMMITS_MS = 5_000;
 /** One shard while the store belongs to one node. */
 const SHARD = 0;
 
@@ -251,16 +253,16 @@ export class Engine extends BaseService implements CommitSource {
     if (this.#isHalted) return;
     this.#isHalted = true;
     this.#refusal ??= new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+    const deadlineMs = this.#clock.monoMs() + budget.hardMs + LAST_COMMITS_MS;
     for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
-    // Whoever has submitted already gets an answer: it is written, or refused for good.
-    await this.#lane.idle();
     await this.#untilIdle(budget.softMs);
     for (const dispatcher of this.#dispatchers) dispatcher.interruptAll('the runtime shuts down');
     const graceMs = Math.max(0, budget.hardMs - budget.softMs);
     await Promise.all(this.#pools.map((pool) => pool.drain(graceMs)));
     await this.#janitor.stop();
+    // What was submitted gets its answer, and what ended is written: unless the store does not let us.
     this.#lane.request();
-    await this.#lane.idle();
+    await this.#lanesLast(deadlineMs);
     await Promise.all(this.#pools.map((pool) => pool.stop()));
     this.#book.close();
     this.#rejectWaiters(this.#refusal);
@@ -440,6 +442,23 @@ export class Engine extends BaseService implements CommitSource {
 
   #requestClaim(): void {
     if (this.#dispatchers.some((dispatcher) => dispatcher.canClaim)) this.#lane.request();
+  }
+
+  /** Resolves when the lane has written everything, or gives up at the deadline. */
+  async #lanesLast(deadlineMs: number): Promise<void> {
+    const patience = new AbortController();
+    const limit = sleep(this.#clock, deadlineMs - this.#clock.monoMs(), patience.signal).then(
+      () =>
+        this.#lane.abandon(
+          new MillraceError(
+            'ERR_MILLRACE_STORE_UNAVAILABLE',
+            'the store did not answer before the runtime had to close; what was not acknowledged may be stored all the same',
+          ),
+        ),
+      () => {},
+    );
+    await Promise.race([this.#lane.idle(), limit]);
+    patience.abort();
   }
 
   /** Resolves when nothing runs, or after `limitMs`. */

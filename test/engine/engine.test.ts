@@ -620,3 +620,13 @@ test('waiting for a result ends with its timeout or signal; the task goes on', a
   assert.equal(await soon(bed, handle.result({ timeout: '2s' })), 'still here');
   await closing(bed, runtime);
 });
+
+test('close() ends within its budget when the store has gone silent, and answers everybody', async () => {
+  const { bed, echo } = setup();
+  const runtime = await bed.start({ shutdown: { soft: '1s', hard: '2s' } });
+  bed.faults.gate = new Promise(() => {});
+  const submitted = runtime.submit(echo, 1);
+  const answered = assert.rejects(submitted, { code: 'ERR_MILLRACE_STORE_UNAVAILABLE' });
+  await within(bed.clock, 8_000, runtime.close());
+  await answered;
+});
