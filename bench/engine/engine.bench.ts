@@ -105,7 +105,7 @@ async function measure(
 ): Promise<Sample> {
   const target = await opening;
   const payloads = makePayloads();
-  const { tasks, elapsedMs } = await closedLoop(target, payloads, settings, (work) =>
+  const closed = await closedLoop(target, payloads, settings, (work) =>
     context.section('tasksPerSecond', work, (result) => result.tasks),
   );
   const latency = await openLoop(target, payloads, {
@@ -116,10 +116,15 @@ async function measure(
   await target.close();
   return {
     metrics: {
-      tasksPerSecond: (tasks / elapsedMs) * 1000,
+      tasksPerSecond: (closed.tasks / closed.elapsedMs) * 1000,
       latencyP50Ms: latency.p50Ms,
       latencyP99Ms: latency.p99Ms,
     },
-    notes: { tasksMeasured: tasks, latencySamples: latency.samples },
+    notes: {
+      tasksMeasured: closed.tasks,
+      cpuUsPerTask: closed.cpuUs / closed.tasks,
+      mainThreadCpuUsPerTask: closed.mainThreadCpuUs / closed.tasks,
+      latencySamples: latency.samples,
+    },
   };
 }

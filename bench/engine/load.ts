@@ -7,6 +7,7 @@
  *   task was meant to arrive, so a contender that stalls cannot hide it by making the load wait.
  */
 import { Worker } from 'node:worker_threads';
+import { cpuTime } from '../lib/cpu.js';
 import { percentile } from '../lib/stats.js';
 import type { TickerData } from './ticker.js';
 
@@ -45,6 +46,9 @@ export interface ClosedLoad {
 export interface ClosedResult {
   readonly tasks: number;
   readonly elapsedMs: number;
+  /** CPU time of all threads. */
+  readonly cpuUs: number;
+  readonly mainThreadCpuUs: number;
 }
 
 /**
@@ -76,9 +80,17 @@ export async function closedLoop(
   await sleep(warmUpMs);
   const result = await measure(async () => {
     const before = ended;
+    const cpuBefore = cpuTime();
     const startedAtMs = performance.now();
     await sleep(measureMs);
-    return { tasks: ended - before, elapsedMs: performance.now() - startedAtMs };
+    const elapsedMs = performance.now() - startedAtMs;
+    const cpu = cpuTime();
+    return {
+      tasks: ended - before,
+      elapsedMs,
+      cpuUs: cpu.processUs - cpuBefore.processUs,
+      mainThreadCpuUs: cpu.mainThreadUs - cpuBefore.mainThreadUs,
+    };
   });
   isOver = true;
   await Promise.all(submitters);

@@ -18,6 +18,8 @@ export interface ContenderReport {
   /** null: not measured; `reasons` says why. */
   readonly metrics: Readonly<Record<string, MetricReport | null>>;
   readonly reasons?: Readonly<Record<string, string>>;
+  /** Rounds that gave no figures, and why. */
+  readonly failures?: readonly string[];
   readonly notes?: JsonObject;
 }
 
@@ -76,6 +78,7 @@ function contenderReport(bench: Bench, outcome: Outcome): ContenderReport {
     settings: contender.settings ?? {},
     metrics,
     ...(Object.keys(nulls).length > 0 ? { reasons: nulls } : {}),
+    ...(outcome.failures.length > 0 ? { failures: outcome.failures } : {}),
     ...(Object.keys(outcome.notes).length > 0 ? { notes: outcome.notes } : {}),
   };
 }

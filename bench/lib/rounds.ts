@@ -26,6 +26,8 @@ export interface Outcome {
   /** Why a metric has no value, or fewer than rounds. */
   readonly reasons: Map<string, string>;
   notes: JsonObject;
+  /** Of rounds without figures, with the stack where there is one. */
+  readonly failures: string[];
   readonly profiles: Profile[];
 }
 
@@ -43,6 +45,7 @@ export async function runRounds(bench: Bench, rounds: Rounds): Promise<readonly 
       values: new Map(),
       reasons: new Map(),
       notes: {},
+      failures: [],
       profiles: [],
     }),
   );
@@ -73,18 +76,13 @@ function note(bench: Bench, outcome: Outcome, part: Part, answer: Answer): void 
   outcome.profiles.push(...answer.profiles);
   const { sample } = answer;
   if (sample === undefined) {
-    const reason = answer.reason ?? 'it said nothing';
-    const lost = metricsOf(bench, outcome.contender).filter(
-      (metric) => !outcome.values.has(metric),
-    );
     const where = part.name === '' ? '' : `${part.name}: `;
+    const failure = `${where}${answer.reason ?? 'it said nothing'}`;
+    const lost = metricsOf(bench, outcome.contender).filter((name) => !outcome.values.has(name));
     for (const metric of lost) {
-      if (!outcome.reasons.has(metric)) outcome.reasons.set(metric, `${where}${reason}`);
+      if (!outcome.reasons.has(metric)) outcome.reasons.set(metric, failure.split('\n')[0] ?? '');
     }
-    outcome.notes = {
-      ...outcome.notes,
-      failures: [...failures(outcome.notes), `${where}${reason}`],
-    };
+    outcome.failures.push(failure);
     return;
   }
   for (const [metric, value] of Object.entries(sample.metrics)) {
@@ -98,10 +96,6 @@ function note(bench: Bench, outcome: Outcome, part: Part, answer: Answer): void 
     else values.push(value);
   }
   if (sample.notes !== undefined) outcome.notes = { ...outcome.notes, ...sample.notes };
-}
-
-function failures(notes: JsonObject): readonly Json[] {
-  return Array.isArray(notes.failures) ? (notes.failures as readonly Json[]) : [];
 }
 
 function brief(bench: Bench, { sample, reason }: Answer): string {

@@ -1,5 +1,5 @@
 /** A report as text: a row per figure, a column per contender. */
-import type { Bench } from './bench.js';
+import type { Bench, Json, JsonObject } from './bench.js';
 import type { BenchReport, MetricReport } from './report.js';
 
 export function describeReport(bench: Bench, report: BenchReport): string {
@@ -20,6 +20,14 @@ export function describeReport(bench: Bench, report: BenchReport): string {
       ({ name, version, durability }) => `${name} ${version}; durability: ${durability}`,
     ),
   ];
+  const notes = contenders.filter(({ notes }) => notes !== undefined);
+  lines.push(...notes.map(({ name, notes }) => `${name}: ${noted(notes ?? {})}`));
+  const failed = contenders.filter(({ failures }) => failures !== undefined);
+  lines.push(
+    ...failed.map(
+      ({ name, failures = [] }) => `${name}: ${failures.length} runs failed: ${failures[0]}`,
+    ),
+  );
   const reasons = contenders.flatMap(({ name, reasons: nulls = {} }) => grouped(name, nulls));
   if (reasons.length > 0) lines.push('', ...reasons);
   if (Object.keys(ratios).length > 0) {
@@ -35,6 +43,13 @@ function grouped(name: string, nulls: Readonly<Record<string, string>>): string[
     byReason.set(reason, [...(byReason.get(reason) ?? []), metric]);
   }
   return [...byReason].map(([reason, metrics]) => `${name}: no ${metrics.join(', ')}: ${reason}`);
+}
+
+function noted(notes: JsonObject): string {
+  const text = (value: Json): string => (typeof value === 'number' ? short(value) : `${value}`);
+  return Object.entries(notes)
+    .map(([name, value]) => `${name} ${text(value)}`)
+    .join(', ');
 }
 
 function cell(metric: MetricReport | null | undefined): string {

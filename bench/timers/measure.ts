@@ -1,0 +1,198 @@
+/**
+ * The measurements that every timer set goes through, at one size. Handles are kept as a caller would keep them.
+ *
+ * ```
+ * schedule   all, in random order of due times, over the span; then the memory, with all pending
+ * cancel     all, in the order of scheduling, as answers come in; then one advance, which may tidy up
+ * fire       all, advancing a millisecond at a time over the span; the tokens are added up and checked
+ * idle       all pending and none due, advancing a millisecond at a time: the longest call
+ * ```
+ */
+import type { TimerSet, TimerSetKind } from './sets/timer-set.js';
+import { collectGarbage, randomDues } from './workload.js';
+
+export interface Load {
+  readonly count: number;
+  /** Delays are spread over `[1, spanMs]`. */
+  readonly spanMs: number;
+  readonly idleTicks: number;
+  /** How often the idle advances are repeated, each time with new timers. See {@link TickTimes}. */
+  readonly idlePasses: number;
+}
+
+export interface Measured {
+  readonly scheduleNs: number;
+  readonly cancelNs: number;
+  readonly fireNs: number;
+  readonly bytesPerTimer: number;
+  readonly heapBytesPerTimer: number;
+  readonly idleAdvanceMaxUs: number;
+  readonly nextDueNs: number;
+}
+
+const WARM_UP_COUNT = 100_000;
+const WARM_UP_ROUNDS = 3;
+const NEXT_DUE_CALLS = 100_000;
+export const OUT_TOKENS = 4_096;
+
+/**
+ * How long the same tick took in several passes over the same timers: the shortest time is what the work takes, the
+ * rest is what else ran on the machine. The longest of those is the longest pause.
+ */
+export class TickTimes {
+  readonly #us: Float32Array;
+
+  constructor(ticks: number) {
+    this.#us = new Float32Array(ticks).fill(Number.POSITIVE_INFINITY);
+  }
+
+  note(tick: number, us: number): void {
+    if (us < this.#us[tick]!) this.#us[tick] = us;
+  }
+
+  maxUs(): number {
+    let longest = 0;
+    for (const us of this.#us) if (us > longest && us < Number.POSITIVE_INFINITY) longest = us;
+    return longest;
+  }
+}
+
+export function measureSet<Handle>(kind: TimerSetKind<Handle>, load: Load): Measured {
+  const { count, spanMs } = load;
+  warmUp(kind, spanMs);
+  const dues = randomDues(count, 1, spanMs + 1, 1);
+  const handles = kind.makeHandles(count);
+  const out = new Uint32Array(OUT_TOKENS);
+
+  collectGarbage();
+  const heapBefore = process.memoryUsage().heapUsed;
+  let set = kind.make();
+  const scheduleNs = nsPer(count, () => scheduleAll(set, dues, handles));
+  collectGarbage();
+  const heapBytes = Math.max(0, process.memoryUsage().heapUsed - heapBefore);
+  const bytes = heapBytes + set.offHeapBytes();
+  const nextDueNs = nsPer(NEXT_DUE_CALLS, () => askNextDue(set));
+  const cancelNs = nsPer(count, () => {
+    cancelAll(set, handles, count);
+    set.advance(1, out);
+  });
+  if (set.size !== 0) throw new Error(`${kind.name}: ${set.size} timers left after cancelling all`);
+  set.close();
+
+  collectGarbage();
+  set = kind.make();
+  scheduleAll(set, dues, handles);
+  let fired = { count: 0, sum: 0 };
+  const fireNs = nsPer(count, () => {
+    fired = fireAll(set, spanMs, out);
+  });
+  checkFired(kind.name, fired, count);
+  set.close();
+
+  return {
+    scheduleNs,
+    cancelNs,
+    fireNs,
+    bytesPerTimer: bytes / count,
+    heapBytesPerTimer: heapBytes / count,
+    idleAdvanceMaxUs: idleMaxUs(kind, load, handles, out),
+    nextDueNs,
+  };
+}
+
+/** Everything once, small, so that what is measured is compiled code. */
+function warmUp<Handle>(kind: TimerSetKind<Handle>, spanMs: number): void {
+  const out = new Uint32Array(OUT_TOKENS);
+  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
+    const dues = randomDues(WARM_UP_COUNT, 1, spanMs + 1, round + 1);
+    const handles = kind.makeHandles(WARM_UP_COUNT);
+    const set = kind.make();
+    scheduleAll(set, dues, handles);
+    askNextDue(set);
+    cancelAll(set, handles, WARM_UP_COUNT / 2);
+    fireAll(set, spanMs, out);
+    if (set.size !== 0) throw new Error(`${kind.name}: ${set.size} timers left`);
+    set.close();
+  }
+}
+
+function scheduleAll<Handle>(
+  set: TimerSet<Handle>,
+  dues: Float64Array,
+  handles: { [index: number]: Handle },
+): void {
+  for (let i = 0; i < dues.length; i++) handles[i] = set.schedule(dues[i]!, i);
+}
+
+function cancelAll<Handle>(
+  set: TimerSet<Handle>,
+  handles: { [index: number]: Handle },
+  count: number,
+): void {
+  for (let i = 0; i < count; i++) set.cancel(handles[i]!);
+}
+
+function fireAll<Handle>(
+  set: TimerSet<Handle>,
+  untilMs: number,
+  out: Uint32Array,
+): { count: number; sum: number } {
+  let count = 0;
+  let sum = 0;
+  for (let now = 1; now <= untilMs; now++) {
+    for (let full = true; full; ) {
+      const fired = set.advance(now, out);
+      for (let i = 0; i < fired; i++) sum += out[i]!;
+      count += fired;
+      full = fired === out.length;
+    }
+  }
+  return { count, sum };
+}
+
+/** Every token once: by their number and their sum. */
+export function checkFired(
+  name: string,
+  fired: { readonly count: number; readonly sum: number },
+  count: number,
+): void {
+  const sum = (count * (count - 1)) / 2;
+  if (fired.count === count && fired.sum === sum) return;
+  throw new Error(`${name} fired ${fired.count} of ${count} timers, sum of tokens ${fired.sum}`);
+}
+
+function askNextDue<Handle>(set: TimerSet<Handle>): number {
+  let sum = 0;
+  for (let i = 0; i < NEXT_DUE_CALLS; i++) sum += set.nextDueMs();
+  return sum;
+}
+
+function idleMaxUs<Handle>(
+  kind: TimerSetKind<Handle>,
+  { count, spanMs, idleTicks, idlePasses }: Load,
+  handles: { [index: number]: Handle },
+  out: Uint32Array,
+): number {
+  const times = new TickTimes(idleTicks);
+  // Nothing is due while it is measured, and the first timers are close behind.
+  const dues = randomDues(count, idleTicks + 1, idleTicks + 1 + spanMs, 2);
+  for (let pass = 0; pass < idlePasses; pass++) {
+    const set = kind.make();
+    scheduleAll(set, dues, handles);
+    collectGarbage();
+    for (let tick = 0; tick < idleTicks; tick++) {
+      const startedAt = performance.now();
+      const fired = set.advance(tick + 1, out);
+      times.note(tick, (performance.now() - startedAt) * 1000);
+      if (fired !== 0) throw new Error(`${kind.name} fired early`);
+    }
+    set.close();
+  }
+  return times.maxUs();
+}
+
+function nsPer(count: number, work: () => void): number {
+  const startedAt = performance.now();
+  work();
+  return ((performance.now() - startedAt) * 1e6) / count;
+}
