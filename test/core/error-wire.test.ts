@@ -209,6 +209,8 @@ test('hostile wire data makes an error, never a crash or another class', () => {
     const { details = {} } = error as { details?: unknown };
     assert.ok(typeof details === 'object' && details !== null && !Array.isArray(details));
     assert.equal((error as { polluted?: unknown }).polluted, undefined);
+    // Only a code of ours makes an error of ours.
+    assert.equal(isMillraceError(error), hasCode(error, 'ERR_MILLRACE_CLOSED'));
   }
   assert.equal(({} as { polluted?: unknown }).polluted, undefined);
 });

@@ -60,6 +60,8 @@ for (const of of KINDS) {
     for (const other of KINDS) {
       if (other === of) continue;
       assert.throws(() => openFrame(frameOf(other, [other.sample]), of.kind), isCorrupt);
+      // Without records their size cannot give it away.
+      assert.throws(() => openFrame(frameOf(other, []), of.kind), isCorrupt);
     }
   });
 
@@ -112,6 +114,59 @@ test('counts and offsets that do not fit together are refused', () => {
     );
   }
 });
+
+test('a frame whose counts and offsets agree with one another is still held to the limits', () => {
+  const size = recordBytes(FrameKind.RESULTS);
+  const begin = FRAME_HEADER_BYTES;
+  const table = 2 * 65_536;
+  const shapes: readonly [string, Shape, boolean][] = [
+    ['one record', { records: 1, strings: 0, begin, total: begin + size }, true],
+    [
+      'one record too many',
+      {
+        records: FRAME_RECORDS_MAX + 1,
+        strings: 0,
+        begin,
+        total: begin + (FRAME_RECORDS_MAX + 1) * size,
+      },
+      false,
+    ],
+    ['as many strings as may be', { records: 0, strings: 65_535, begin: begin + table }, true],
+    ['one string too many', { records: 0, strings: 65_536, begin: begin + table }, false],
+    ['records at an odd place', { records: 1, strings: 0, begin: begin + 4 }, false],
+    ['records over the header', { records: 1, strings: 0, begin: begin - 8, total: 64 }, false],
+    ['records over the end', { records: 1, strings: 0, begin, total: begin + size - 8 }, false],
+  ];
+  for (const [what, shape, isFine] of shapes) {
+    const open = () => openFrame(resultsFrame(shape), FrameKind.RESULTS);
+    if (isFine) assert.equal(open().count, shape.records, what);
+    else assert.throws(open, isCorrupt, what);
+  }
+});
+
+interface Shape {
+  readonly records: number;
+  readonly strings: number;
+  /** Where the records begin. */
+  readonly begin: number;
+  /** @defaultValue the end of the records */
+  readonly total?: number;
+}
+
+/** A frame of zeroed results and empty strings, with a header of our own making. */
+function resultsFrame(shape: Shape): Uint8Array {
+  const bytesBegin = shape.begin + shape.records * recordBytes(FrameKind.RESULTS);
+  const total = shape.total ?? bytesBegin;
+  const frame = new Uint8Array(total);
+  frame.set(new FrameWriter(FrameKind.RESULTS).finish());
+  const view = new DataView(frame.buffer);
+  view.setUint32(8, shape.records, true);
+  view.setUint32(12, shape.strings, true);
+  view.setUint32(16, shape.begin, true);
+  view.setUint32(20, bytesBegin, true);
+  view.setUint32(24, total, true);
+  return frame;
+}
 
 test('a string whose length leads out of the table is refused', () => {
   const frame = frameOf(TASKS, [TASKS.sample]);
