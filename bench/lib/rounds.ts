@@ -100,8 +100,10 @@ function note(bench: Bench, outcome: Outcome, part: Part, answer: Answer): void 
 
 function brief(bench: Bench, { sample, reason }: Answer): string {
   if (sample === undefined) return `no figures: ${(reason ?? '').split('\n')[0]}`;
-  return Object.entries(sample.metrics)
-    .filter(([metric, value]) => bench.metrics[metric] !== undefined && value !== null)
+  const measured = Object.entries(sample.metrics).filter(([, value]) => value !== null);
+  if (measured.length === 0) return `no figures: ${Object.values(sample.reasons ?? {})[0] ?? ''}`;
+  return measured
+    .filter(([metric]) => bench.metrics[metric] !== undefined)
     .slice(0, 4)
     .map(([metric, value]) => `${metric} ${Number(value?.toPrecision(4))}`)
     .join('  ');

@@ -36,13 +36,18 @@ export function describeReport(bench: Bench, report: BenchReport): string {
   return lines.join('\n');
 }
 
+const NAMED_MAX = 4;
+
 /** One line for all figures that have the same reason. */
 function grouped(name: string, nulls: Readonly<Record<string, string>>): string[] {
   const byReason = new Map<string, string[]>();
   for (const [metric, reason] of Object.entries(nulls)) {
     byReason.set(reason, [...(byReason.get(reason) ?? []), metric]);
   }
-  return [...byReason].map(([reason, metrics]) => `${name}: no ${metrics.join(', ')}: ${reason}`);
+  return [...byReason].map(([reason, metrics]) => {
+    const more = metrics.length > NAMED_MAX ? ` and ${metrics.length - NAMED_MAX} more` : '';
+    return `${name}: no ${metrics.slice(0, NAMED_MAX).join(', ')}${more}: ${reason}`;
+  });
 }
 
 function noted(notes: JsonObject): string {

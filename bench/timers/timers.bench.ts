@@ -30,7 +30,7 @@ interface Settings extends Readonly<Record<string, number | Readonly<Record<stri
 }
 
 const SIZES = { '1M': 1_000_000, '5M': 5_000_000 };
-const QUICK_5M_SCALE = 0.4;
+const QUICK_5M_SCALE = 0.3;
 
 const PARTS: readonly Part[] = Object.keys(SIZES).map((name) => ({
   name,
@@ -134,11 +134,11 @@ export default defineBench<Settings>({
     spanMs: 60_000,
     idleTicks: 5_000,
     passes: isQuick ? 1 : 3,
-    timeoutFireSpanMs: isQuick ? 3_000 : 60_000,
+    timeoutFireSpanMs: isQuick ? 2_000 : 60_000,
     windowTimers: 1_000_000,
     spreadTimers: SIZES['5M'] * (isQuick ? QUICK_5M_SCALE : 1),
     churnPerMs: 100,
-    churnMs: isQuick ? 120_000 : 600_000,
+    churnMs: isQuick ? 100_000 : 600_000,
   }),
   seconds(settings, contender, part) {
     const [perMillion, besides] = SECONDS[contender] ?? [5, 1];

@@ -1,0 +1,50 @@
+/** Every bench runs, with every contender, at sizes that take a moment: so that none of them rots. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Bench, Json, JsonObject } from '../../bench/lib/bench.js';
+import { buildReport, reportHead } from '../../bench/lib/report.js';
+import { runRounds } from '../../bench/lib/rounds.js';
+
+const TINY: Readonly<Record<string, JsonObject>> = {
+  engine: { threads: 1, inFlight: 50, warmUpMs: 50, measureMs: 200, latencyMs: 100 },
+  timers: {
+    timers: { '1M': 10_000, '5M': 20_000 },
+    spanMs: 10_000,
+    idleTicks: 500,
+    passes: 1,
+    timeoutFireSpanMs: 50,
+    windowTimers: 10_000,
+    spreadTimers: 10_000,
+    churnPerMs: 10,
+    churnMs: 20_000,
+  },
+  gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
+};
+
+for (const [name, tiny] of Object.entries(TINY)) {
+  test(`${name} gives a figure for everything it does not explain`, async () => {
+    const { href } = new URL(`../../bench/${name}/${name}.bench.js`, import.meta.url);
+    const { default: bench } = (await import(href)) as { default: Bench };
+    const settings: JsonObject & { readonly scale: Json } = {
+      ...bench.settings({ isQuick: true, options: {} }),
+      ...tiny,
+    };
+    const head = reportHead(bench, settings, 1);
+    const outcomes = await runRounds(bench, {
+      module: href,
+      contenders: bench.contenders,
+      settings,
+      runs: 1,
+      isProfiled: false,
+      onProgress: () => {},
+    });
+    const { contenders } = buildReport(bench, head, outcomes);
+    for (const { name: contender, metrics, reasons = {}, failures } of contenders) {
+      assert.equal(failures, undefined, contender);
+      for (const [metric, value] of Object.entries(metrics)) {
+        if (value !== null) assert.ok(Number.isFinite(value.median), `${contender} ${metric}`);
+        else assert.notEqual(reasons[metric], 'not measured in this run', `${contender} ${metric}`);
+      }
+    }
+  });
+}
