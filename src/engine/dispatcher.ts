@@ -22,7 +22,7 @@ import { type ResultRecord, readResult, writeBatchEntry } from '../core/records.
 import { Outcome, TaskState } from '../core/states.js';
 import type { Revision } from '../core/store.js';
 import type { LiveTask } from './live-task.js';
-import type { ReadyQueue } from './ready-queue.js';
+import { type ReadyQueue, smoothed } from './ready-queue.js';
 import { retryDelayMs } from './retry-policy.js';
 import type { TaskBook } from './task-book.js';
 
@@ -31,6 +31,13 @@ const BATCH_TASKS_MAX = 64;
 const BATCH_WORK_MS = 10;
 /** A payload-heavy batch is closed early. */
 const BATCH_BYTES_MAX = 1_048_576;
+/**
+ * Claims go ahead of the pool's places by about so much work per thread: a claim costs a commit, and threads that
+ * run short tasks would stand idle until the next one is done.
+ */
+const AHEAD_WORK_MS = 10;
+/** However short the tasks: what is claimed counts as lost when the process dies. */
+const AHEAD_BATCHES_PER_THREAD_MAX = 4;
 /** After so many losses a task runs alone. */
 const LOSSES_BEFORE_ALONE = 2;
 /** After so many it does not run again. */
@@ -70,9 +77,11 @@ export class Dispatcher {
   #claimedBatches = 0;
   /** Tasks in them, and in `waiting`. */
   #claimedCount = 0;
-  /** Launched, but the pool lost the place meanwhile. */
+  /** Claimed for good, until the pool has a place. */
   #waiting: { readonly batch: ClaimedBatch; readonly token: Revision }[] = [];
   readonly #running = new Map<LiveTask, { readonly running: Running; readonly slot: number }>();
+  /** Of all tasks, ms; NaN before the first. */
+  #averageRunMs = Number.NaN;
   #isClosing = false;
 
   constructor(options: {
@@ -107,8 +116,16 @@ export class Dispatcher {
     return !this.#isClosing && this.#freePlaces > 0 && this.#ready.takeable(1) > 0;
   }
 
+  /** Batches that may be claimed now; the ones beyond the pool's free places wait their turn, claimed. */
   get #freePlaces(): number {
-    return this.#pool.freePlaces - this.#claimedBatches - this.#waiting.length;
+    return this.#pool.freePlaces + this.#aheadMax() - this.#claimedBatches - this.#waiting.length;
+  }
+
+  /** Unknown run times go nowhere ahead: the first batches find out. */
+  #aheadMax(): number {
+    if (Number.isNaN(this.#averageRunMs)) return 0;
+    const perThread = Math.floor(AHEAD_WORK_MS / (BATCH_TASKS_MAX * this.#averageRunMs));
+    return Math.min(perThread, AHEAD_BATCHES_PER_THREAD_MAX) * this.#pool.threadCount;
   }
 
   /**
@@ -122,12 +139,19 @@ export class Dispatcher {
     let places = this.#isClosing ? 0 : this.#freePlaces;
     if (places <= 0) return batches;
     const takeable = this.#ready.takeable(places * BATCH_TASKS_MAX);
-    const evenShare = Math.max(1, Math.ceil(takeable / places));
+    // The threads share what there is evenly; only what is left over goes ahead.
+    const shares = Math.max(1, Math.min(places, this.#pool.freePlaces));
+    const evenShare = Math.max(1, Math.ceil(takeable / shares));
     const nowMs = this.#clock.wallMs();
     let isOpen = true;
+    let placesLeft = this.#pool.freePlaces - this.#claimedBatches - this.#waiting.length;
     for (; places > 0 && isOpen; places--) {
       const tasks: LiveTask[] = [];
-      isOpen = this.#fillBatch(tasks, Math.min(evenShare, BATCH_TASKS_MAX), nowMs, mayTouch);
+      const isAhead = placesLeft-- <= 0;
+      isOpen = this.#fillBatch(tasks, Math.min(evenShare, BATCH_TASKS_MAX), nowMs, (task) => {
+        // What may run once only is claimed just in time: a claim that never ran would count as its one run.
+        return (!isAhead || task.type.spec?.onLost !== 'fail') && mayTouch(task);
+      });
       if (tasks.length === 0) break;
       batches.push({ tasks });
       this.#claimedBatches++;
@@ -264,6 +288,7 @@ export class Dispatcher {
       running.hasReported[result.slot] = true;
       this.#release(task);
       task.type.noteRun(result.runMs);
+      this.#averageRunMs = smoothed(this.#averageRunMs, result.runMs);
       this.#settle(task, result, nowMs);
     }
   }

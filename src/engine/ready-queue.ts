@@ -78,9 +78,7 @@ export class TypeQueue<Item extends ReadyItem = ReadyItem> {
 
   /** Smooths a measured run time into the average. */
   noteRun(runMs: number): void {
-    this.averageRunMs = Number.isNaN(this.averageRunMs)
-      ? runMs
-      : this.averageRunMs * 0.9 + runMs * 0.1;
+    this.averageRunMs = smoothed(this.averageRunMs, runMs);
   }
 }
 
@@ -138,4 +136,9 @@ export class ReadyQueue<Item extends ReadyItem = ReadyItem> {
 
 function isBefore(a: ReadyItem, b: ReadyItem): boolean {
   return a.priority !== b.priority ? a.priority > b.priority : a.readyOrder < b.readyOrder;
+}
+
+/** A moving average with one more value in it; NaN stands for none yet. */
+export function smoothed(averageMs: number, valueMs: number): number {
+  return Number.isNaN(averageMs) ? valueMs : averageMs * 0.9 + valueMs * 0.1;
 }
