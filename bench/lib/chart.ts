@@ -10,7 +10,7 @@ import { short } from './table.js';
 
 const WIDTH = 860;
 const MARGIN = 24;
-const LABEL_WIDTH = 170;
+const LABEL_WIDTH = 190;
 const VALUE_WIDTH = 120;
 const BAR_HEIGHT = 16;
 const ROW_HEIGHT = 24;

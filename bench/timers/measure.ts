@@ -3,7 +3,7 @@
  *
  * ```
  * schedule   all, in random order of due times, over the span; then the memory, with all pending
- * cancel     all, in the order of scheduling, as answers come in; then one advance, which may tidy up
+ * cancel     all, in the order of scheduling, as answers to requests come in; then one advance, which may tidy up
  * fire       all, advancing a millisecond at a time over the span; the tokens are added up and checked
  * idle       all pending and none due, advancing a millisecond at a time: the longest call
  * ```
@@ -31,7 +31,6 @@ export interface Measured {
 }
 
 const WARM_UP_COUNT = 100_000;
-const WARM_UP_ROUNDS = 3;
 const NEXT_DUE_CALLS = 100_000;
 export const OUT_TOKENS = 4_096;
 
@@ -59,7 +58,8 @@ export class TickTimes {
 
 export function measureSet<Handle>(kind: TimerSetKind<Handle>, load: Load): Measured {
   const { count, spanMs } = load;
-  warmUp(kind, spanMs);
+  // Twice small, so that the code is compiled; once as large as it gets, so that memory is there.
+  for (const size of [WARM_UP_COUNT, WARM_UP_COUNT, count]) warmUp(kind, size, spanMs);
   const dues = randomDues(count, 1, spanMs + 1, 1);
   const handles = kind.makeHandles(count);
   const out = new Uint32Array(OUT_TOKENS);
@@ -100,20 +100,17 @@ export function measureSet<Handle>(kind: TimerSetKind<Handle>, load: Load): Meas
   };
 }
 
-/** Everything once, small, so that what is measured is compiled code. */
-function warmUp<Handle>(kind: TimerSetKind<Handle>, spanMs: number): void {
-  const out = new Uint32Array(OUT_TOKENS);
-  for (let round = 0; round < WARM_UP_ROUNDS; round++) {
-    const dues = randomDues(WARM_UP_COUNT, 1, spanMs + 1, round + 1);
-    const handles = kind.makeHandles(WARM_UP_COUNT);
-    const set = kind.make();
-    scheduleAll(set, dues, handles);
-    askNextDue(set);
-    cancelAll(set, handles, WARM_UP_COUNT / 2);
-    fireAll(set, spanMs, out);
-    if (set.size !== 0) throw new Error(`${kind.name}: ${set.size} timers left`);
-    set.close();
-  }
+/** Everything once. */
+function warmUp<Handle>(kind: TimerSetKind<Handle>, count: number, spanMs: number): void {
+  const dues = randomDues(count, 1, spanMs + 1, 7);
+  const handles = kind.makeHandles(count);
+  const set = kind.make();
+  scheduleAll(set, dues, handles);
+  askNextDue(set);
+  cancelAll(set, handles, count / 2);
+  fireAll(set, spanMs, new Uint32Array(OUT_TOKENS));
+  if (set.size !== 0) throw new Error(`${kind.name}: ${set.size} timers left`);
+  set.close();
 }
 
 function scheduleAll<Handle>(

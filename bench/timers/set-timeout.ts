@@ -20,8 +20,8 @@ export async function measureTimeouts(
   { count, spanMs }: Load,
   fireSpanMs: number,
 ): Promise<TimeoutsMeasured> {
-  for (let round = 0; round < 2; round++) {
-    clearAll(makeAll(randomDues(WARM_UP_COUNT, 1, spanMs + 1, round + 1), ignore));
+  for (const size of [WARM_UP_COUNT, count]) {
+    clearAll(makeAll(randomDues(size, 1, spanMs + 1, 7), ignore));
     await fireNsOf(randomDues(WARM_UP_COUNT, 1, WARM_UP_SPAN_MS + 1, 1), WARM_UP_SPAN_MS);
   }
 

@@ -133,7 +133,7 @@ export default defineBench<Settings>({
     timers: { '1M': SIZES['1M'], '5M': SIZES['5M'] * (isQuick ? QUICK_5M_SCALE : 1) },
     spanMs: 60_000,
     idleTicks: 5_000,
-    passes: isQuick ? 1 : 3,
+    passes: isQuick ? 2 : 3,
     timeoutFireSpanMs: isQuick ? 2_000 : 60_000,
     windowTimers: 1_000_000,
     spreadTimers: SIZES['5M'] * (isQuick ? QUICK_5M_SCALE : 1),
