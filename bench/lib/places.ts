@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { JsonObject } from './bench.js';
 
 /** The package's directory; this file runs as <out>/bench/lib/places.js. */
-export const ROOT: string = fileURLToPath(new URL('../../..', import.meta.url));
+const ROOT: string = fileURLToPath(new URL('../../..', import.meta.url));
 /** The folder of compiled benches. */
 export const BENCHES: string = fileURLToPath(new URL('..', import.meta.url));
 
@@ -31,14 +31,14 @@ const FILE_SYSTEMS: Readonly<Record<number, string>> = {
   2240043254: 'ramfs',
 };
 
-export interface Disk {
+interface Disk {
   readonly fileSystem: string;
   /** Memory that looks like a disk: a sync there keeps nothing. */
   readonly isMemory: boolean;
 }
 
 /** What the data of the benches lies on. */
-export function disk(): Disk {
+function disk(): Disk {
   mkdirSync(SCRATCH, { recursive: true });
   const { type: magic } = statfsSync(SCRATCH);
   const fileSystem = FILE_SYSTEMS[magic] ?? `file system 0x${magic.toString(16)}`;
