@@ -35,7 +35,7 @@ import {
   tasksOfModule,
 } from './core/task.js';
 import { Engine, type EngineStats } from './engine/engine.js';
-import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
+import { encodeMetadata, type NewTask } from './engine/intake.js';
 import { Admission } from './pool/admission.js';
 import { InlinePool } from './pool/inline-pool.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
@@ -198,12 +198,12 @@ export class Runtime {
     input: Input,
     options: SubmitOptions = {},
   ): Promise<TaskHandle<Output>> {
-    // Without a schema nothing has to be waited for before the task is queued: no promise in between.
+    // Without a schema nothing has to be waited for before the task is queued: one promise in all.
     try {
       const contract = this.#contract(task);
       return contract.spec.schema === undefined
-        ? this.#submitChecked(contract, input, options)
-        : this.#checkAndSubmit(contract, input, options);
+        ? this.#submitChecked(contract.spec, input, options)
+        : this.#checkAndSubmit(contract.spec, input, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -257,35 +257,42 @@ export class Runtime {
   }
 
   async #checkAndSubmit<Output>(
-    contract: AnyTask,
+    spec: TaskSpec,
     input: unknown,
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
-    const checked = await contract.spec.schema!['~standard'].validate(input);
-    if (checked.issues) throw invalidInput(contract.name, checked.issues);
-    return this.#submitChecked(contract, input, options);
+    const checked = await spec.schema!['~standard'].validate(input);
+    if (checked.issues) throw invalidInput(spec.name, checked.issues);
+    return this.#submitChecked(spec, input, options);
   }
 
-  async #submitChecked<Output>(
-    contract: AnyTask,
+  #submitChecked<Output>(
+    spec: TaskSpec,
     input: unknown,
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
-    const task = this.#prepare(contract.spec, input, options);
+    const task = this.#prepare(spec, input, options);
     const { payloadBytes } = task;
-    if (!this.#admission.tryAcquire(payloadBytes)) {
-      await this.#waitForRoom(payloadBytes, options.signal);
-    }
-    let accepted: Accepted;
-    try {
-      accepted = await this.#engine.submit(task);
-    } catch (error) {
-      this.#admission.release(payloadBytes);
-      throw error;
-    }
-    const created = typeof accepted !== 'string';
-    if (!created) this.#admission.release(payloadBytes);
-    return new TaskHandle(this.#engine, accepted, { created });
+    if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(task);
+    return this.#waitForRoom(payloadBytes, options.signal).then(() => this.#enqueue(task));
+  }
+
+  /** Hands an admitted task to the engine. */
+  #enqueue<Output>(task: NewTask): Promise<TaskHandle<Output>> {
+    return new Promise((resolve, reject) => {
+      this.#engine.submit(
+        task,
+        (accepted) => {
+          const created = typeof accepted !== 'string';
+          if (!created) this.#admission.release(task.payloadBytes);
+          resolve(new TaskHandle(this.#engine, accepted, { created }));
+        },
+        (cause) => {
+          this.#admission.release(task.payloadBytes);
+          reject(cause);
+        },
+      );
+    });
   }
 
   #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions): NewTask {

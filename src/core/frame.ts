@@ -119,6 +119,14 @@ export class FrameWriter {
     return offset;
   }
 
+  /** Appends bytes that another frame's record refers to, and returns their offset; nothing for none. */
+  copyBytes(source: FrameReader, offset: number, length: number): number {
+    if (length === 0) return 0;
+    const at = this.#reserve(length);
+    source.copyBytes(offset, length, this.#bytes, at);
+    return at;
+  }
+
   /** Appends text as UTF-8; `byteLength` is what `Buffer.byteLength` says of it. */
   addText(text: string, byteLength: number): number {
     const offset = this.#reserve(byteLength);
@@ -192,6 +200,7 @@ export class FrameReader {
   /** Over the whole frame; record i starts at `recordAt(i)`. */
   readonly view: DataView;
   readonly strings: readonly string[];
+  readonly #buffer: Buffer;
   readonly #recordsOffset: number;
   readonly #recordBytes: number;
   readonly #bytesOffset: number;
@@ -209,6 +218,7 @@ export class FrameReader {
     },
   ) {
     this.frame = frame;
+    this.#buffer = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
     this.view = view;
     this.kind = shape.kind;
     this.count = shape.count;
@@ -229,14 +239,26 @@ export class FrameReader {
     return text;
   }
 
+  /** Copies the bytes a record refers to: `bytes()` without a view in between. */
+  copyBytes(offset: number, length: number, target: Buffer, targetAt: number): void {
+    const from = this.#checkedOffset(offset, length);
+    this.#buffer.copy(target, targetAt, from, from + length);
+  }
+
   /** The bytes a record refers to, as a view into the frame. */
   bytes(offset: number, length: number): Uint8Array {
     if (length === 0) return EMPTY;
+    const from = this.#checkedOffset(offset, length);
+    return this.frame.subarray(from, from + length);
+  }
+
+  /** Where bytes begin in the frame. */
+  #checkedOffset(offset: number, length: number): number {
     const from = this.#bytesOffset + offset;
     if (from + length > this.frame.length) {
       throw badFrame(`bytes [${offset}, ${offset + length}) lie outside the frame`);
     }
-    return this.frame.subarray(from, from + length);
+    return from;
   }
 }
 

@@ -140,6 +140,43 @@ export function writeBatchEntry(writer: FrameWriter, entry: BatchRecord): void {
   view.setUint32(at + 44, entry.metadata.length, true);
 }
 
+/** Appends a stored task to a batch: what {@link writeBatchEntry} does, without the objects in between. */
+export function copyToBatch(
+  writer: FrameWriter,
+  tasks: FrameReader,
+  index: number,
+  run: {
+    readonly slot: number;
+    readonly token: number;
+    readonly attempt: number;
+    readonly segment: string;
+  },
+): void {
+  const from = tasks.recordAt(index);
+  const source = tasks.view;
+  const type = writer.addString(tasks.string(source.getUint16(from + 28, true)));
+  const tenant = writer.addString(tasks.string(source.getUint16(from + 30, true)));
+  const segment = writer.addString(run.segment);
+  const payloadLength = source.getUint32(from + 44, true);
+  const metadataLength = source.getUint32(from + 52, true);
+  const payloadAt = writer.copyBytes(tasks, source.getUint32(from + 40, true), payloadLength);
+  const metadataAt = writer.copyBytes(tasks, source.getUint32(from + 48, true), metadataLength);
+  const at = writer.addRecord();
+  const view = writer.view;
+  view.setUint32(at, run.slot, true);
+  view.setUint16(at + 4, type, true);
+  view.setUint16(at + 6, tenant, true);
+  view.setFloat64(at + 8, run.token, true);
+  view.setUint16(at + 16, run.attempt, true);
+  view.setUint16(at + 18, index, true);
+  view.setUint32(at + 20, source.getUint32(from + 56, true), true);
+  view.setUint16(at + 24, segment, true);
+  view.setUint32(at + 32, payloadAt, true);
+  view.setUint32(at + 36, payloadLength, true);
+  view.setUint32(at + 40, metadataAt, true);
+  view.setUint32(at + 44, metadataLength, true);
+}
+
 export function readBatchEntry(frame: FrameReader, index: number): BatchRecord {
   const at = frame.recordAt(index);
   const view = frame.view;

@@ -18,7 +18,7 @@ import { FrameKind, FrameWriter, openFrame, utf8 } from '../core/frame.js';
 import type { Incarnation } from '../core/ids.js';
 import type { Pool, RunningBatch } from '../core/pool.js';
 import type { Random } from '../core/random.js';
-import { type ResultRecord, readResult, writeBatchEntry } from '../core/records.js';
+import { copyToBatch, type ResultRecord, readResult } from '../core/records.js';
 import { Outcome, TaskState } from '../core/states.js';
 import type { Revision } from '../core/store.js';
 import type { LiveTask } from './live-task.js';
@@ -249,19 +249,8 @@ export class Dispatcher {
     writer.reset();
     tasks.forEach((task, slot) => {
       this.#running.set(task, { running, slot });
-      const { tenant, version, payload, metadata } = task.record;
-      writeBatchEntry(writer, {
-        slot,
-        type: task.type.name,
-        tenant,
-        token,
-        attempt: task.attempt,
-        version,
-        segment: task.segment.ref,
-        index: task.index,
-        payload,
-        metadata,
-      });
+      const { attempt, index, segment } = task;
+      copyToBatch(writer, segment.frame, index, { slot, token, attempt, segment: segment.ref });
     });
     running.control = this.#pool.run(writer.finish(), {
       onResults: (frame) => this.#onResults(running, frame),

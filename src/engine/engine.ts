@@ -143,18 +143,19 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /**
-   * Puts a task into the store.
+   * Puts a task into the store. Callbacks instead of a promise: this is called once per task.
    *
-   * @returns when it is durable: the task, or the id of an earlier one with the same idempotency key
-   * @throws ERR_MILLRACE_CLOSED, ERR_MILLRACE_STORE_FULL and other definite refusals of the store
+   * @param accept - called when it is durable, with the task, or the id of an earlier one with the same key
+   * @param reject - called when it certainly is not stored: ERR_MILLRACE_CLOSED, ERR_MILLRACE_STORE_FULL and the like
    */
-  submit(task: NewTask): Promise<Accepted> {
-    return new Promise((resolve, reject) => {
-      if (this.#refusal) return reject(this.#refusal);
-      const submission = new Submission(task, SHARD, resolve, reject);
-      this.#intake.add(submission, this.#clock.wallMs());
-      this.#lane.request();
-    });
+  submit(
+    task: NewTask,
+    accept: (accepted: Accepted) => void,
+    reject: (cause: MillraceError) => void,
+  ): void {
+    if (this.#refusal) return reject(this.#refusal);
+    this.#intake.add(new Submission(task, SHARD, accept, reject), this.#clock.wallMs());
+    this.#lane.request();
   }
 
   /** The task when this node holds it; undefined when it has ended durably, or never was. */
@@ -179,8 +180,7 @@ export class Engine extends BaseService implements CommitSource {
     if (task.isSettled) return task.end ? Promise.resolve(task.end) : this.#storedEnd(task.id);
     if (this.#refusal) return Promise.reject(this.#refusal);
     return new Promise((resolve, reject) => {
-      task.waiters ??= [];
-      task.waiters.push({ resolve, reject });
+      task.waiter = { resolve, reject, next: task.waiter };
     });
   }
 
@@ -374,11 +374,9 @@ export class Engine extends BaseService implements CommitSource {
     task.isSettled = true;
     this.#book.noteSettled();
     this.onReleased?.(task.admittedBytes);
-    const { waiters, end } = task;
-    if (waiters !== undefined && end !== undefined) {
-      task.waiters = undefined;
-      for (const waiter of waiters) waiter.resolve(end);
-    }
+    let { waiter } = task;
+    task.waiter = undefined;
+    for (; waiter !== undefined; waiter = waiter.next) waiter.resolve(task.end!);
     this.#checkDrained();
   }
 
@@ -472,9 +470,9 @@ export class Engine extends BaseService implements CommitSource {
   #rejectWaiters(cause: MillraceError): void {
     for (const segment of this.#book.segments) {
       for (const task of segment.tasks) {
-        const { waiters = [] } = task;
-        task.waiters = undefined;
-        for (const waiter of waiters) waiter.reject(cause);
+        let { waiter } = task;
+        task.waiter = undefined;
+        for (; waiter !== undefined; waiter = waiter.next) waiter.reject(cause);
       }
     }
   }

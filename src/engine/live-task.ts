@@ -22,10 +22,11 @@ export interface TaskEnd {
   readonly bytes: Uint8Array;
 }
 
-/** Called once, one or the other. */
-export interface EndWaiter {
+/** Called once, one or the other; `next` waits for the same. */
+interface EndWaiter {
   readonly resolve: (end: TaskEnd) => void;
   readonly reject: (cause: MillraceError) => void;
+  readonly next: EndWaiter | undefined;
 }
 
 /** What a LiveTask takes over from its record. */
@@ -69,7 +70,7 @@ export class LiveTask implements ReadyItem {
   /** The end is durable. */
   isSettled = false;
   /** Who waits for the end to be durable, or for the error that keeps it from being known here. */
-  waiters: EndWaiter[] | undefined;
+  waiter: EndWaiter | undefined;
 
   constructor(segment: Segment, index: number, record: TaskSource, type: TypeQueue<LiveTask>) {
     this.segment = segment;
