@@ -47,7 +47,7 @@ export default defineBench<Settings>({
     },
   },
   options: {
-    'in-flight': 'tasks in flight (default 1000)',
+    'in-flight': 'tasks in flight (default 2000)',
     threads: 'worker threads (default: one per core)',
   },
   ours: ['millrace-embedded', 'millrace-memory'],
@@ -83,7 +83,7 @@ export default defineBench<Settings>({
     scale: isQuick ? 0.25 : 1,
     threads: options.threads ?? availableParallelism(),
     payloadBytes: PAYLOAD_BYTES,
-    inFlight: options['in-flight'] ?? 1_000,
+    inFlight: options['in-flight'] ?? 2_000,
     warmUpMs: isQuick ? 1_000 : 3_000,
     measureMs: isQuick ? 2_000 : 8_000,
     latencyPerSecond: 500,
