@@ -24,7 +24,8 @@ export {
   type TaskContract,
   type TaskModule,
 } from './core/task.js';
-export { createRuntime, type Runtime, type RuntimeStats, type SubmitOptions } from './millrace.js';
+export { createRuntime } from './millrace.js';
+export type { Runtime, RuntimeStats, SubmitOptions } from './runtime.js';
 export type { RuntimeOptions } from './runtime-options.js';
 export {
   type FileStoreOptions,

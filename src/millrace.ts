@@ -2,71 +2,23 @@
  * The composition root: the only file that knows every part.
  *
  * `createRuntime` checks options, loads the tasks module, opens the store, builds pools and engine, and hands out a
- * `Runtime`. Checks of what users submit live here, at the edge; below it everything can be trusted.
+ * `Runtime`.
  */
-
 import { getRandomValues } from 'node:crypto';
-import { channel } from 'node:diagnostics_channel';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import type { ChannelPayloads } from './core/channels.js';
 import type { Clock } from './core/clock.js';
-import { encodePayload } from './core/codec.js';
-import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import {
-  DUE_AT_MS_MAX,
-  type Incarnation,
-  newIncarnation,
-  requireTaskId,
-  type TaskId,
-} from './core/ids.js';
-import { invalidOption, wholeNumber } from './core/options.js';
+import { type Incarnation, newIncarnation } from './core/ids.js';
+import { invalidOption } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { type Random, seededRandom } from './core/random.js';
-import type { Store } from './core/store.js';
-import {
-  type AnyTask,
-  isTask,
-  type TaskContract,
-  type TaskModule,
-  type TaskSpec,
-  tasksByName,
-  tasksOfModule,
-} from './core/task.js';
-import { Engine, type EngineStats } from './engine/engine.js';
-import { encodeMetadata, type NewTask } from './engine/intake.js';
-import { Admission } from './pool/admission.js';
+import { type AnyTask, type TaskModule, tasksByName, tasksOfModule } from './core/task.js';
+import { Engine } from './engine/engine.js';
 import { InlinePool } from './pool/inline-pool.js';
+import { Runtime } from './runtime.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
-import { TaskHandle } from './task-handle.js';
 import { systemClock } from './timing/system-clock.js';
-
-export interface SubmitOptions {
-  /** Start no earlier than this long from now. Not together with `at`. */
-  readonly delay?: Duration;
-  /** Start no earlier than this moment: a Date, or ms since the epoch. The past is now. */
-  readonly at?: Date | number;
-  /** Higher starts first among tasks that are due; -32768 to 32767. @defaultValue 0 */
-  readonly priority?: number;
-  /** Whom the task is for; at most 200 characters. */
-  readonly tenant?: string;
-  /** While a task with the same name and key is known, submit gives that one (`created: false`). At most 200 characters. */
-  readonly idempotencyKey?: string;
-  /** Overrides the task's own `ttl`. */
-  readonly ttl?: Duration;
-  /** Gives up waiting for room in the queue. Once accepted, the task stays; see `handle.cancel()`. */
-  readonly signal?: AbortSignal;
-}
-
-export interface RuntimeStats extends EngineStats {
-  /** Submitters that wait for room. */
-  readonly waiting: number;
-  /** Encoded inputs of open tasks. */
-  readonly openBytes: number;
-  /** Worker threads that are ready. */
-  readonly threads: number;
-}
 
 /** The world a runtime lives in; tests bring their own. */
 export interface World {
@@ -79,7 +31,6 @@ export interface World {
 /** Names the lane of the one node of a local store. */
 const LOCAL_NODE = 'local';
 const KEEP_ALIVE_MS = 2 ** 30;
-const NAME_CHARS_MAX = 200;
 
 /**
  * Starts a runtime: opens the store, takes up what it holds, starts the threads.
@@ -118,260 +69,21 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       node: LOCAL_NODE,
       retention: resolved.retention,
     });
-    const runtime = new Runtime({ world, options: resolved, tasks, store, engine, pools });
+    const runtime = new Runtime({
+      clock: world.clock,
+      holdProcess: world.holdProcess,
+      options: resolved,
+      tasks,
+      store,
+      engine,
+      threads: pools.thread,
+    });
     await runtime.start();
     return runtime;
   } catch (error) {
     await Promise.all(Object.values(pools).map((pool) => pool.stop()));
     await store.close();
     throw error;
-  }
-}
-
-/** A running millrace in this process. Comes from {@link createRuntime}. */
-export class Runtime {
-  /** The tasks of the module, by name. */
-  readonly tasks: ReadonlyMap<string, AnyTask>;
-  readonly #clock: Clock;
-  readonly #options: ResolvedOptions;
-  readonly #store: Store;
-  readonly #engine: Engine;
-  readonly #threads: Pool | undefined;
-  readonly #admission: Admission;
-  readonly #holdProcess: World['holdProcess'];
-  readonly #cleanUps: (() => void)[] = [];
-  #closed: Promise<void> | undefined;
-
-  constructor(parts: {
-    readonly world: World;
-    readonly options: ResolvedOptions;
-    readonly tasks: ReadonlyMap<string, AnyTask>;
-    readonly store: Store;
-    readonly engine: Engine;
-    readonly pools: Pools;
-  }) {
-    this.tasks = parts.tasks;
-    this.#clock = parts.world.clock;
-    this.#holdProcess = parts.world.holdProcess;
-    this.#options = parts.options;
-    this.#store = parts.store;
-    this.#engine = parts.engine;
-    this.#threads = parts.pools.thread;
-    const admission = new Admission(parts.options.queue);
-    this.#admission = admission;
-    this.#engine.onReleased = (bytes) => admission.release(bytes);
-    this.#engine.onRecovered = (bytes) => admission.occupy(bytes);
-  }
-
-  /** Called once, by createRuntime. */
-  async start(): Promise<void> {
-    this.#warnOf(
-      'millrace:store:corrupt',
-      ({ key, cause }) => `${key}: ${cause.message}; it was set aside`,
-    );
-    this.#warnOf(
-      'millrace:task:unhandled',
-      ({ taskId, type }) => `no task '${type}' is defined here; ${taskId} waits`,
-    );
-    this.#warnOf(
-      'millrace:commit:failed',
-      ({ cause }) => `the store refuses to write: ${cause.message}`,
-    );
-    await this.#engine.start();
-    const release = this.#holdProcess?.();
-    if (release) this.#cleanUps.push(release);
-    if (this.#options.signals) this.#closeOnSignals();
-  }
-
-  /**
-   * Submits a task. Resolves when it is durable: from then on it is never lost.
-   *
-   * @param task - a task or contract, or the name of a task of the module
-   * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
-   * @throws ERR_MILLRACE_INVALID_INPUT when the input does not satisfy the task's schema
-   * @throws ERR_MILLRACE_PAYLOAD_TOO_LARGE, _TOO_DEEP, _NOT_SERIALIZABLE
-   * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`; ERR_MILLRACE_STORE_FULL
-   * @throws ERR_MILLRACE_CLOSED
-   */
-  submit<Input, Output>(
-    task: TaskContract<Input, Output> | string,
-    input: Input,
-    options: SubmitOptions = {},
-  ): Promise<TaskHandle<Output>> {
-    // Without a schema nothing has to be waited for before the task is queued: one promise in all.
-    try {
-      const contract = this.#contract(task);
-      return contract.spec.schema === undefined
-        ? this.#submitChecked(contract.spec, input, options)
-        : this.#checkAndSubmit(contract.spec, input, options);
-    } catch (error) {
-      return Promise.reject(error);
-    }
-  }
-
-  /** Takes up a task by its id, e.g. one submitted by an earlier process. */
-  handle<Input, Output>(
-    task: TaskContract<Input, Output> | string,
-    id: string,
-  ): TaskHandle<Output> {
-    this.#contract(task);
-    requireTaskId(id);
-    return new TaskHandle(this.#engine, id as TaskId, { created: false });
-  }
-
-  /** Resolves when every accepted task has ended: delayed ones and retries included. */
-  drain(): Promise<void> {
-    return this.#engine.drain();
-  }
-
-  /** Counts, as of now. Cheap. */
-  stats(): RuntimeStats {
-    return {
-      ...this.#engine.stats,
-      waiting: this.#admission.waiting,
-      openBytes: this.#admission.pendingBytes,
-      threads: this.#threads?.threadCount ?? 0,
-    };
-  }
-
-  /**
-   * Ends gently, within `shutdown.soft` and `shutdown.hard`: nothing new is taken or started, running tasks finish;
-   * what does not is interrupted, stays stored and spends no attempt. Idempotent.
-   */
-  close(): Promise<void> {
-    this.#closed ??= this.#close();
-    return this.#closed;
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  async #close(): Promise<void> {
-    const closed = new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-    this.#admission.refuseWaiters(closed);
-    await this.#engine.shutdown(this.#options.shutdown);
-    await this.#engine.stop();
-    await this.#store.close();
-    for (const cleanUp of this.#cleanUps) cleanUp();
-  }
-
-  async #checkAndSubmit<Output>(
-    spec: TaskSpec,
-    input: unknown,
-    options: SubmitOptions,
-  ): Promise<TaskHandle<Output>> {
-    const checked = await spec.schema!['~standard'].validate(input);
-    if (checked.issues) throw invalidInput(spec.name, checked.issues);
-    return this.#submitChecked(spec, input, options);
-  }
-
-  #submitChecked<Output>(
-    spec: TaskSpec,
-    input: unknown,
-    options: SubmitOptions,
-  ): Promise<TaskHandle<Output>> {
-    const task = this.#prepare(spec, input, options);
-    const { payloadBytes } = task;
-    if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(task);
-    return this.#waitForRoom(payloadBytes, options.signal).then(() => this.#enqueue(task));
-  }
-
-  /** Hands an admitted task to the engine. */
-  #enqueue<Output>(task: NewTask): Promise<TaskHandle<Output>> {
-    return new Promise((resolve, reject) => {
-      this.#engine.submit(
-        task,
-        (accepted) => {
-          const created = typeof accepted !== 'string';
-          if (!created) this.#admission.release(task.payloadBytes);
-          resolve(new TaskHandle(this.#engine, accepted, { created }));
-        },
-        (cause) => {
-          this.#admission.release(task.payloadBytes);
-          reject(cause);
-        },
-      );
-    });
-  }
-
-  #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions): NewTask {
-    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-    const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
-    const nowMs = this.#clock.wallMs();
-    const delayMs = delayOf(options, nowMs);
-    const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
-    const dueAtMs = nowMs + Math.ceil(delayMs);
-    if (dueAtMs > DUE_AT_MS_MAX) {
-      throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
-    }
-    const { idempotencyKey } = options;
-    if (idempotencyKey !== undefined) checkText(idempotencyKey, 'idempotencyKey');
-    if (options.tenant !== undefined) checkText(options.tenant, 'tenant');
-    return {
-      type: spec.name,
-      queue: spec.queue,
-      tenant: options.tenant ?? '',
-      priority: wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767),
-      dueAtMs,
-      dueMonoMs: this.#clock.monoMs() + delayMs,
-      submittedAtMs: nowMs,
-      expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
-      attempt: 0,
-      losses: 0,
-      version: 0,
-      payload: payload.text,
-      payloadBytes: payload.byteLength,
-      metadata: encodeMetadata(idempotencyKey === undefined ? {} : { key: idempotencyKey }),
-      idempotencyKey,
-    };
-  }
-
-  #contract(taskOrName: AnyTask | string): AnyTask {
-    const name = isTask(taskOrName) ? taskOrName.name : taskOrName;
-    const task = this.tasks.get(name);
-    if (task !== undefined) return task;
-    const known = [...this.tasks.keys()];
-    throw new MillraceError(
-      'ERR_MILLRACE_UNKNOWN_TASK',
-      `no task '${String(name).slice(0, 80)}' is defined; the tasks module has ${known.map((n) => `'${n}'`).join(', ')}`,
-      { details: { name: String(name).slice(0, 200), known } },
-    );
-  }
-
-  async #waitForRoom(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#options.queue.onFull === 'wait') return this.#admission.acquire(bytes, 1, signal);
-    const { pendingTasks, pendingBytes } = this.#admission;
-    throw new MillraceError(
-      'ERR_MILLRACE_QUEUE_FULL',
-      `${pendingTasks} tasks (${pendingBytes} bytes) are open, the limits are ${this.#options.queue.tasksMax} (${this.#options.queue.bytesMax}); try again later`,
-      { details: { pendingTasks, pendingBytes, retryAfterMs: 100 } },
-    );
-  }
-
-  /** Makes the process warn once per message of a channel, as long as this runtime lives. */
-  #warnOf<Name extends keyof ChannelPayloads>(
-    name: Name,
-    describe: (payload: ChannelPayloads[Name]) => string,
-  ): void {
-    const said = new Set<string>();
-    const listener = (payload: unknown): void => {
-      const message = describe(payload as ChannelPayloads[Name]);
-      if (said.size >= 100 || said.has(message)) return;
-      said.add(message);
-      process.emitWarning(message, { type: 'MillraceWarning', code: name });
-    };
-    const source = channel(name);
-    source.subscribe(listener);
-    this.#cleanUps.push(() => source.unsubscribe(listener));
-  }
-
-  #closeOnSignals(): void {
-    const onSignal = (): void => void this.close();
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-      process.once(signal, onSignal);
-      this.#cleanUps.push(() => process.removeListener(signal, onSignal));
-    }
   }
 }
 
@@ -433,37 +145,4 @@ async function buildPools(
 function moduleUrl(tasks: URL | string): string {
   if (tasks instanceof URL) return tasks.href;
   return tasks.startsWith('file:') ? tasks : pathToFileURL(resolve(tasks)).href;
-}
-
-function delayOf(options: SubmitOptions, nowMs: number): number {
-  const { delay, at } = options;
-  if (at === undefined) return delay === undefined ? 0 : durationMs(delay, 'delay');
-  if (delay !== undefined) throw invalidOption('delay', delay, 'either `delay` or `at`, not both');
-  const atMs = at instanceof Date ? at.getTime() : at;
-  if (typeof atMs !== 'number' || !Number.isFinite(atMs)) {
-    throw invalidOption('at', at, 'a valid Date, or ms since the epoch');
-  }
-  return Math.max(0, atMs - nowMs);
-}
-
-function checkText(text: unknown, name: string): void {
-  const isFine =
-    typeof text === 'string' &&
-    text.length > 0 &&
-    text.length <= NAME_CHARS_MAX &&
-    // A lone surrogate has no UTF-8 form.
-    !/\p{Surrogate}/u.test(text);
-  if (!isFine) throw invalidOption(name, text, `text of 1 to ${NAME_CHARS_MAX} characters`);
-}
-
-function invalidInput(
-  name: string,
-  issues: readonly { readonly message: string; readonly path?: unknown }[],
-): MillraceError {
-  const shown = issues.slice(0, 10).map((issue) => issue.message);
-  return new MillraceError(
-    'ERR_MILLRACE_INVALID_INPUT',
-    `the input of task '${name}' does not satisfy its schema: ${shown.join('; ')}`,
-    { details: { name, issues: shown } },
-  );
 }

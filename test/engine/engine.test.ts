@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hasCode, NonRetryableError } from '../../src/core/errors.js';
 import { defineTask, defineTasks, type ExecutionContext } from '../../src/core/task.js';
-import type { Runtime } from '../../src/millrace.js';
+import type { Runtime } from '../../src/runtime.js';
 import { type TestBed, testBed, within } from '../support/runtime.js';
 
 interface Run {

@@ -4,7 +4,8 @@
 import { seededRandom } from '../../src/core/random.js';
 import type { Store } from '../../src/core/store.js';
 import type { TaskModule } from '../../src/core/task.js';
-import { createRuntimeIn, type Runtime } from '../../src/millrace.js';
+import { createRuntimeIn } from '../../src/millrace.js';
+import type { Runtime } from '../../src/runtime.js';
 import type { RuntimeOptions } from '../../src/runtime-options.js';
 import { memoryStore, type StoreFactory } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
