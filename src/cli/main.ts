@@ -102,8 +102,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // There is nobody left to tell.
 process.stderr.on('error', () => {});
 
+let code: ExitCode;
 try {
-  process.exitCode = await main(words);
+  code = await main(words);
 } catch (error) {
-  process.exitCode = report(error);
+  code = report(error);
 }
+// A tasks module may hold something open (a pool of connections, a timer): that does not keep a finished command.
+process.stdout.write('', () => process.exit(code));

@@ -264,6 +264,16 @@ test('run: a folder below a glob that cannot be read is a failed record', async 
   assert.equal(byPath.get(join(folder, 'in/closed'))?.error?.code, 'EACCES');
 });
 
+test('run: what the tasks module leaves open does not keep a finished command', async (t) => {
+  const { millrace, write } = prepare(t);
+  write({ 'open.mjs': `${ONE_TASK}\nsetInterval(() => {}, 1_000);` });
+  const fine = await millrace(['run', 'open.mjs', '--store', 'memory'], '{"n":2}\n'.repeat(5_000));
+  assert.equal(fine.code, 0);
+  assert.equal(records(fine.stdout).length, 5_000);
+  const failed = await millrace(['run', 'open.mjs', '--store', 'memory', '--task', 'none']);
+  assert.equal(failed.code, 2);
+});
+
 test('run: links to files match a glob, links to folders are not entered', async (t) => {
   const { millrace, write, folder } = prepare(t);
   write({ 'in/real.txt': '1' });
