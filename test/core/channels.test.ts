@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { channel, subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { publish } from '../../src/core/channels.js';
 
@@ -55,4 +56,26 @@ test('a subscriber that throws does not reach the publisher', async (t) => {
   });
   publish('millrace:janitor:failed', () => ({ cause: new Error('x') as never }));
   assert.match(String(await escaped), /a bad subscriber/);
+});
+
+test('docs/reference/events.md lists every channel with the fields of its payload', () => {
+  const read = (path: string): string =>
+    readFileSync(new URL(`../../../${path}`, import.meta.url), 'utf8');
+  const [, body = ''] =
+    /interface ChannelPayloads \{\n([\s\S]*?)\n\}\n/.exec(read('src/core/channels.ts')) ?? [];
+  const declared = [...body.matchAll(/'(millrace:[a-z:-]+)': \{([^}]*)\}/g)].map(
+    ([, name, fields = '']) => [
+      name,
+      [...fields.matchAll(/readonly (\w+):/g)].map((field) => field[1]),
+    ],
+  );
+  const rows = [
+    ...read('docs/reference/events.md').matchAll(/^\| `(millrace:[a-z:-]+)` \| (.*?) \|/gm),
+  ];
+  const documented = rows.map(([, name, fields = '']) => [
+    name,
+    [...fields.matchAll(/`(\w+)`/g)].map((field) => field[1]),
+  ]);
+  assert.ok(declared.length > 5);
+  assert.deepEqual(documented, declared);
 });

@@ -33,5 +33,5 @@ test('the program in README.md runs as it is printed', async (t) => {
 
 /** The ```js blocks of a document. */
 function blocks(document: string): string[] {
-  return [...document.matchAll(/^```js\n([^]*?)^```$/gm)].map((match) => match[1] ?? '');
+  return [...document.matchAll(/^```js\n([\s\S]*?)^```$/gm)].map((match) => match[1] ?? '');
 }
