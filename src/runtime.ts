@@ -93,7 +93,7 @@ export class Runtime {
     );
     this.#warnOf(
       'millrace:task:unhandled',
-      ({ taskId, type }) => `no task '${type}' is defined here; ${taskId} waits`,
+      ({ type }) => `no task '${type}' is defined here; the ones in the store wait`,
     );
     this.#warnOf(
       'millrace:commit:failed',
@@ -141,7 +141,7 @@ export class Runtime {
     return new TaskHandle(this.#engine, id as TaskId, { created: false });
   }
 
-  /** Resolves when every accepted task has ended: delayed ones and retries included. */
+  /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
   drain(): Promise<void> {
     return this.#engine.drain();
   }
@@ -172,10 +172,13 @@ export class Runtime {
   async #close(): Promise<void> {
     const closed = new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     this.#admission.refuseWaiters(closed);
-    await this.#engine.shutdown(this.#options.shutdown);
-    await this.#engine.stop();
-    await this.#store.close();
-    for (const cleanUp of this.#cleanUps) cleanUp();
+    try {
+      await this.#engine.shutdown(this.#options.shutdown);
+      await this.#engine.stop();
+      await this.#store.close();
+    } finally {
+      for (const cleanUp of this.#cleanUps) cleanUp();
+    }
   }
 
   async #checkAndSubmit<Output>(

@@ -235,7 +235,7 @@ export class Engine extends BaseService implements CommitSource {
     }
   }
 
-  /** Resolves when every accepted task has ended, retries and delayed ones included. */
+  /** Resolves when every task that has a handler here has ended, retries and delayed ones included. */
   drain(): Promise<void> {
     if (this.#refusal) return Promise.reject(this.#refusal);
     return new Promise((resolve) => {
@@ -372,7 +372,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #onSettled(task: LiveTask): void {
     task.isSettled = true;
-    this.#book.noteSettled();
+    this.#book.noteSettled(task);
     this.onReleased?.(task.admittedBytes);
     let { waiter } = task;
     task.waiter = undefined;
@@ -382,7 +382,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #checkDrained(): void {
     if (this.#drainWaiters.length === 0) return;
-    if (this.#book.openCount > 0 || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
+    if (this.#book.runnableCount > 0 || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
   }
 

@@ -36,6 +36,8 @@ export class TaskBook {
   readonly #types = new Map<string, TypeQueue<LiveTask>>();
   readonly #segments = new Map<SegmentRef, Segment>();
   #openCount = 0;
+  #unhandledOpenCount = 0;
+  #isClosed = false;
   #wakeUp: WakeUp | undefined;
   #armedForMs = Number.POSITIVE_INFINITY;
 
@@ -64,7 +66,12 @@ export class TaskBook {
 
   /** Tasks that wait for a time. */
   get delayedCount(): number {
-    return this.#timers.size;
+    return this.#isClosed ? 0 : this.#timers.size;
+  }
+
+  /** Open tasks that this node could run now or later: those with a handler. */
+  get runnableCount(): number {
+    return this.#openCount - this.#unhandledOpenCount;
   }
 
   get readyCount(): number {
@@ -94,17 +101,25 @@ export class TaskBook {
   /** Takes a segment with its tasks in. They wait nowhere yet: `await` each of them. */
   add(segment: Segment): void {
     this.#segments.set(segment.ref, segment);
-    this.#openCount += segment.openCount;
+    this.#count(segment, 1);
   }
 
   /** The end of a task is durable. */
-  noteSettled(): void {
+  noteSettled(task: LiveTask): void {
     this.#openCount--;
+    if (task.type.spec === undefined) this.#unhandledOpenCount--;
   }
 
   /** Forgets a segment. Its tasks are all settled, or were never accepted (`openCount` of them). */
   remove(segment: Segment): void {
-    if (this.#segments.delete(segment.ref)) this.#openCount -= segment.openCount;
+    if (this.#segments.delete(segment.ref)) this.#count(segment, -1);
+  }
+
+  #count(segment: Segment, sign: 1 | -1): void {
+    this.#openCount += sign * segment.openCount;
+    for (const task of segment.tasks) {
+      if (task.type.spec === undefined && !task.isFiled) this.#unhandledOpenCount += sign;
+    }
   }
 
   /** A pending task waits until `dueMonoMs`; due already, it is ready. */
@@ -146,6 +161,7 @@ export class TaskBook {
 
   /** Stops waking. */
   close(): void {
+    this.#isClosed = true;
     this.#wakeUp?.cancel();
     this.#timers.close();
   }

@@ -236,6 +236,7 @@ test('tasks without a handler here wait, and run once there is one', async () =>
   assert.equal(pool.batches.length, 0);
   assert.equal(unhandled.length, 1);
   assert.equal(engine.stats.ready, 1);
+  await within(clock, 100, engine.drain());
   unsubscribe('millrace:task:unhandled', onUnhandled);
   await within(clock, 100, engine.stop());
   const again = await open();

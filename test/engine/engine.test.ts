@@ -531,6 +531,7 @@ test('close() is idempotent, also before anything ran, and answers everybody who
   await soon(bed, Promise.all([runtime.close(), runtime.close()]));
   await assert.rejects(waiting, { code: 'ERR_MILLRACE_CLOSED' });
   await runtime[Symbol.asyncDispose]();
+  assert.equal(runtime.stats().delayed, 0, 'counts can still be read');
 });
 
 test('a full queue makes submitters wait in order, or refuses them', async () => {
