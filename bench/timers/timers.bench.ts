@@ -89,11 +89,11 @@ const HOUR_MS = 3_600_000;
 const CHURN_CANCEL_AFTER_MS = 1_000;
 /** Seconds a process takes per million timers, and besides. */
 const SECONDS = {
-  millrace: [1.2, 0.6],
-  'js-typed-wheel': [1.2, 0.6],
-  'js-object-wheel': [4, 0.6],
-  'js-heap': [7, 0.6],
-  setTimeout: [8, 1],
+  millrace: [0.5, 0.2],
+  'js-typed-wheel': [0.7, 0.2],
+  'js-object-wheel': [3, 0.4],
+  'js-heap': [5, 0.4],
+  setTimeout: [6, 1],
 } as Readonly<Record<string, readonly [number, number]>>;
 
 export default defineBench<Settings>({
@@ -142,7 +142,7 @@ export default defineBench<Settings>({
   }),
   seconds(settings, contender, part) {
     const [perMillion, besides] = SECONDS[contender] ?? [5, 1];
-    if (part === PACING.name) return 2 + settings.churnMs / 40_000 + 3 * settings.passes;
+    if (part === PACING.name) return 1 + settings.churnMs / 60_000 + 1.2 * settings.passes;
     const millions = (settings.timers[part] ?? 0) / 1e6;
     const asleep = contender === 'setTimeout' ? settings.timeoutFireSpanMs / 1000 : 0;
     const repeats = contender === 'setTimeout' ? 0.75 : (2 + settings.passes) / 4;

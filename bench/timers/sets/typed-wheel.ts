@@ -9,7 +9,7 @@
  *           ring; then one for each later window that has timers, by a map
  *           [0] position of the first entry  [1] position after the last; both 0 when empty
  * entries   [0] record  [1] generation  [2] ms into the window
- *           21 of them and the position of the next chunk make a chunk of 64 words, 1024 chunks a segment
+ *           85 of them and the position of the next chunk make a chunk of 256 words, 256 chunks a segment
  * records   [0] generation, negative when free  [1] token, or the next free record; 16 384 make a segment
  * ```
  *
@@ -34,7 +34,7 @@ const RING = 16_384;
 const RING_MASK = RING - 1;
 const SLOTS = NEAR + RING;
 
-const CHUNK_WORDS = 64;
+const CHUNK_WORDS = 256;
 const ENTRY_WORDS = 3;
 /** Where a chunk has the position of the next one; an entry that would begin there goes into that one. */
 const LINK = CHUNK_WORDS - 1;
