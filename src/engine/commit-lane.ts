@@ -11,7 +11,8 @@
  * That makes a lost answer harmless. After an unknown outcome the same transaction is sent again, unchanged: either
  * it applies now, or the compare fails and the head tells whether *our* commit number had been applied (then it is
  * done) or somebody else took the lane over (then nothing more of ours may be written: the lane is fenced).
- * A definite error (store full, request refused) was not applied: its commit is told, and the lane waits a little.
+ * A definite error of a first try (store full, request refused) was not applied: its commit is told, and the lane
+ * waits a little. After an unknown outcome no error is definite, so content never changes while its fate is open.
  *
  * What goes into a commit is decided as late as possible: the lane asks its source to cut one when it is free.
  */
@@ -46,12 +47,19 @@ export interface Commit {
 export interface CommitSource {
   /** The next commit, or undefined when there is nothing to write. */
   cut(budget: CommitBudget): Commit | undefined;
+  /**
+   * The commit at hand has had no definite answer for seconds, and nothing else can be written before it gets one.
+   * Called again and again until its `onDone`.
+   */
+  onStalled(cause: MillraceError): void;
   /** Another writer has the lane; nothing can be written any more. Called once. */
   onFenced(cause: MillraceError): void;
 }
 
 const RESEND_DELAY_MIN_MS = 50;
 const RESEND_DELAY_MAX_MS = 2_000;
+/** A commit without a definite answer for so long holds up the lane. */
+const STALLED_AFTER_MS = 5_000;
 /** After a definite refusal, e.g. a full disk: what is left to write is tried again. */
 const REFUSED_DELAY_MS = 200;
 /** Requests near the store's limit cost latency for everybody; a megabyte is plenty for one group. */
@@ -166,12 +174,15 @@ export class CommitLane {
           outcome.kind === 'done' ? outcome.results.slice(HEAD_OPERATIONS) : undefined,
         );
       }
-      if (outcome.kind === 'failed') {
+      // A refusal is definite only for a first try: after an unknown one it says nothing about that.
+      if (outcome.kind === 'failed' && tries === 1) {
         publish('millrace:commit:failed', () => ({ cause: outcome.cause }));
         commit.onFailed(outcome.cause);
         return sleep(this.#clock, REFUSED_DELAY_MS);
       }
       publish('millrace:commit:unknown', () => ({ cause: outcome.cause, tries }));
+      if (this.#clock.monoMs() - sentAtMs >= STALLED_AFTER_MS)
+        this.#source.onStalled(outcome.cause);
       await sleep(
         this.#clock,
         Math.min(RESEND_DELAY_MAX_MS, RESEND_DELAY_MIN_MS * 2 ** (tries - 1)),
@@ -179,20 +190,21 @@ export class CommitLane {
     }
   }
 
-  /** A thrown error is definite only if the contract says so; a closed or failing store leaves the outcome open. */
+  /** What the store threw was not applied; unless it is no error of the contract, then nobody knows. */
   async #tryOnce(
     txn: Txn,
-  ): Promise<Awaited<ReturnType<Store['txn']>> | { kind: 'failed'; cause: MillraceError }> {
+  ): Promise<
+    Awaited<ReturnType<Store['txn']>> | { readonly kind: 'failed'; readonly cause: MillraceError }
+  > {
     try {
       return await this.#store.txn(txn);
     } catch (thrown) {
-      const cause = isMillraceError(thrown)
-        ? thrown
-        : new MillraceError('ERR_MILLRACE_INTERNAL', 'the store threw an untyped error', {
-            details: { tag: 'commit-lane.store' },
-            cause: thrown,
-          });
-      return { kind: 'failed', cause };
+      if (isMillraceError(thrown)) return { kind: 'failed', cause: thrown };
+      const cause = new MillraceError('ERR_MILLRACE_INTERNAL', 'the store threw an untyped error', {
+        details: { tag: 'commit-lane.store' },
+        cause: thrown,
+      });
+      return { kind: 'unknown', cause };
     }
   }
 

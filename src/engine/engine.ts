@@ -83,7 +83,10 @@ export class Engine extends BaseService implements CommitSource {
   /** Keyed submissions in a commit that flies. */
   #keyedFlying = 0;
   #commitPart = 0;
+  /** Why nothing is taken any more. */
   #refusal: MillraceError | undefined;
+  /** Why nothing is taken at the moment: the lane waits for an answer. */
+  #stall: MillraceError | undefined;
   #isHalted = false;
 
   /** Called when a task's end is durable and its place in the queue is free; for admission. */
@@ -146,14 +149,15 @@ export class Engine extends BaseService implements CommitSource {
    * Puts a task into the store. Callbacks instead of a promise: this is called once per task.
    *
    * @param accept - called when it is durable, with the task, or the id of an earlier one with the same key
-   * @param reject - called when it certainly is not stored: ERR_MILLRACE_CLOSED, ERR_MILLRACE_STORE_FULL and the like
+   * @param reject - called when it is not stored: ERR_MILLRACE_CLOSED, _STORE_FULL, _STORE_UNAVAILABLE and the like
    */
   submit(
     task: NewTask,
     accept: (accepted: Accepted) => void,
     reject: (cause: MillraceError) => void,
   ): void {
-    if (this.#refusal) return reject(this.#refusal);
+    const refusal = this.#refusal ?? this.#stall;
+    if (refusal) return reject(refusal);
     this.#intake.add(new Submission(task, SHARD, accept, reject), this.#clock.wallMs());
     this.#lane.request();
   }
@@ -271,18 +275,33 @@ export class Engine extends BaseService implements CommitSource {
   // --- CommitSource -----------------------------------------------------------------------------------------------
 
   cut(budget: CommitBudget): Commit | undefined {
+    this.#stall = undefined;
     const part = `${this.#incarnation}${(this.#commitPart++).toString(36).padStart(8, '0')}`;
     return Cut.make(this.#cutContext(), budget, part);
   }
 
+  onStalled(cause: MillraceError): void {
+    this.#stall = new MillraceError(
+      'ERR_MILLRACE_STORE_UNAVAILABLE',
+      `the store gives no definite answer: ${cause.message}; try again later`,
+      { details: { retryAfterMs: 1_000 }, cause },
+    );
+    this.#rejectUnsent(this.#stall);
+  }
+
   onFenced(cause: MillraceError): void {
     this.#refusal = cause;
+    this.#rejectUnsent(cause);
+    for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
+    this.#rejectWaiters(cause);
+  }
+
+  /** Rejects what was submitted and is in no commit yet. */
+  #rejectUnsent(cause: MillraceError): void {
     for (const submission of this.#intake.takeAll()) {
       submission.reject(cause);
       for (const joined of this.#intake.takeJoined(submission)) joined.reject(cause);
     }
-    for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
-    this.#rejectWaiters(cause);
   }
 
   #cutContext(): CutContext {

@@ -631,3 +631,57 @@ test('close() ends within its budget when the store has gone silent, and answers
   await within(bed.clock, 8_000, runtime.close());
   await answered;
 });
+
+test('one transaction is in flight at a time', async () => {
+  const { bed, echo } = setup();
+  const runtime = await bed.start();
+  let open = (): void => {};
+  bed.faults.gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  const submitted: Promise<unknown>[] = [];
+  for (let i = 0; i < 3; i++) {
+    submitted.push(runtime.submit(echo, i));
+    await bed.clock.settle();
+    assert.equal(bed.faults.sent.length, 1);
+  }
+  bed.faults.gate = undefined;
+  open();
+  await soon(bed, Promise.all(submitted));
+  await closing(bed, runtime);
+});
+
+test('a refusal after a lost answer proves nothing: the same commit goes on', async () => {
+  const { bed, echo } = setup();
+  const first = await bed.start();
+  bed.faults.fates.push('answer lost', 'full', 'full');
+  const a = await soon(bed, first.submit(echo, 'a', { delay: '1h' }));
+  const b = await soon(bed, first.submit(echo, 'b', { delay: '1h' }));
+  kill(bed);
+  const second = await bed.start();
+  assert.equal(second.stats().open, 2, 'both are in the store');
+  for (const { id } of [a, b]) assert.equal(await second.handle(echo, id).status(), 'pending');
+  await closing(bed, second);
+});
+
+test('a store without definite answers makes submits fail after a while, and work again after it', async () => {
+  const { bed, echo, runs, clock } = setup();
+  const runtime = await bed.start();
+  bed.faults.fates.push(...Array.from({ length: 9 }, () => 'request lost' as const));
+  const first = runtime.submit(echo, 'first');
+  await clock.advance(1_000);
+  const waiting = runtime.submit(echo, 'waiting');
+  const refused = assert.rejects(waiting, { code: 'ERR_MILLRACE_STORE_UNAVAILABLE' });
+  await clock.advance(6_000);
+  await refused;
+  await assert.rejects(runtime.submit(echo, 'at once'), { code: 'ERR_MILLRACE_STORE_UNAVAILABLE' });
+  const handle = await within(clock, 60_000, first);
+  assert.equal(await soon(bed, handle.result()), 'first');
+  const after = await soon(bed, runtime.submit(echo, 'after'));
+  assert.equal(await soon(bed, after.result()), 'after');
+  assert.deepEqual(
+    runs.map((run) => run.input),
+    ['first', 'after'],
+  );
+  await closing(bed, runtime);
+});
