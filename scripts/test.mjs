@@ -11,7 +11,7 @@ import { at, fail, filesBelow } from './lib/project.mjs';
 import { runTests } from './lib/test-run.mjs';
 
 /** Folders whose tests start processes, threads or servers and watch the clock. */
-const SERIAL = /^(integration|cli|package|examples)\//;
+const SERIAL = /^(integration|cli|package|examples|bench)\//;
 const SEPARATE = /^(long|soak)\//;
 
 const { values, positionals } = parseArgs({

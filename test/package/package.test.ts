@@ -52,6 +52,8 @@ describe('the packed tarball', () => {
       /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|binding\.gyp)$/,
       /^dist\/src\/.*\.(js|d\.ts)$/,
       /^native\/(?!test\/).*\.(cc|h|md)$/,
+      // What the linker exports.
+      /^native\/exports\.map$/,
       /^prebuilds\/[a-z0-9]+-[a-z0-9]+\/millrace(\.\w+)?\.node$/,
     ];
     const strangers = files.filter((file) => !allowed.some((pattern) => pattern.test(file)));
