@@ -282,6 +282,18 @@ export class TimerQueue {
     return this.#times[NEXT_DUE]!;
   }
 
+  /**
+   * Until when `advance` has nothing to do: neither a timer to fire nor timers of the next window to move closer.
+   * Never later than the earliest deadline. A driver with very many timers that wants no long pause calls `advance`
+   * then, and every few milliseconds as long as this stays close ahead; others do with `nextDueMs`.
+   */
+  quietUntilMs(): number {
+    this.#open();
+    const control = this.#control;
+    if (control[COMMANDS] !== 0 || control[DEBT] !== 0) this.#flush();
+    return this.#times[QUIET_UNTIL]!;
+  }
+
   /** Counts and sizes. Cost: as `nextDueMs`, and one small object. */
   stats(): TimerQueueStats {
     this.#open();
