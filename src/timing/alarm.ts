@@ -1,8 +1,8 @@
 /**
  * The one wake-up that all timers of a `Timers` share: at a time, or in the next turn of the event loop.
  *
- * An alarm is set to one thing at a time; setting it again forgets what it was set to. What it wakes runs in the
- * async context in which the alarm was made, and arming keeps no other context alive: whoever happens to arm it has
+ * An alarm is set to one thing at a time; setting it again forgets what it was set to. It is always armed in the async
+ * context in which it was made: Node's timers run in that of their arming, and whoever happens to arm this one has
  * nothing to do with the timers of others.
  */
 import { AsyncResource } from 'node:async_hooks';
@@ -36,7 +36,7 @@ export class NodeAlarm implements Alarm {
   constructor(ring: () => void) {
     this.#ring = () => {
       this.cancel();
-      this.#scope.runInAsyncScope(ring);
+      ring();
     };
   }
 

@@ -84,7 +84,6 @@ const BLOCK_BITS = 12;
 const BLOCK_TIMERS = 2 ** BLOCK_BITS;
 const INDEX_MASK = BLOCK_TIMERS - 1;
 const TOKEN_RANGE = 2 ** 27;
-const TOKEN_MASK = TOKEN_RANGE - 1;
 const BLOCKS_MAX = TOKEN_RANGE / BLOCK_TIMERS;
 const GENERATION_MAX = 2 ** 26 - 1;
 /** A block is taken for new timers again when this many are free, so that looking for one is rare. */
@@ -193,9 +192,8 @@ export class Timers {
   readonly #due: Uint32Array = new Uint32Array(DUE_ROOM);
   #dueNext = 0;
   #dueEnd = 0;
+  /** Then the alarm is not set, until the turn ends. */
   #isInTurn = false;
-  /** The token whose callback runs. */
-  #running: number = NONE;
 
   /** As for {@link createTimers}. */
   constructor(options: TimersOptions = {}) {
@@ -259,18 +257,13 @@ export class Timers {
   clear(handle: TimerHandle | undefined): boolean {
     const block = this.#blockOf(handle);
     if (block === undefined) return false;
-    const token = handle! & TOKEN_MASK;
-    const index = token & INDEX_MASK;
+    const index = handle! & INDEX_MASK;
     if (block.dueMs[index] === NOT_ARMED) return false;
     this.#size--;
     if ((block.states[index]! & KEEPS_ALIVE) !== 0) this.#countKept(-1);
-    if (token === this.#running) {
-      // Its callback runs and had refreshed it.
-      block.dueMs[index] = NOT_ARMED;
-      return true;
-    }
     const isQueued = this.#queue.cancel(block.queued[index]!);
     block.drop(index);
+    // Else the turn holds it: due, or running and refreshed.
     if (isQueued) this.#release(block, index);
     return true;
   }
@@ -289,8 +282,7 @@ export class Timers {
       if (delay !== undefined) checkedDelay(delay);
       return false;
     }
-    const token = handle & TOKEN_MASK;
-    const index = token & INDEX_MASK;
+    const index = handle & INDEX_MASK;
     if (delay !== undefined) block.delayMs[index] = checkedDelay(delay);
     const dueMs = this.#dueIn(block.delayMs[index]!);
     const before = block.dueMs[index]!;
@@ -336,8 +328,6 @@ export class Timers {
 
   /** Calls what is due, as long as the budget allows, and sets the alarm for the rest. */
   #turn(): void {
-    // A callback that turns a virtual clock can bring us here again.
-    if (this.#isInTurn || this.#isClosed) return;
     this.#isInTurn = true;
     this.#alarmMs = Number.POSITIVE_INFINITY;
     try {
@@ -345,7 +335,6 @@ export class Timers {
     } finally {
       // Also when a callback has thrown: what is left is called in the next turn.
       this.#isInTurn = false;
-      this.#running = NONE;
       if (!this.#isClosed) this.#setAlarm();
     }
   }
@@ -381,7 +370,6 @@ export class Timers {
       return;
     }
     const callback = block.callbacks[index] as (...args: unknown[]) => unknown;
-    this.#running = token;
     block.dueMs[index] = NOT_ARMED;
     this.#size--;
     if ((state & KEEPS_ALIVE) !== 0) this.#keptCount--;
@@ -390,19 +378,19 @@ export class Timers {
       else if ((state & HAS_LIST) === 0) callback(block.args[index]);
       else callback(...(block.args[index] as unknown[]));
     } finally {
-      this.#running = NONE;
       if (!this.#isClosed) this.#afterCall(block, index, token);
     }
   }
 
   #afterCall(block: Block, index: number, token: number): void {
     const dueMs = block.dueMs[index]!;
-    if (dueMs === NOT_ARMED) {
-      block.drop(index);
-      this.#release(block, index);
-    } else {
+    const isInUse = (block.states[index]! & IN_USE) !== 0;
+    if (isInUse && dueMs !== NOT_ARMED) {
       block.queued[index] = this.#queue.schedule(dueMs, token);
+      return;
     }
+    if (isInUse) block.drop(index);
+    this.#release(block, index);
   }
 
   #setAlarm(): void {

@@ -157,8 +157,12 @@ test('a callback can clear itself, also after it has refreshed itself', () => {
     assert.equal(timers.refresh(handle), true);
     assert.equal(timers.clear(handle), true);
     assert.equal(timers.clear(handle), false);
+    assert.equal(timers.refresh(handle), false);
   });
-  clock.advance(1000);
+  clock.advance(5);
+  clock.advance(5);
+  // Nothing is left to wake up for.
+  assert.equal(clock.sleeping, 0);
   assert.deepEqual(calls, ['called']);
   assert.equal(timers.size, 0);
 });
@@ -244,10 +248,26 @@ test('a callback that refreshes its timer and throws is called again', () => {
   assert.equal(timers.size, 1);
 });
 
+test('a callback that turns the clock itself starts no turn within its own', () => {
+  const { clock, timers, calls, note } = setup();
+  for (let i = 0; i < 20; i++) {
+    timers.setTimer(10, () => {
+      note(i);
+      clock.advance(1);
+      clock.advance(10);
+      note(i);
+    });
+  }
+  timers.setTimer(15, note, 'later');
+  clock.advance(300);
+  assert.deepEqual(calls, [...Array.from({ length: 40 }, (_, i) => i >> 1), 'later']);
+});
+
 test('close drops every timer, in the middle of a turn too', () => {
   const { clock, timers, calls, note } = setup();
-  timers.setTimer(10, () => {
+  const closing: TimerHandle = timers.setTimer(10, () => {
     calls.push('closes');
+    timers.refresh(closing);
     timers.close();
     timers.close();
   });
