@@ -27,6 +27,7 @@
 #include <limits>
 #include <memory>
 
+#include "task_binding.h"
 #include "timer_records.h"
 #include "timing_wheel.h"
 
@@ -253,5 +254,6 @@ NAPI_MODULE_INIT() {
   };
   const napi_status status =
       napi_define_properties(env, exports, sizeof(functions) / sizeof(functions[0]), functions);
-  return status == napi_ok ? exports : nullptr;
+  if (status != napi_ok || millrace::RegisterTasks(env, exports) != napi_ok) return nullptr;
+  return exports;
 }
