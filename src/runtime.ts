@@ -9,7 +9,7 @@ import type { Clock } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import { DUE_AT_MS_MAX, requireTaskId, type TaskId } from './core/ids.js';
+import { DUE_AT_MS_MAX, requireTaskId } from './core/ids.js';
 import { invalidOption, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
@@ -81,8 +81,8 @@ export class Runtime {
     this.#threads = parts.threads;
     const admission = new Admission(parts.options.queue);
     this.#admission = admission;
-    this.#engine.onReleased = (bytes) => admission.release(bytes);
-    this.#engine.onRecovered = (bytes) => admission.occupy(bytes);
+    this.#engine.onReleased = (bytes, tasks) => admission.release(bytes, tasks);
+    this.#engine.onRecovered = (bytes, tasks) => admission.occupy(bytes, tasks);
   }
 
   /** Called once, by createRuntime. */
@@ -137,8 +137,9 @@ export class Runtime {
     id: string,
   ): TaskHandle<Output> {
     this.#contract(task);
-    requireTaskId(id);
-    return new TaskHandle(this.#engine, id as TaskId, { created: false });
+    const { segment, index } = requireTaskId(id);
+    const held = this.#engine.find(segment, index);
+    return new TaskHandle(this.#engine, { segment, index, task: held, isCreated: false });
   }
 
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
@@ -208,9 +209,8 @@ export class Runtime {
       this.#engine.submit(
         task,
         (accepted) => {
-          const created = typeof accepted !== 'string';
-          if (!created) this.#admission.release(task.payloadBytes);
-          resolve(new TaskHandle(this.#engine, accepted, { created }));
+          if (!accepted.isCreated) this.#admission.release(task.payloadBytes);
+          resolve(new TaskHandle(this.#engine, accepted));
         },
         (cause) => {
           this.#admission.release(task.payloadBytes);

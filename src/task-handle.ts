@@ -1,17 +1,18 @@
 /**
  * What a submitter holds of a task: its id, and ways to wait for it or to end it.
  *
- * A handle of a task that this process holds waits in memory; any other looks into the store. It keeps nothing alive
- * but the task's own record.
+ * While this process holds the task, waiting for it happens in memory; when it has ended, the store is asked, which
+ * knows it as long as its retention lasts.
  */
 
 import { decodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import type { TaskId } from './core/ids.js';
+import { type TaskId, taskId } from './core/ids.js';
 import { statusOf, TaskState, type TaskStatus } from './core/states.js';
-import { type CancelAnswer, type Engine, errorOfEnd } from './engine/engine.js';
-import type { LiveTask, TaskEnd } from './engine/live-task.js';
+import { errorOfEnd, type TaskEnd } from './engine/ends.js';
+import type { CancelAnswer, Engine } from './engine/engine.js';
+import type { Accepted } from './engine/intake.js';
 
 export interface WaitOptions {
   /** Give up waiting after this time; the task goes on. @defaultValue no limit */
@@ -25,27 +26,24 @@ export type Settlement<Output> =
   | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: Error };
 
 export class TaskHandle<Output> {
-  /** False when an earlier task with the same idempotency key stands for it. */
-  readonly created: boolean;
   readonly #engine: Engine;
-  readonly #held: LiveTask | undefined;
+  readonly #place: Accepted;
   #id: TaskId | undefined;
 
-  /** Handles come from `submit()` and `handle()`. `task`: the task itself when the engine holds it, else its id. */
-  constructor(engine: Engine, task: LiveTask | TaskId, options: { readonly created: boolean }) {
+  /** Handles come from `submit()` and `handle()`. */
+  constructor(engine: Engine, place: Accepted) {
     this.#engine = engine;
-    this.created = options.created;
-    if (typeof task === 'string') {
-      this.#id = task;
-      this.#held = engine.find(task);
-    } else {
-      this.#held = task;
-    }
+    this.#place = place;
   }
 
   get id(): TaskId {
-    this.#id ??= this.#held!.id;
+    this.#id ??= taskId(this.#place.segment, this.#place.index);
     return this.#id;
+  }
+
+  /** False when an earlier task with the same idempotency key stands for it. */
+  get created(): boolean {
+    return this.#place.isCreated;
   }
 
   /**
@@ -75,7 +73,7 @@ export class TaskHandle<Output> {
 
   /** Where the task stands. @throws ERR_MILLRACE_TASK_GONE */
   async status(): Promise<TaskStatus> {
-    return this.#held ? this.#engine.statusOf(this.#held) : this.#engine.status(this.id);
+    return this.#engine.status(this.#place);
   }
 
   /**
@@ -85,12 +83,11 @@ export class TaskHandle<Output> {
    * @throws ERR_MILLRACE_TASK_GONE
    */
   cancel(reason?: string): Promise<CancelAnswer> {
-    return this.#engine.cancel(this.id, reason);
+    return this.#engine.cancel(this.#place, reason);
   }
 
   #ended(options: WaitOptions | undefined): Promise<TaskEnd> {
-    const held = this.#held;
-    const ended = held ? this.#engine.endOf(held) : this.#engine.ended(this.id);
+    const ended = this.#engine.ended(this.#place);
     return options === undefined ? ended : this.#orGiveUp(ended, options);
   }
 

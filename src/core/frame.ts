@@ -119,14 +119,6 @@ export class FrameWriter {
     return offset;
   }
 
-  /** Appends bytes that another frame's record refers to, and returns their offset; nothing for none. */
-  copyBytes(source: FrameReader, offset: number, length: number): number {
-    if (length === 0) return 0;
-    const at = this.#reserve(length);
-    source.copyBytes(offset, length, this.#bytes, at);
-    return at;
-  }
-
   /** Appends text as UTF-8; `byteLength` is what `Buffer.byteLength` says of it. */
   addText(text: string, byteLength: number): number {
     const offset = this.#reserve(byteLength);
@@ -200,7 +192,6 @@ export class FrameReader {
   /** Over the whole frame; record i starts at `recordAt(i)`. */
   readonly view: DataView;
   readonly strings: readonly string[];
-  readonly #buffer: Buffer;
   readonly #recordsOffset: number;
   readonly #recordBytes: number;
   readonly #bytesOffset: number;
@@ -218,7 +209,6 @@ export class FrameReader {
     },
   ) {
     this.frame = frame;
-    this.#buffer = Buffer.from(frame.buffer, frame.byteOffset, frame.byteLength);
     this.view = view;
     this.kind = shape.kind;
     this.count = shape.count;
@@ -237,12 +227,6 @@ export class FrameReader {
     const text = this.strings[index];
     if (text === undefined) throw badFrame(`string ${index} of ${this.strings.length}`);
     return text;
-  }
-
-  /** Copies the bytes a record refers to: `bytes()` without a view in between. */
-  copyBytes(offset: number, length: number, target: Buffer, targetAt: number): void {
-    const from = this.#checkedOffset(offset, length);
-    this.#buffer.copy(target, targetAt, from, from + length);
   }
 
   /** The bytes a record refers to, as a view into the frame. */

@@ -140,43 +140,6 @@ export function writeBatchEntry(writer: FrameWriter, entry: BatchRecord): void {
   view.setUint32(at + 44, entry.metadata.length, true);
 }
 
-/** Appends a stored task to a batch: what {@link writeBatchEntry} does, without the objects in between. */
-export function copyToBatch(
-  writer: FrameWriter,
-  tasks: FrameReader,
-  index: number,
-  run: {
-    readonly slot: number;
-    readonly token: number;
-    readonly attempt: number;
-    readonly segment: string;
-  },
-): void {
-  const from = tasks.recordAt(index);
-  const source = tasks.view;
-  const type = writer.addString(tasks.string(source.getUint16(from + 28, true)));
-  const tenant = writer.addString(tasks.string(source.getUint16(from + 30, true)));
-  const segment = writer.addString(run.segment);
-  const payloadLength = source.getUint32(from + 44, true);
-  const metadataLength = source.getUint32(from + 52, true);
-  const payloadAt = writer.copyBytes(tasks, source.getUint32(from + 40, true), payloadLength);
-  const metadataAt = writer.copyBytes(tasks, source.getUint32(from + 48, true), metadataLength);
-  const at = writer.addRecord();
-  const view = writer.view;
-  view.setUint32(at, run.slot, true);
-  view.setUint16(at + 4, type, true);
-  view.setUint16(at + 6, tenant, true);
-  view.setFloat64(at + 8, run.token, true);
-  view.setUint16(at + 16, run.attempt, true);
-  view.setUint16(at + 18, index, true);
-  view.setUint32(at + 20, source.getUint32(from + 56, true), true);
-  view.setUint16(at + 24, segment, true);
-  view.setUint32(at + 32, payloadAt, true);
-  view.setUint32(at + 36, payloadLength, true);
-  view.setUint32(at + 40, metadataAt, true);
-  view.setUint32(at + 44, metadataLength, true);
-}
-
 export function readBatchEntry(frame: FrameReader, index: number): BatchRecord {
   const at = frame.recordAt(index);
   const view = frame.view;
@@ -264,38 +227,21 @@ export interface StateRecord {
   readonly bytes: Uint8Array;
 }
 
-/** Appends a state record. */
-export function writeState(writer: FrameWriter, record: StateRecord): void {
-  writeStateOf(writer, record, record.bytes);
-}
-
-/**
- * Appends the state of whatever has its fields, without a StateRecord in between.
- *
- * @param bytes - JSON of the value or error of an ended task, or empty
- * @param as - another state to write down, with the executor that goes with it
- */
-export function writeStateOf(
-  writer: FrameWriter,
-  task: Omit<StateRecord, 'bytes'>,
-  bytes: Uint8Array,
-  as: TaskState = task.state,
-  executor: string = task.executor,
-): void {
-  const executorIndex = writer.addString(executor);
-  const bytesAt = bytes.length === 0 ? 0 : writer.addBytes(bytes);
+export function writeState(writer: FrameWriter, state: StateRecord): void {
+  const executor = writer.addString(state.executor);
+  const bytesAt = state.bytes.length === 0 ? 0 : writer.addBytes(state.bytes);
   const at = writer.addRecord();
   const view = writer.view;
-  view.setUint16(at, task.index, true);
-  view.setUint8(at + 2, as);
-  view.setUint16(at + 4, task.attempt, true);
-  view.setUint16(at + 6, task.losses, true);
-  view.setFloat64(at + 8, task.dueAtMs, true);
-  view.setFloat64(at + 16, task.atMs, true);
-  view.setUint16(at + 24, executorIndex, true);
-  view.setUint32(at + 28, task.version, true);
+  view.setUint16(at, state.index, true);
+  view.setUint8(at + 2, state.state);
+  view.setUint16(at + 4, state.attempt, true);
+  view.setUint16(at + 6, state.losses, true);
+  view.setFloat64(at + 8, state.dueAtMs, true);
+  view.setFloat64(at + 16, state.atMs, true);
+  view.setUint16(at + 24, executor, true);
+  view.setUint32(at + 28, state.version, true);
   view.setUint32(at + 32, bytesAt, true);
-  view.setUint32(at + 36, bytes.length, true);
+  view.setUint32(at + 36, state.bytes.length, true);
 }
 
 export function readState(frame: FrameReader, index: number): StateRecord {

@@ -10,99 +10,106 @@
  * commit is done, callers hear of it and batches are launched; when it failed for certain, everything is put back.
  */
 import type { MillraceError } from '../core/errors.js';
-import type { FrameWriter } from '../core/frame.js';
-import type { Incarnation } from '../core/ids.js';
-import { TaskState } from '../core/states.js';
+import type { SegmentRef } from '../core/ids.js';
+import { taskId } from '../core/ids.js';
+import type { TaskState } from '../core/states.js';
 import type { Operation, OperationResult, Revision } from '../core/store.js';
+import type {
+  BatchHandle,
+  CutHandle,
+  SegmentHandle,
+  Settled,
+  TaskTable,
+} from '../timing/task-table.js';
 import type { Commit, CommitBudget } from './commit-lane.js';
-import type { ClaimedBatch, Dispatcher } from './dispatcher.js';
-import { fileDeadLetter, fileFinished } from './finished.js';
+import type { Dispatcher } from './dispatcher.js';
 import type { ClosedFrame, KeyedFrame } from './intake.js';
-import { overlayKey, segmentKey } from './keys.js';
-import { type LiveTask, type Segment, stateWriter } from './live-task.js';
+import { deadLetterKey, finishedPrefix, overlayKey, segmentKey } from './keys.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
 /** A nested transaction of a keyed submission counts itself plus at most two inner operations. */
 const NESTED_OPERATIONS = 2;
-/** What an overlay record adds to a commit, for the byte budget. */
+/** What an overlay record adds to a commit, and a key, for the byte budget. */
 const STATE_BYTES = 48;
+const KEY_BYTES = 64;
 
 /** What the cut needs to know and do; implemented by the engine. */
 export interface CutContext {
-  readonly incarnation: Incarnation;
-  readonly nowMs: number;
-  /** Segments with uncommitted changes. The cut takes out what it writes. */
-  readonly dirty: Set<Segment>;
+  readonly table: TaskTable;
   readonly dispatchers: readonly Dispatcher[];
-  /** Whether ended tasks of this state are kept for inspection. */
-  keeps(state: TaskState): boolean;
+  /** States of ended tasks that are kept for inspection. */
+  readonly keep: readonly TaskState[];
+  /** Names what this commit files; new for each. */
+  readonly part: string;
   /** So many bytes go into the window of finished tasks that the segment belongs to. */
-  onFiled(segment: Segment, bytes: number): void;
+  onFiled(segment: SegmentRef, bytes: number): void;
   takeFrame(bytesMax: number): ClosedFrame | undefined;
   takeKeyed(bytesMax: number): KeyedFrame | undefined;
-  /** Adds a put frame's tasks to the book, ready or waiting, before they can be claimed. */
-  adopt(frame: ClosedFrame): void;
-  /** Takes adopted tasks back out: their frame certainly was not stored. */
-  disown(frame: ClosedFrame, cause: MillraceError): void;
-  onAccepted(frame: ClosedFrame): void;
+  /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed. */
+  adopt(frame: ClosedFrame): SegmentHandle;
+  onAccepted(frame: ClosedFrame, segment: SegmentHandle): void;
+  onRejected(frame: ClosedFrame, cause: MillraceError): void;
   onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): void;
   onKeyedFailed(frame: KeyedFrame, cause: MillraceError): void;
-  onSettled(task: LiveTask): void;
-  onSegmentDone(segment: Segment): void;
+  onSettled(settled: Settled): void;
 }
 
-const overlayWriter: FrameWriter = stateWriter();
+interface Claim {
+  readonly dispatcher: Dispatcher;
+  readonly batches: BatchHandle[];
+}
 
 export class Cut implements Commit {
   readonly operations: Operation[] = [];
   bytes = 0;
   readonly #context: CutContext;
+  readonly #table: TaskTable;
+  readonly #cut: CutHandle;
   readonly #budget: CommitBudget;
-  /** Segments this commit writes, in order of first touch. */
-  readonly #touched = new Set<Segment>();
-  readonly #filed: LiveTask[] = [];
-  readonly #finishedSegments: Segment[] = [];
-  readonly #frames: ClosedFrame[] = [];
+  readonly #finishedSegments: SegmentHandle[] = [];
+  readonly #frames: { readonly frame: ClosedFrame; readonly segment: SegmentHandle }[] = [];
   readonly #keyed: { readonly frame: KeyedFrame; readonly at: number }[] = [];
-  readonly #claims: { readonly dispatcher: Dispatcher; readonly batches: ClaimedBatch[] }[] = [];
+  readonly #claims: Claim[] = [];
   /** Operations that touched segments will still add when overlays are built. */
   #overlaysToCome = 0;
 
   /** @returns a commit, or undefined when there is nothing to write */
-  static make(context: CutContext, budget: CommitBudget, part: string): Cut | undefined {
+  static make(context: CutContext, budget: CommitBudget): Cut | undefined {
     const cut = new Cut(context, budget);
-    cut.#fileEnded(part);
+    cut.#fileEnded();
     cut.#putSubmitted();
     cut.#claimReady();
     cut.#writeOverlays();
-    return cut.operations.length === 0 ? undefined : cut;
+    if (cut.operations.length > 0) return cut;
+    context.onSettled(context.table.settle(cut.#cut));
+    return undefined;
   }
 
   private constructor(context: CutContext, budget: CommitBudget) {
     this.#context = context;
+    this.#table = context.table;
+    this.#cut = context.table.beginCut();
     this.#budget = budget;
   }
 
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void {
     const context = this.#context;
-    for (const frame of this.#frames) context.onAccepted(frame);
+    for (const { frame, segment } of this.#frames) context.onAccepted(frame, segment);
     for (const { frame, at } of this.#keyed) context.onKeyedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
-    for (const task of this.#filed) context.onSettled(task);
-    for (const segment of this.#finishedSegments) context.onSegmentDone(segment);
+    context.onSettled(this.#table.settle(this.#cut));
+    for (const segment of this.#finishedSegments) this.#table.drop(segment);
   }
 
   onFailed(cause: MillraceError): void {
     const context = this.#context;
-    for (const task of this.#filed) {
-      task.isFiled = false;
-      task.segment.openCount++;
-      task.segment.endedTasks.push(task);
-    }
+    this.#table.revert(this.#cut);
     for (const { dispatcher, batches } of this.#claims) dispatcher.unclaim(batches);
-    for (const segment of this.#touched) context.dirty.add(segment);
-    for (const frame of this.#frames) context.disown(frame, cause);
+    for (const { frame, segment } of this.#frames) {
+      this.#table.drop(segment);
+      context.onRejected(frame, cause);
+    }
     for (const { frame } of this.#keyed) context.onKeyedFailed(frame, cause);
   }
 
@@ -119,66 +126,53 @@ export class Cut implements Commit {
     this.bytes += bytes;
   }
 
-  #touch(segment: Segment): void {
-    if (this.#touched.has(segment)) return;
-    this.#touched.add(segment);
-    this.#overlaysToCome++;
-    this.bytes += segment.tasks.length * STATE_BYTES;
-  }
-
-  #fileEnded(part: string): void {
-    for (const segment of this.#context.dirty) {
+  #fileEnded(): void {
+    // What does not fit into this commit stays dirty, and would come round again.
+    const left = new Set<SegmentHandle>();
+    for (;;) {
       if (this.#operationsLeft < SEGMENT_OPERATIONS + 1 || this.#bytesLeft <= 0) return;
-      this.#context.dirty.delete(segment);
-      this.#touch(segment);
-      this.#fileSegment(segment, part);
-      if (segment.openCount > 0) {
-        // Dead letters that did not fit follow in the next commit.
-        if (segment.endedTasks.length > 0) this.#context.dirty.add(segment);
-        continue;
-      }
-      this.#overlaysToCome--;
-      this.#finishedSegments.push(segment);
-      this.#push({ type: 'delete', key: segmentKey(segment.ref) }, 64);
-      if (segment.hasOverlay) this.#push({ type: 'delete', key: overlayKey(segment.ref) }, 64);
+      const segment = this.#table.firstDirty();
+      if (segment === 0 || left.has(segment)) return;
+      if (this.#fileSegment(segment) > 0) left.add(segment);
     }
   }
 
-  #fileSegment(segment: Segment, part: string): void {
-    const kept: LiveTask[] = [];
-    const later: LiveTask[] = [];
-    let keptBytes = 0;
-    for (const task of segment.endedTasks) {
-      const isDeadLetter = task.state === TaskState.FAILED;
-      const isKept = this.#context.keeps(task.state);
-      if (isKept && !this.#hasRoomToFile(task, isDeadLetter, keptBytes)) {
-        later.push(task);
-        continue;
-      }
-      if (isKept && isDeadLetter) {
-        const operation = fileDeadLetter(task);
-        this.#push(operation, operation.value.length + 64);
-      } else if (isKept) {
-        kept.push(task);
-        keptBytes += (task.end?.bytes.length ?? 0) + STATE_BYTES;
-      }
-      task.isFiled = true;
-      segment.openCount--;
-      this.#filed.push(task);
+  /** @returns how many of its ended tasks did not fit */
+  #fileSegment(segment: SegmentHandle): number {
+    const table = this.#table;
+    const ref = table.segmentRef(segment) as SegmentRef;
+    const filing = table.file(this.#cut, segment, {
+      keep: this.#context.keep,
+      // Room for what the segment itself costs is left out of the room for dead letters.
+      operationsLeft: this.#operationsLeft - SEGMENT_OPERATIONS,
+      bytesLeft: this.#bytesLeft,
+    });
+    if (filing.frame !== undefined) {
+      const key = finishedPrefix(ref) + this.#context.part;
+      this.#push({ type: 'put', key, value: filing.frame }, filing.frame.length + KEY_BYTES);
+      this.#context.onFiled(ref, key.length + filing.frame.length);
     }
-    segment.endedTasks = later;
-    if (kept.length === 0) return;
-    const operation = fileFinished(segment, kept, part);
-    this.#push(operation, operation.value.length + 64);
-    this.#context.onFiled(segment, operation.key.length + operation.value.length);
+    for (const task of filing.deadLetters) {
+      const key = deadLetterKey(taskId(ref, table.inspect(task)!.index));
+      const value = table.deadLetter(task);
+      this.#push({ type: 'put', key, value }, value.length + KEY_BYTES);
+    }
+    if (!filing.isComplete) {
+      const tasks = table.segmentInfo(segment)!.tasks;
+      if (filing.isNewlyTouched) this.#noteTouched(1, tasks);
+      return filing.left;
+    }
+    this.#finishedSegments.push(segment);
+    this.#push({ type: 'delete', key: segmentKey(ref) }, KEY_BYTES);
+    if (table.segmentInfo(segment)!.hasOverlay) {
+      this.#push({ type: 'delete', key: overlayKey(ref) }, KEY_BYTES);
+    }
+    return 0;
   }
 
-  #hasRoomToFile(task: LiveTask, isDeadLetter: boolean, keptBytes: number): boolean {
-    // The first one always fits: results and payloads are far below a request's limit.
-    if (this.#filed.length === 0) return true;
-    if (isDeadLetter && this.#operationsLeft < SEGMENT_OPERATIONS) return false;
-    const bytes = (task.end?.bytes.length ?? 0) + (isDeadLetter ? task.admittedBytes : 0);
-    return keptBytes + bytes <= this.#bytesLeft;
+  #noteTouched(segments: number, tasks: number): void {
+    this.#overlaysToCome += segments;
+    this.bytes += tasks * STATE_BYTES;
   }
 
   #putSubmitted(): void {
@@ -188,8 +182,7 @@ export class Cut implements Commit {
       const frame = context.takeFrame(this.#bytesLeft);
       if (frame === undefined) break;
       this.#push(frame.operation, frame.bytes);
-      this.#frames.push(frame);
-      context.adopt(frame);
+      this.#frames.push({ frame, segment: context.adopt(frame) });
     }
     while (this.#operationsLeft > NESTED_OPERATIONS) {
       const frame = context.takeKeyed(this.#bytesLeft);
@@ -201,28 +194,28 @@ export class Cut implements Commit {
 
   #claimReady(): void {
     const nestedReserve = this.#keyed.length > 0 ? NESTED_OPERATIONS : 0;
-    const mayTouch = (task: LiveTask): boolean => {
-      const isTouched = this.#touched.has(task.segment);
-      if (!isTouched && (this.#operationsLeft <= nestedReserve || this.#bytesLeft <= 0))
-        return false;
-      this.#touch(task.segment);
-      // A segment with ends left to file stays dirty for the next commit.
-      if (task.segment.endedTasks.length === 0) this.#context.dirty.delete(task.segment);
-      return true;
+    const cut = this;
+    const room = {
+      get segmentsMax(): number {
+        return cut.#bytesLeft > 0 ? cut.#operationsLeft - nestedReserve : 0;
+      },
+      note: (claimed: { readonly segments: number; readonly segmentTasks: number }): void =>
+        this.#noteTouched(claimed.segments, claimed.segmentTasks),
     };
     for (const dispatcher of this.#context.dispatchers) {
-      const batches = dispatcher.claim(mayTouch);
+      const batches = dispatcher.claim(this.#cut, room);
       if (batches.length > 0) this.#claims.push({ dispatcher, batches });
     }
   }
 
   #writeOverlays(): void {
-    for (const segment of this.#touched) {
-      if (segment.openCount === 0) continue;
-      const overlay = segment.overlay(overlayWriter, this.#context.incarnation);
+    const finished = new Set(this.#finishedSegments);
+    for (const segment of this.#table.touched(this.#cut)) {
+      if (finished.has(segment)) continue;
+      const overlay = this.#table.overlay(segment);
       if (overlay === undefined) continue;
-      segment.hasOverlay = true;
-      this.#push({ type: 'put', key: overlayKey(segment.ref), value: overlay }, 0);
+      const key = overlayKey(this.#table.segmentRef(segment) as SegmentRef);
+      this.#push({ type: 'put', key, value: overlay }, 0);
     }
   }
 }

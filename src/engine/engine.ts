@@ -1,27 +1,42 @@
 /**
  * The task engine: submit -> commit -> due -> claim -> run -> settle, for one node.
  *
- * It moves tasks between its parts and owns none of their work: `Intake` packs submissions into segments, `CommitLane`
- * writes, `Cut` decides what a commit holds, `TaskBook` knows when tasks may start, a `Dispatcher` per pool runs
- * them, `finished.ts` files what ended. The promise: at-least-once execution, exactly-once acceptance of a result.
- * Submitters hear of a task when its segment is durable, of its end when that is.
+ * It moves frames between its parts and owns none of their work: `Intake` packs submissions into segments, the native
+ * task table holds, times and orders single tasks, `Cut` decides what a commit holds, `CommitLane` writes it, a
+ * `Dispatcher` per pool runs batches, `Waker` wakes for what is due. The promise: at-least-once execution,
+ * exactly-once acceptance of a result. Submitters hear of a task when its segment is durable, of its end when that is.
  *
  * Hermetic: time, randomness, store and threads come in as ports, so the same code runs on virtual time.
  */
+import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
-import { fromWire, toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
-import { utf8 } from '../core/frame.js';
-import { type Incarnation, requireTaskId, type TaskId } from '../core/ids.js';
+import {
+  type Incarnation,
+  requireTaskId,
+  type SegmentRef,
+  type TaskId,
+  taskId,
+} from '../core/ids.js';
 import type { Pool } from '../core/pool.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js';
 import type { OperationResult, Store } from '../core/store.js';
 import type { TaskSpec } from '../core/task.js';
+import {
+  type Instant,
+  Place,
+  type SegmentHandle,
+  type Settled,
+  type TaskHandle,
+  TaskTable,
+} from '../timing/task-table.js';
 import { type Commit, type CommitBudget, CommitLane, type CommitSource } from './commit-lane.js';
 import { Cut, type CutContext } from './cut.js';
-import { cancelledBytes, Dispatcher } from './dispatcher.js';
+import { Dispatcher } from './dispatcher.js';
+import { EndWaiters } from './end-waiters.js';
+import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
 import { findFinished } from './finished.js';
 import {
   type Accepted,
@@ -33,9 +48,9 @@ import {
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
-import { LiveTask, type Segment, type TaskEnd } from './live-task.js';
 import { recover } from './recovery.js';
-import { TaskBook } from './task-book.js';
+import { TaskTypes } from './task-types.js';
+import { Waker } from './waker.js';
 
 export interface EngineOptions {
   readonly clock: Clock;
@@ -49,6 +64,9 @@ export interface EngineOptions {
   readonly node: string;
   readonly retention: RetentionMs;
 }
+
+/** Where a task is; `task` is 0 when that is not known. */
+export type TaskPlace = Pick<Accepted, 'segment' | 'index' | 'task'>;
 
 export type CancelAnswer = 'cancelled' | 'signalled' | 'ended';
 
@@ -68,17 +86,17 @@ const SHARD = 0;
 export class Engine extends BaseService implements CommitSource {
   /** The engine's time, for those who wait on it. */
   readonly clock: Clock;
-  readonly #clock: Clock;
   readonly #store: Store;
   readonly #options: EngineOptions;
-  readonly #incarnation: Incarnation;
+  readonly #table: TaskTable;
+  readonly #waker: Waker;
   readonly #intake: Intake;
   readonly #lane: CommitLane;
-  readonly #book: TaskBook;
   readonly #dispatchers: Dispatcher[] = [];
   readonly #pools: Pool[];
   readonly #janitor: Janitor;
-  readonly #dirty = new Set<Segment>();
+  readonly #waiters = new EndWaiters();
+  readonly #keep: readonly TaskState[];
   readonly #drainWaiters: (() => void)[] = [];
   /** Keyed submissions in a commit that flies. */
   #keyedFlying = 0;
@@ -89,54 +107,51 @@ export class Engine extends BaseService implements CommitSource {
   #stall: MillraceError | undefined;
   #isHalted = false;
 
-  /** Called when a task's end is durable and its place in the queue is free; for admission. */
-  onReleased: ((bytes: number) => void) | undefined;
-  /** Called for each open task found in the store at start; for admission. */
-  onRecovered: ((bytes: number) => void) | undefined;
+  /** Called when ends are durable and their room in the queue is free; for admission. */
+  onReleased: ((bytes: number, tasks: number) => void) | undefined;
+  /** Called at start with what is open in the store; for admission. */
+  onRecovered: ((bytes: number, tasks: number) => void) | undefined;
 
   constructor(options: EngineOptions) {
     super();
     this.#options = options;
     this.clock = options.clock;
-    this.#clock = options.clock;
     this.#store = options.store;
-    this.#incarnation = options.incarnation;
-    this.#intake = new Intake({
-      incarnation: this.#incarnation,
-      keyWindowMs: options.retention.idempotencyMs,
-    });
+    const { incarnation, retention } = options;
+    this.#table = new TaskTable({ executor: incarnation, startMonoMs: options.clock.monoMs() });
+    this.#waker = new Waker(options.clock, this.#table, () => this.#onTimePassed());
+    this.#intake = new Intake({ incarnation, keyWindowMs: retention.idempotencyMs });
     this.#lane = new CommitLane(options.store, options.clock, {
       node: options.node,
-      incarnation: this.#incarnation,
+      incarnation,
       source: this,
     });
-    this.#book = new TaskBook(options.clock, options.specs, {
-      onReady: () => this.#requestClaim(),
-      onExpired: (task) => this.#expire(task),
-    });
     const { thread, inline } = options.pools;
-    if (thread) this.#addDispatcher(thread, 'thread');
-    if (inline) this.#addDispatcher(inline, 'inline');
+    const types = new TaskTypes(this.#table, options.specs, this.#now());
+    if (thread) this.#addDispatcher(thread, Place.THREAD, types);
+    if (inline) this.#addDispatcher(inline, Place.INLINE, types);
     this.#pools = [thread, inline].filter((pool) => pool !== undefined);
-    this.#janitor = new Janitor(options.store, options.clock, options.retention);
+    this.#janitor = new Janitor(options.store, options.clock, retention);
+    this.#keep = keptStates(retention);
   }
 
   get stats(): EngineStats {
     return {
-      open: this.#book.openCount,
-      delayed: this.#book.delayedCount,
-      ready: this.#book.readyCount,
-      running: this.#dispatchers.reduce((sum, dispatcher) => sum + dispatcher.busyCount, 0),
+      open: this.#table.openCount,
+      delayed: this.#table.delayedCount,
+      ready: this.#table.readyCount,
+      running: this.#table.busyCount,
     };
   }
 
   protected async onStart(): Promise<void> {
     await this.#lane.open();
-    const segments = await recover(this.#store, (name) => this.#book.type(name));
-    for (const segment of segments) this.#book.add(segment);
+    const segments = await recover(this.#store, this.#table, this.#now());
     await Promise.all(this.#pools.map((pool) => pool.start()));
     for (const segment of segments) this.#resume(segment);
     await this.#janitor.start();
+    this.#onTimePassed();
+    this.#waker.update();
     this.#lane.request();
   }
 
@@ -148,7 +163,7 @@ export class Engine extends BaseService implements CommitSource {
   /**
    * Puts a task into the store. Callbacks instead of a promise: this is called once per task.
    *
-   * @param accept - called when it is durable, with the task, or the id of an earlier one with the same key
+   * @param accept - called when it is durable, with the task, or an earlier one with the same key
    * @param reject - called when it is not stored: ERR_MILLRACE_CLOSED, _STORE_FULL, _STORE_UNAVAILABLE and the like
    */
   submit(
@@ -158,13 +173,13 @@ export class Engine extends BaseService implements CommitSource {
   ): void {
     const refusal = this.#refusal ?? this.#stall;
     if (refusal) return reject(refusal);
-    this.#intake.add(new Submission(task, SHARD, accept, reject), this.#clock.wallMs());
+    this.#intake.add(new Submission(task, SHARD, accept, reject), this.clock.wallMs());
     this.#lane.request();
   }
 
-  /** The task when this node holds it; undefined when it has ended durably, or never was. */
-  find(id: string): LiveTask | undefined {
-    return this.#book.find(id);
+  /** The task when this node holds it, else 0. */
+  find(segment: SegmentRef, index: number): TaskHandle {
+    return this.#table.taskAt(this.#table.findSegment(segment), index);
   }
 
   /**
@@ -173,41 +188,21 @@ export class Engine extends BaseService implements CommitSource {
    * @throws ERR_MILLRACE_TASK_GONE when neither memory nor store knows it
    * @throws ERR_MILLRACE_CLOSED when the engine stops first
    */
-  async ended(id: TaskId): Promise<TaskEnd> {
-    const held = this.#book.find(id);
-    if (held) return this.endOf(held);
-    return this.#storedEnd(id);
-  }
-
-  /** Like {@link ended}, of a task this engine holds or held. */
-  endOf(task: LiveTask): Promise<TaskEnd> {
-    if (task.isSettled) return task.end ? Promise.resolve(task.end) : this.#storedEnd(task.id);
+  ended(task: TaskPlace): Promise<TaskEnd> {
     if (this.#refusal) return Promise.reject(this.#refusal);
-    return new Promise((resolve, reject) => {
-      task.waiter = { resolve, reject, next: task.waiter };
-    });
+    const held = task.task || this.find(task.segment, task.index);
+    if (this.#table.watch(held) === 'watching') return this.#waiters.wait(held);
+    return this.#storedEnd(taskId(task.segment, task.index));
   }
 
-  /** The status of a task by its id. @throws ERR_MILLRACE_TASK_GONE */
-  async status(id: TaskId): Promise<TaskStatus> {
-    const held = this.#book.find(id);
-    return held ? this.statusOf(held) : statusOf((await this.#storedEnd(id)).state);
-  }
-
-  /** The status of a task this engine holds or held. An end that is not durable is not told. */
-  async statusOf(task: LiveTask): Promise<TaskStatus> {
-    return task.isSettled || !isEnded(task.state) ? statusOf(task.state) : 'running';
-  }
-
-  async #storedEnd(id: TaskId): Promise<TaskEnd> {
-    requireTaskId(id);
-    const filed = await findFinished(this.#store, id);
-    if (filed !== undefined) return { state: filed.state, bytes: filed.bytes };
-    throw new MillraceError(
-      'ERR_MILLRACE_TASK_GONE',
-      `the store does not know task ${id}; it never existed, or its retention is over`,
-      { details: { taskId: id } },
-    );
+  /** Where a task stands. An end that is not durable is not told. @throws ERR_MILLRACE_TASK_GONE */
+  async status(task: TaskPlace): Promise<TaskStatus> {
+    if (this.#refusal) throw this.#refusal;
+    const info = this.#table.inspect(task.task || this.find(task.segment, task.index));
+    if (info === undefined) {
+      return statusOf((await this.#storedEnd(taskId(task.segment, task.index))).state);
+    }
+    return info.isSettled || !isEnded(info.state) ? statusOf(info.state) : 'running';
   }
 
   /**
@@ -217,24 +212,24 @@ export class Engine extends BaseService implements CommitSource {
    * @returns when the answer is durable
    * @throws ERR_MILLRACE_TASK_GONE
    */
-  async cancel(id: TaskId, reason: string | undefined): Promise<CancelAnswer> {
-    const task = this.#book.find(id);
-    if (task === undefined) {
-      await this.#storedEnd(id);
-      return 'ended';
-    }
+  async cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
     if (this.#refusal) throw this.#refusal;
-    switch (task.state) {
-      case TaskState.PENDING:
-        task.cancelReason = reason ?? '';
-        this.#book.forgetTimer(task);
-        this.#end(task, TaskState.CANCELLED, cancelledBytes(task, new Uint8Array(0)));
-        await this.endOf(task);
+    const id = taskId(task.segment, task.index);
+    const held = task.task || this.find(task.segment, task.index);
+    switch (this.#table.cancel(held, cancelledBytes(id, reason), this.#now())) {
+      case 'gone':
+        await this.#storedEnd(id);
+        return 'ended';
+      case 'cancelled': {
+        const ended = this.ended(task);
+        this.#lane.request();
+        await ended;
         return 'cancelled';
-      case TaskState.RUNNING:
-        for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason ?? '');
+      }
+      case 'running':
+        for (const dispatcher of this.#dispatchers) dispatcher.cancel(held, reason ?? '');
         return 'signalled';
-      default:
+      case 'ended':
         return 'ended';
     }
   }
@@ -256,8 +251,10 @@ export class Engine extends BaseService implements CommitSource {
   async shutdown(budget: { readonly softMs: number; readonly hardMs: number }): Promise<void> {
     if (this.#isHalted) return;
     this.#isHalted = true;
-    this.#refusal ??= new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-    const deadlineMs = this.#clock.monoMs() + budget.hardMs + LAST_COMMITS_MS;
+    const deadlineMs = this.clock.monoMs() + budget.hardMs + LAST_COMMITS_MS;
+    const closed = new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+    const refusal = this.#refusal ?? closed;
+    this.#refusal = refusal;
     for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
     await this.#untilIdle(budget.softMs);
     for (const dispatcher of this.#dispatchers) dispatcher.interruptAll('the runtime shuts down');
@@ -268,16 +265,21 @@ export class Engine extends BaseService implements CommitSource {
     this.#lane.request();
     await this.#lanesLast(deadlineMs);
     await Promise.all(this.#pools.map((pool) => pool.stop()));
-    this.#book.close();
-    this.#rejectWaiters(this.#refusal);
+    this.#waker.stop();
+    this.#waiters.rejectAll(refusal);
+    this.#table.close();
   }
 
   // --- CommitSource -----------------------------------------------------------------------------------------------
 
   cut(budget: CommitBudget): Commit | undefined {
     this.#stall = undefined;
-    const part = `${this.#incarnation}${(this.#commitPart++).toString(36).padStart(8, '0')}`;
-    return Cut.make(this.#cutContext(), budget, part);
+    const commit = Cut.make(this.#cutContext(), budget);
+    // The cut has taken submissions in: some may wait for a time, or be late already.
+    this.#waker.update();
+    if (this.#table.hasExpired) this.#expire();
+    this.#tellUnhandled();
+    return commit;
   }
 
   onStalled(cause: MillraceError): void {
@@ -293,7 +295,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#refusal = cause;
     this.#rejectUnsent(cause);
     for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
-    this.#rejectWaiters(cause);
+    this.#waiters.rejectAll(cause);
   }
 
   /** Rejects what was submitted and is in no commit yet. */
@@ -305,61 +307,50 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   #cutContext(): CutContext {
+    const { incarnation } = this.#options;
     return {
-      incarnation: this.#incarnation,
-      nowMs: this.#clock.wallMs(),
-      dirty: this.#dirty,
+      table: this.#table,
       dispatchers: this.#dispatchers,
-      onFiled: (segment, bytes) =>
-        this.#janitor.noteFiled(segment.ref, bytes, this.#clock.wallMs()),
-      keeps: (state) =>
-        state === TaskState.FAILED
-          ? this.#options.retention.failedMs > 0
-          : this.#options.retention.completedMs > 0,
+      keep: this.#keep,
+      part: `${incarnation}${(this.#commitPart++).toString(36).padStart(8, '0')}`,
+      onFiled: (segment, bytes) => this.#janitor.noteFiled(segment, bytes, this.clock.wallMs()),
       takeFrame: (bytesMax) => this.#intake.takeFrame(bytesMax),
       takeKeyed: (bytesMax) => {
-        const frame = this.#intake.takeKeyed(bytesMax, this.#clock.wallMs());
+        const frame = this.#intake.takeKeyed(bytesMax, this.clock.wallMs());
         if (frame) this.#keyedFlying++;
         return frame;
       },
       adopt: (frame) => this.#adopt(frame),
-      disown: (frame, cause) => this.#disown(frame, cause),
-      onAccepted: (frame) => {
+      onAccepted: (frame, segment) => {
         frame.submissions.forEach((submission, index) => {
-          submission.accept(frame.segment.tasks[index]!);
+          const task = this.#table.taskAt(segment, index);
+          submission.accept({ segment: frame.ref, index, task, isCreated: true });
         });
+      },
+      onRejected: (frame, cause) => {
+        for (const submission of frame.submissions) submission.reject(cause);
       },
       onKeyedDone: (frame, result) => void this.#onKeyedDone(frame, result),
       onKeyedFailed: (frame, cause) =>
         this.#settleKeyed(frame, (submission) => submission.reject(cause)),
-      onSettled: (task) => this.#onSettled(task),
-      onSegmentDone: (segment) => this.#book.remove(segment),
+      onSettled: (settled) => this.#onSettled(settled),
     };
   }
 
-  #adopt(frame: ClosedFrame): void {
-    const segment = frame.segment;
-    frame.submissions.forEach((submission, index) => {
-      const { task: source } = submission;
-      const task = new LiveTask(segment, index, source, this.#book.type(source.type));
-      segment.tasks.push(task);
-    });
-    segment.openCount = segment.tasks.length;
-    this.#book.add(segment);
-    frame.submissions.forEach((submission, index) => {
-      this.#book.waitUntil(segment.tasks[index]!, submission.task.dueMonoMs);
-    });
+  async #storedEnd(id: TaskId): Promise<TaskEnd> {
+    const filed = await findFinished(this.#store, id);
+    if (filed !== undefined) return { state: filed.state, bytes: filed.bytes };
+    throw new MillraceError(
+      'ERR_MILLRACE_TASK_GONE',
+      `the store does not know task ${id}; it never existed, or its retention is over`,
+      { details: { taskId: id } },
+    );
   }
 
-  #disown(frame: ClosedFrame, cause: MillraceError): void {
-    for (const task of frame.segment.tasks) {
-      this.#book.forgetTimer(task);
-      // Any ended state keeps the ready queue from starting it.
-      task.state = TaskState.CANCELLED;
-    }
-    this.#dirty.delete(frame.segment);
-    this.#book.remove(frame.segment);
-    for (const submission of frame.submissions) submission.reject(cause);
+  #adopt(frame: ClosedFrame): SegmentHandle {
+    return this.#table.ingest(frame.frame, frame.ref, this.#now(), {
+      dueMonoMs: frame.dueMonoMs,
+    });
   }
 
   async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
@@ -369,16 +360,28 @@ export class Engine extends BaseService implements CommitSource {
     } catch (cause) {
       return this.#settleKeyed(frame, (submission) => submission.reject(cause as MillraceError));
     }
-    if (existing !== undefined) {
-      const id = existing;
-      return this.#settleKeyed(frame, (submission) => submission.accept(id));
+    if (this.#isHalted) {
+      // Stored, or there before; but nobody here can wait for it any more.
+      const refusal = this.#refusal!;
+      return this.#settleKeyed(frame, (submission) => submission.reject(refusal));
     }
-    this.#adopt(frame);
-    const task = frame.segment.tasks[0]!;
+    if (existing !== undefined) {
+      const { segment, index } = requireTaskId(existing);
+      const accepted = { segment, index, task: this.find(segment, index), isCreated: false };
+      return this.#settleKeyed(frame, (submission) => submission.accept(accepted));
+    }
+    const task = this.#table.taskAt(this.#adopt(frame), 0);
     this.#settleKeyed(frame, (submission) =>
-      // Those that joined the first did not create anything.
-      submission.accept(submission === frame.submissions[0] ? task : task.id),
+      submission.accept({
+        segment: frame.ref,
+        index: 0,
+        task,
+        // Those that joined the first did not create anything.
+        isCreated: submission === frame.submissions[0],
+      }),
     );
+    this.#waker.update();
+    this.#lane.request();
   }
 
   #settleKeyed(frame: KeyedFrame, settle: (submission: Submission) => void): void {
@@ -389,36 +392,35 @@ export class Engine extends BaseService implements CommitSource {
     this.#checkDrained();
   }
 
-  #onSettled(task: LiveTask): void {
-    task.isSettled = true;
-    this.#book.noteSettled(task);
-    this.onReleased?.(task.admittedBytes);
-    let { waiter } = task;
-    task.waiter = undefined;
-    for (; waiter !== undefined; waiter = waiter.next) waiter.resolve(task.end!);
+  #onSettled(settled: Settled): void {
+    if (settled.tasks > 0) this.onReleased?.(settled.bytes, settled.tasks);
+    this.#waiters.settle(settled.watched);
     this.#checkDrained();
   }
 
   #checkDrained(): void {
     if (this.#drainWaiters.length === 0) return;
-    if (this.#book.runnableCount > 0 || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
+    const { open, unhandled } = this.#table.stats();
+    if (open > unhandled || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
   }
 
   // --- Tasks on their way ------------------------------------------------------------------------------------------
 
-  #addDispatcher(pool: Pool, exec: 'thread' | 'inline'): void {
+  #addDispatcher(pool: Pool, place: Place, types: TaskTypes): void {
     this.#dispatchers.push(
       new Dispatcher({
+        place,
         pool,
-        ready: this.#book.ready[exec],
-        book: this.#book,
-        clock: this.#clock,
+        table: this.#table,
+        types,
+        clock: this.clock,
         random: this.#options.random,
-        incarnation: this.#incarnation,
         events: {
-          onChanged: (task) => this.#markDirty(task),
-          onEnded: (task, state, bytes) => this.#end(task, state, bytes),
+          onChanged: () => {
+            this.#waker.update();
+            this.#lane.request();
+          },
           onFree: () => this.#requestClaim(),
         },
       }),
@@ -426,34 +428,40 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /** Brings a stored segment's tasks back to life: what ran under a dead process is lost, the rest waits. */
-  #resume(segment: Segment): void {
-    for (const task of segment.tasks) {
-      if (isEnded(task.state)) continue;
-      this.onRecovered?.(task.admittedBytes);
-      if (task.state === TaskState.RUNNING) this.#dispatchers[0]?.lose(task, undefined);
-      else this.#book.waitUntil(task, this.#book.monoOf(task.dueAtMs));
+  #resume(segment: SegmentHandle): void {
+    const resumed = this.#table.resume(segment, this.#now());
+    if (resumed.open > 0) this.onRecovered?.(resumed.openBytes, resumed.open);
+    this.#dispatchers[0]?.lose(resumed.lost, undefined);
+  }
+
+  #onTimePassed(): void {
+    if (this.#table.hasExpired) this.#expire();
+    this.#tellUnhandled();
+    this.#checkDrained();
+    this.#requestClaim();
+  }
+
+  /** Tells of tasks that turned due and have no handler here. */
+  #tellUnhandled(): void {
+    for (const task of this.#table.takeUnhandled()) {
+      const info = this.#table.inspect(task);
+      if (info === undefined) continue;
+      const ref = this.#table.segmentRef(info.segment) as SegmentRef;
+      const type = this.#table.typeName(info.type) ?? '';
+      publish('millrace:task:unhandled', () => ({ taskId: taskId(ref, info.index), type }));
     }
-    if (segment.openCount === 0) this.#dirty.add(segment);
   }
 
-  #end(task: LiveTask, state: TaskState, bytes: Uint8Array): void {
-    task.moveTo(state, this.#clock.wallMs());
-    task.end = { state, bytes };
-    task.segment.endedTasks.push(task);
-    this.#markDirty(task);
-  }
-
-  #expire(task: LiveTask): void {
-    const error = new MillraceError(
-      'ERR_MILLRACE_TASK_EXPIRED',
-      `task ${task.id} did not start within its ttl`,
-      { details: { taskId: task.id, expiresAtMs: task.expiresAtMs } },
-    );
-    this.#end(task, TaskState.EXPIRED, Buffer.from(JSON.stringify(toWire(error))));
-  }
-
-  #markDirty(task: LiveTask): void {
-    this.#dirty.add(task.segment);
+  #expire(): void {
+    while (this.#table.hasExpired) {
+      for (const task of this.#table.takeExpired()) {
+        const info = this.#table.inspect(task);
+        if (info === undefined) continue;
+        const ref = this.#table.segmentRef(info.segment) as SegmentRef;
+        const bytes = expiredBytes(taskId(ref, info.index), info.expiresAtMs);
+        this.#table.end(task, TaskState.EXPIRED, bytes, this.#now());
+      }
+    }
     this.#lane.request();
   }
 
@@ -464,7 +472,7 @@ export class Engine extends BaseService implements CommitSource {
   /** Resolves when the lane has written everything, or gives up at the deadline. */
   async #lanesLast(deadlineMs: number): Promise<void> {
     const patience = new AbortController();
-    const limit = sleep(this.#clock, deadlineMs - this.#clock.monoMs(), patience.signal).then(
+    const limit = sleep(this.clock, deadlineMs - this.clock.monoMs(), patience.signal).then(
       () =>
         this.#lane.abandon(
           new MillraceError(
@@ -480,30 +488,21 @@ export class Engine extends BaseService implements CommitSource {
 
   /** Resolves when nothing runs, or after `limitMs`. */
   async #untilIdle(limitMs: number): Promise<void> {
-    const untilMs = this.#clock.monoMs() + limitMs;
-    while (this.stats.running > 0 && this.#clock.monoMs() < untilMs) {
-      await sleep(this.#clock, Math.min(20, untilMs - this.#clock.monoMs()));
+    const untilMs = this.clock.monoMs() + limitMs;
+    while (this.stats.running > 0 && this.clock.monoMs() < untilMs) {
+      await sleep(this.clock, Math.min(20, untilMs - this.clock.monoMs()));
     }
   }
 
-  #rejectWaiters(cause: MillraceError): void {
-    for (const segment of this.#book.segments) {
-      for (const task of segment.tasks) {
-        let { waiter } = task;
-        task.waiter = undefined;
-        for (; waiter !== undefined; waiter = waiter.next) waiter.reject(cause);
-      }
-    }
+  #now(): Instant {
+    return { wallMs: this.clock.wallMs(), monoMs: this.clock.monoMs() };
   }
 }
 
-/** The error an ended task's bytes describe. */
-export function errorOfEnd(end: TaskEnd): Error {
-  try {
-    return fromWire(JSON.parse(utf8(end.bytes)));
-  } catch (cause) {
-    return new MillraceError('ERR_MILLRACE_STORE_CORRUPT', 'a stored error does not decode', {
-      cause,
-    });
-  }
+function keptStates(retention: RetentionMs): TaskState[] {
+  const ended = [TaskState.COMPLETED, TaskState.CANCELLED, TaskState.EXPIRED];
+  return [
+    ...(retention.completedMs > 0 ? ended : []),
+    ...(retention.failedMs > 0 ? [TaskState.FAILED] : []),
+  ];
 }

@@ -1,61 +1,16 @@
 /**
- * Ended tasks in the store: how they are filed, found again by id, and forgotten when their time is over.
+ * Ended tasks in the store: found again by id, and aged. The task table writes what is read here.
  *
  * What completed, was cancelled or expired is filed per segment and commit in a frame of states under `z/`; what
  * failed for good becomes a dead letter under `d/`, with the task itself beside its state so that it can run again:
  *
  *   dead letter:  [0] u32 length of the states frame (one record)   [4] states frame   [..] tasks frame (one record)
  */
-import { badFrame, FrameKind, FrameWriter, openFrame } from '../core/frame.js';
+import { badFrame, FrameKind, openFrame } from '../core/frame.js';
 import { parseTaskId, type TaskId } from '../core/ids.js';
-import {
-  readState,
-  type StateRecord,
-  type TaskToWrite,
-  writeStateOf,
-  writeTask,
-} from '../core/records.js';
-import { type Operation, prefixRange, type Store } from '../core/store.js';
+import { readState, type StateRecord } from '../core/records.js';
+import { prefixRange, type Store } from '../core/store.js';
 import { deadLetterKey, finishedPrefix } from './keys.js';
-import type { LiveTask, Segment } from './live-task.js';
-
-const NO_BYTES = new Uint8Array(0);
-
-const states = new FrameWriter(FrameKind.STATES, { records: 256 });
-const single = new FrameWriter(FrameKind.TASKS, { records: 1 });
-
-/** Files ended tasks of one segment under `z/`; `part` must be new for the segment. */
-export function fileFinished(
-  segment: Segment,
-  tasks: readonly LiveTask[],
-  part: string,
-): Operation & { type: 'put' } {
-  states.reset();
-  for (const task of tasks) writeStateOf(states, task, task.end?.bytes ?? NO_BYTES);
-  return { type: 'put', key: finishedPrefix(segment.ref) + part, value: states.finish() };
-}
-
-/** Files a failed task under `d/`. */
-export function fileDeadLetter(task: LiveTask): Operation & { type: 'put' } {
-  states.reset();
-  writeStateOf(states, task, task.end?.bytes ?? NO_BYTES);
-  const record = task.record;
-  const copy: TaskToWrite = {
-    ...record,
-    attempt: task.attempt,
-    losses: task.losses,
-    payloadBytes: record.payload.length,
-  };
-  single.reset();
-  writeTask(single, copy);
-  const stateFrame = states.finish();
-  const taskFrame = single.finish();
-  const value = Buffer.alloc(4 + stateFrame.length + taskFrame.length);
-  value.writeUInt32LE(stateFrame.length, 0);
-  value.set(stateFrame, 4);
-  value.set(taskFrame, 4 + stateFrame.length);
-  return { type: 'put', key: deadLetterKey(task.id), value };
-}
 
 /** A finished task as it was filed, or undefined when the store does not have it (any more). */
 export async function findFinished(store: Store, id: TaskId): Promise<StateRecord | undefined> {

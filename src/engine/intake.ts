@@ -10,12 +10,12 @@
  */
 import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
-import { FrameKind, FrameWriter, openFrame } from '../core/frame.js';
-import { type Incarnation, segmentRef, type TaskId, taskId } from '../core/ids.js';
+import { FrameKind, FrameWriter } from '../core/frame.js';
+import { type Incarnation, type SegmentRef, segmentRef, taskId } from '../core/ids.js';
 import { type TaskMetadata, type TaskToWrite, writeTask } from '../core/records.js';
 import type { Operation } from '../core/store.js';
+import type { TaskHandle } from '../timing/task-table.js';
 import { idempotencyKey, segmentKey } from './keys.js';
-import { type LiveTask, Segment } from './live-task.js';
 
 const SEGMENT_TASKS_MAX = 256;
 const SEGMENT_BYTES_MAX = 262_144;
@@ -30,8 +30,14 @@ export interface NewTask extends TaskToWrite {
   readonly idempotencyKey: string | undefined;
 }
 
-/** What became of a submission: the task it created, or the id of an earlier one with the same key. */
-export type Accepted = LiveTask | TaskId;
+/** A task that stands for a submission: the one it created, or an earlier one with the same idempotency key. */
+export interface Accepted {
+  readonly segment: SegmentRef;
+  readonly index: number;
+  /** 0 when this node's table did not have it. */
+  readonly task: TaskHandle;
+  readonly isCreated: boolean;
+}
 
 /** One task between submit() and its acknowledgement. */
 export class Submission {
@@ -57,7 +63,10 @@ export class Submission {
 
 /** A closed frame, ready to be put. */
 export interface ClosedFrame {
-  readonly segment: Segment;
+  readonly ref: SegmentRef;
+  readonly frame: Uint8Array<ArrayBuffer>;
+  /** When each task is due on the monotonic clock. */
+  readonly dueMonoMs: Float64Array;
   /** In the order of the segment's indexes. */
   readonly submissions: readonly Submission[];
   readonly operation: Operation;
@@ -200,7 +209,9 @@ export class Intake {
     for (const submission of submissions) writeTask(writer, submission.task);
     const frame = writer.finish();
     return {
-      segment: new Segment(ref, openFrame(frame, FrameKind.TASKS)),
+      ref,
+      frame,
+      dueMonoMs: Float64Array.from(submissions, (submission) => submission.task.dueMonoMs),
       submissions,
       operation: { type: 'put', key: segmentKey(ref), value: frame },
       bytes: frame.length + 64,
@@ -218,7 +229,7 @@ export class Intake {
  * A key is thus known for at least one window's width after its first use, and for at most two.
  */
 function keyedOperation(closed: ClosedFrame, [key, previousKey]: KeyedFrame['keys']): Operation {
-  const id = taskId(closed.segment.ref, 0);
+  const id = taskId(closed.ref, 0);
   return {
     type: 'txn',
     txn: {

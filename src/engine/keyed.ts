@@ -32,7 +32,7 @@ export async function existingTask(
       { details: { key: frame.keys[0], value: id } },
     );
   }
-  return place.segment === frame.segment.ref ? undefined : (id as TaskId);
+  return place.segment === frame.ref ? undefined : (id as TaskId);
 }
 
 async function holderOf(store: Store, frame: KeyedFrame): Promise<Entry | undefined> {

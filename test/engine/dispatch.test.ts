@@ -10,7 +10,7 @@ import { seededRandom } from '../../src/core/random.js';
 import { type ContractOptions, defineTask, type TaskSpec } from '../../src/core/task.js';
 import { Engine } from '../../src/engine/engine.js';
 import type { Accepted, NewTask } from '../../src/engine/intake.js';
-import type { LiveTask } from '../../src/engine/live-task.js';
+import { overlayKey, segmentKey } from '../../src/engine/keys.js';
 import { memoryStore } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
 import { FaultyStore } from '../support/faulty-store.js';
@@ -78,9 +78,9 @@ const lost = (details = {}): MillraceError =>
 
 const slotsOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
 
-/** The task of a submission that created one. */
-function created(accepted: Accepted | undefined): LiveTask {
-  assert.ok(typeof accepted === 'object');
+/** What a submission came to. */
+function created(accepted: Accepted | undefined): Accepted {
+  assert.ok(accepted?.isCreated);
   return accepted;
 }
 
@@ -122,8 +122,8 @@ test('a batch-mate that reports early is settled before the rest', async () => {
   await clock.advance(1);
   pool.batches[0]!.report([1], Outcome.COMPLETED, '"b"');
   await clock.advance(1);
-  assert.equal(created(b).isSettled, true);
-  assert.equal(created(a).isSettled, false);
+  assert.equal(await engine.status(created(b)), 'completed');
+  assert.equal(await engine.status(created(a)), 'running');
   assert.equal(engine.stats.open, 1);
 });
 
@@ -139,7 +139,7 @@ test('a second report of the same slot, or of none, is refused and counted', asy
   batch!.report([0], Outcome.COMPLETED, '"second"');
   batch!.report([7], Outcome.COMPLETED, '"nobody"');
   batch!.end();
-  const end = await within(clock, 1_000, engine.endOf(created(a)));
+  const end = await within(clock, 1_000, engine.ended(created(a)));
   assert.equal(Buffer.from(end.bytes).toString(), '"first"');
   assert.equal(stale.length, 2);
   unsubscribe('millrace:result:stale', onStale);
@@ -165,13 +165,13 @@ test('what a dead thread did not report runs again without a spent attempt, alon
   pool.batches[2]!.end(lost());
   await clock.advance(1);
   const [, culprit] = accepted;
-  const end = await within(clock, 1_000, engine.endOf(created(culprit)));
+  const end = await within(clock, 1_000, engine.ended(created(culprit)));
   assert.match(Buffer.from(end.bytes).toString(), /ERR_MILLRACE_TASK_LOST/);
   assert.equal(pool.batches[3]!.tasks.length, 1);
   pool.batches[3]!.report([0], Outcome.COMPLETED, '"innocent"');
   pool.batches[3]!.end();
   await clock.advance(1);
-  assert.equal(created(accepted[2]).isSettled, true);
+  assert.equal(await engine.status(created(accepted[2])), 'completed');
   assert.equal(engine.stats.open, 0);
   assert.equal(engine.stats.running, 0);
 });
@@ -199,7 +199,7 @@ test('places that a pool loses between claim and launch only delay the batch', a
 test('a cancel between claim and launch reaches the running task', async () => {
   const { submit, pool, clock, engine } = await setup({}, 1);
   const [a] = await submit(1);
-  assert.equal(await within(clock, 100, engine.cancel(created(a).id, 'early')), 'signalled');
+  assert.equal(await within(clock, 100, engine.cancel(created(a), 'early')), 'signalled');
   await clock.advance(1);
   assert.deepEqual(pool.batches[0]!.cancelled, [{ slot: 0, reason: 'early' }]);
 });
@@ -224,6 +224,63 @@ test('ends that do not fit into one commit survive a crash between the two', asy
   const second = await open();
   await clock.advance(1);
   assert.equal(second.engine.stats.open, taskCount - filed, 'the others are still to be done');
+});
+
+test('short tasks are claimed ahead of the free places; ones that may run once never are', async () => {
+  for (const [onLost, isAhead] of [
+    ['retry', true],
+    ['fail', false],
+  ] as const) {
+    const { submit, pool, clock, store } = await setup({ onLost }, 1);
+    pool.runMs = 0.01;
+    await submit(1);
+    await clock.advance(1);
+    pool.batches[0]!.report([0], Outcome.COMPLETED, '1');
+    pool.batches[0]!.end();
+    await submit(500);
+    await clock.advance(1);
+    assert.equal(pool.batches.length, 2, 'one place, one batch at a time');
+    const commits = store.sent.length;
+    const [, second] = pool.batches;
+    second!.end(lost());
+    const wasClaimed = pool.batches.at(-1) !== second;
+    assert.equal(wasClaimed, isAhead, `${onLost}: the next one had been claimed`);
+    assert.equal(store.sent.length, commits);
+  }
+});
+
+test('a task that was asked to end, and lost its thread instead, is cancelled', async () => {
+  const { submit, pool, clock, engine } = await setup({}, 1);
+  const [a] = await submit(1);
+  await clock.advance(1);
+  await engine.cancel(created(a), 'enough');
+  pool.batches[0]!.end(lost());
+  const end = await within(clock, 1_000, engine.ended(created(a)));
+  assert.match(Buffer.from(end.bytes).toString(), /ERR_MILLRACE_TASK_CANCELLED.*enough/);
+  assert.equal(pool.batches.length, 1);
+});
+
+test('what has ended is no longer held', async () => {
+  const { submit, pool, clock, engine } = await setup({}, 1);
+  const [a] = await submit(1);
+  await clock.advance(1);
+  pool.batches[0]!.report([0], Outcome.COMPLETED, '1');
+  pool.batches[0]!.end();
+  await clock.advance(1);
+  const { segment, index } = created(a);
+  assert.equal(engine.find(segment, index), 0);
+  assert.equal(await engine.status({ segment, index, task: created(a).task }), 'completed');
+});
+
+test('a burst of due tasks is handed out in slices, and completely', async () => {
+  const { clock, newTask, submitOne, engine } = await setup({}, 1);
+  const dueMonoMs = clock.monoMs() + 1_000;
+  const task = { ...newTask('1'), dueMonoMs, dueAtMs: clock.wallMs() + 1_000 };
+  await within(clock, 500, Promise.all(Array.from({ length: 10_000 }, () => submitOne(task))));
+  assert.equal(engine.stats.delayed, 10_000);
+  await clock.advance(1_000);
+  assert.equal(engine.stats.delayed, 0);
+  assert.equal(engine.stats.ready + engine.stats.running, 10_000);
 });
 
 test('tasks without a handler here wait, and run once there is one', async () => {
@@ -256,6 +313,17 @@ test('a damaged segment is set aside loudly, and the rest goes on', async () => 
       ],
     }),
   );
+  const [damaged] = await submit(1);
+  await within(
+    clock,
+    100,
+    store.txn({
+      compares: [],
+      success: [
+        { type: 'put', key: overlayKey(created(damaged).segment), value: Buffer.from('x') },
+      ],
+    }),
+  );
   const corrupt: { key: string }[] = [];
   const onCorrupt = (event: unknown): void => void corrupt.push(event as { key: string });
   subscribe('millrace:store:corrupt', onCorrupt);
@@ -263,8 +331,9 @@ test('a damaged segment is set aside loudly, and the rest goes on', async () => 
   await clock.advance(1);
   assert.deepEqual(
     corrupt.map((event) => event.key),
-    ['t/default/00/000000001/aaaaaaaabbbbbbbb'],
+    ['t/default/00/000000001/aaaaaaaabbbbbbbb', segmentKey(created(damaged).segment)],
   );
+  assert.equal(second.engine.stats.open, 1);
   assert.equal(second.pool.batches.length, 1);
   unsubscribe('millrace:store:corrupt', onCorrupt);
 });

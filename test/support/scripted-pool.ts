@@ -23,6 +23,8 @@ export class ScriptedPool extends BaseService implements Pool {
   readonly threadCount = 1;
   readonly batches: ScriptedBatch[] = [];
   freePlaces: number;
+  /** What every result says. */
+  runMs = 1;
 
   constructor(places: number) {
     super();
@@ -44,7 +46,7 @@ export class ScriptedPool extends BaseService implements Pool {
             slot,
             outcome,
             attempt: tasks[slot]?.attempt ?? 1,
-            runMs: 1,
+            runMs: this.runMs,
             json,
           });
         }

@@ -1,0 +1,43 @@
+/**
+ * Who waits for tasks of this node to end. The table watches just those: for everybody else's tasks no JavaScript
+ * object exists.
+ */
+import type { MillraceError } from '../core/errors.js';
+import type { TaskHandle, WatchedEnd } from '../timing/task-table.js';
+import type { TaskEnd } from './ends.js';
+
+interface Waiter {
+  readonly resolve: (end: TaskEnd) => void;
+  readonly reject: (cause: MillraceError) => void;
+  /** Waits for the same task. */
+  readonly next: Waiter | undefined;
+}
+
+export class EndWaiters {
+  readonly #waiters = new Map<TaskHandle, Waiter>();
+
+  /** Resolves when the end of a watched task is durable. */
+  wait(task: TaskHandle): Promise<TaskEnd> {
+    return new Promise((resolve, reject) => {
+      this.#waiters.set(task, { resolve, reject, next: this.#waiters.get(task) });
+    });
+  }
+
+  settle(ends: readonly WatchedEnd[]): void {
+    for (const end of ends) {
+      let waiter = this.#waiters.get(end.task);
+      this.#waiters.delete(end.task);
+      for (; waiter !== undefined; waiter = waiter.next) waiter.resolve(end);
+    }
+  }
+
+  /** Nobody will learn of an end here any more. */
+  rejectAll(cause: MillraceError): void {
+    for (const first of this.#waiters.values()) {
+      for (let waiter: Waiter | undefined = first; waiter; waiter = waiter.next) {
+        waiter.reject(cause);
+      }
+    }
+    this.#waiters.clear();
+  }
+}

@@ -1,0 +1,86 @@
+/**
+ * How tasks end, as bytes: the JSON that is stored, told to waiters, and read back by handles.
+ */
+
+import { fromWire, toWire } from '../core/error-wire.js';
+import { MillraceError } from '../core/errors.js';
+import { utf8 } from '../core/frame.js';
+import type { TaskId } from '../core/ids.js';
+import type { TaskState } from '../core/states.js';
+
+/** How a task ended. */
+export interface TaskEnd {
+  readonly state: TaskState;
+  /** JSON of the value (completed) or of the wire error (otherwise); empty for `undefined`. */
+  readonly bytes: Uint8Array;
+}
+
+/** The error a failed task ends with: ours, with what the handler threw as its cause. */
+export function failedBytes(
+  task: { readonly id: TaskId; readonly type: string; readonly attempt: number },
+  errorJson: Uint8Array,
+): Uint8Array {
+  const cause = utf8(errorJson);
+  const message = (JSON.parse(cause) as { message?: unknown }).message;
+  const shown = bare(
+    new MillraceError(
+      'ERR_MILLRACE_TASK_FAILED',
+      `task '${task.type}' failed in attempt ${task.attempt}: ${String(message)}`,
+      { details: { taskId: task.id, attempt: task.attempt } },
+    ),
+  );
+  return Buffer.from(`${JSON.stringify(shown).slice(0, -1)},"cause":${cause}}`);
+}
+
+/** The error a cancelled task ends with. */
+export function cancelledBytes(id: TaskId, reason: string | undefined): Uint8Array {
+  const error = new MillraceError(
+    'ERR_MILLRACE_TASK_CANCELLED',
+    `task ${id} was cancelled${reason ? `: ${reason}` : ''}`,
+    { details: { taskId: id, reason: reason ?? '' } },
+  );
+  return Buffer.from(JSON.stringify(bare(error)));
+}
+
+/** The error an expired task ends with. */
+export function expiredBytes(id: TaskId, expiresAtMs: number): Uint8Array {
+  const error = new MillraceError(
+    'ERR_MILLRACE_TASK_EXPIRED',
+    `task ${id} did not start within its ttl`,
+    { details: { taskId: id, expiresAtMs } },
+  );
+  return Buffer.from(JSON.stringify(bare(error)));
+}
+
+/** The error a task ends with that was lost once too often. */
+export function lostError(
+  id: TaskId,
+  losses: { readonly count: number; readonly max: number },
+  cause: MillraceError | undefined,
+): MillraceError {
+  const message =
+    losses.count < losses.max
+      ? `task ${id} was lost with its thread or process, and may run at most once`
+      : `task ${id} was lost ${losses.count} times with its thread or process; look for process.exit, native crashes or memory`;
+  return new MillraceError('ERR_MILLRACE_TASK_LOST', message, {
+    details: { taskId: id, losses: losses.count },
+    cause,
+  });
+}
+
+/** The error an ended task's bytes describe. */
+export function errorOfEnd(end: TaskEnd): Error {
+  try {
+    return fromWire(JSON.parse(utf8(end.bytes)));
+  } catch (cause) {
+    return new MillraceError('ERR_MILLRACE_STORE_CORRUPT', 'a stored error does not decode', {
+      cause,
+    });
+  }
+}
+
+/** Without the stack, which would be ours and tell nothing about the task. */
+function bare(error: MillraceError): object {
+  const { stack: _, ...shown } = toWire(error);
+  return shown;
+}
