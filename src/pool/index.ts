@@ -13,4 +13,5 @@ export {
   type RunManyOptions,
   type RunOptions,
 } from './batch-pool.js';
+export type { Timeout, TimeoutOptions, Timers } from './deadlines.js';
 export type { ThreadCounts } from './thread-pool.js';

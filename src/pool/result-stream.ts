@@ -42,6 +42,10 @@ export class StreamEntry implements Item {
     this.#stream = stream;
   }
 
+  get timeoutMs(): number {
+    return this.#stream.timeoutMs;
+  }
+
   onValue(value: unknown): void {
     this.state = 'value';
     this.result = value;
@@ -58,6 +62,8 @@ export class StreamEntry implements Item {
 type Answer = (result: IteratorResult<unknown> | Promise<never>) => void;
 
 export class ResultStream implements AsyncIterableIterator<unknown> {
+  /** How long each item may run; 0 means what the pool's items may. */
+  readonly timeoutMs: number;
   readonly #port: StreamPort;
   readonly #source: Iterator<unknown> | AsyncIterator<unknown>;
   readonly #settled: boolean;
@@ -74,9 +80,14 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   constructor(
     port: StreamPort,
     items: Iterable<unknown> | AsyncIterable<unknown>,
-    options: { readonly settled: boolean; readonly signal: AbortSignal | undefined },
+    options: {
+      readonly settled: boolean;
+      readonly signal: AbortSignal | undefined;
+      readonly timeoutMs: number;
+    },
   ) {
     this.#port = port;
+    this.timeoutMs = options.timeoutMs;
     this.#settled = options.settled;
     this.#source =
       Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
