@@ -5,6 +5,7 @@
  *
  * Items and results travel as JSON. Each item has its own result and error, although up to 64 share a message.
  */
+import type { WritableStream } from 'node:stream/web';
 import type { ResourceLimits } from 'node:worker_threads';
 import { encodePayload, type PayloadLimits } from '../core/codec.js';
 import { type Duration, durationMs } from '../core/durations.js';
@@ -14,7 +15,8 @@ import { type Size, sizeBytes } from '../core/sizes.js';
 import { Admission } from './admission.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
 import { Limits, limitMs, nodeTimers, type Timeout, type Timers } from './deadlines.js';
-import { ResultStream, type StreamPort } from './result-stream.js';
+import { itemSink, type SinkOptions } from './item-sink.js';
+import { type EntryToFill, ResultStream, type StreamPort } from './result-stream.js';
 import { THREADS_MAX, type ThreadCounts, ThreadPool } from './thread-pool.js';
 
 /** The default export of the module that BatchPool loads. */
@@ -81,6 +83,14 @@ export interface RunManyOptions extends RunOptions {
    * Promise.allSettled does, instead of ending with the first error. @defaultValue false
    */
   readonly settled?: boolean;
+}
+
+export interface WritableOptions<Output = unknown> extends RunOptions {
+  /**
+   * Called with the outcome of each item as it ends, and which one it was, from 0. Without it results are dropped
+   * and the first item that fails ends the stream with its error.
+   */
+  readonly onResult?: (outcome: PromiseSettledResult<Output>, index: number) => void;
 }
 
 export interface CloseOptions {
@@ -236,6 +246,21 @@ export class BatchPool<Input = unknown, Output = unknown> {
     return new ResultStream(this.#streams, items, { settled, signal, timeoutMs });
   }
 
+  /**
+   * A stream whose chunks are run: `await readable.pipeTo(pool.writable())`. A write is done when its item is
+   * accepted, so a fast source waits for the workers; closing waits for every result. Aborting the stream, or the
+   * signal, gives up on the items that are under way.
+   */
+  writable(options: WritableOptions<Output> = {}): WritableStream<Input> {
+    const { onResult, signal, timeout } = options;
+    const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
+    return itemSink(this.#streams, {
+      onResult: onResult as SinkOptions['onResult'],
+      signal,
+      timeoutMs,
+    });
+  }
+
   stats(): BatchPoolStats {
     const { completed, failed, timedOut, lost, batches, batchedItems } = this.#batcher.counts;
     return {
@@ -298,7 +323,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
   /** Encodes, admits and sends; a promise when it has to wait. */
   #submit(
     input: unknown,
-    entry: Item & { json: string; byteLength: number },
+    entry: EntryToFill,
     signal: AbortSignal | undefined,
     onFull: 'wait' | 'reject',
   ): Promise<void> | undefined {

@@ -33,7 +33,7 @@ export interface AttachData {
 
 /** What it answers: how to read its clock, or why the module cannot be used. */
 export interface AttachResult {
-  /** Added to the thread's `performance.now()` gives the process's monotonic time: each thread counts from its own start. */
+  /** To add to the thread's `performance.now()` for the process's monotonic time: where both count from differs by version of Node. */
   readonly clockOffsetMs?: number;
   readonly error?: WireError;
 }

@@ -15,13 +15,16 @@
  */
 import { type Item, ItemStage } from './batcher.js';
 
+/** An item whose text is still to come. */
+export type EntryToFill = Item & { json: string; byteLength: number };
+
 /** What a stream asks of its pool. */
 export interface StreamPort {
   /** Items beyond the consumer. */
   readonly window: number;
   /** Encodes an item into `entry` and sends it; a promise when it has to wait for room. Throws for bad input. */
-  submit(input: unknown, entry: StreamEntry, signal: AbortSignal): Promise<void> | undefined;
-  drop(entry: StreamEntry, reason: string): void;
+  submit(input: unknown, entry: EntryToFill, signal: AbortSignal): Promise<void> | undefined;
+  drop(entry: Item, reason: string): void;
 }
 
 /** An item and, later, what became of it. */

@@ -315,7 +315,7 @@ describe('ThreadPool', () => {
 
   it('shows from outside when a task began, on the clock of the main thread', async (t) => {
     const pool = await setup(t);
-    // The thread's own clock began later than ours.
+    // Some versions of Node start a thread's clock with the thread.
     await new Promise((resolve) => setTimeout(resolve, 50));
     const sentAtMs = performance.now();
     const running = pool.run(batchOf([{ type: 'until.aborted' }, { type: 'spin' }]), {
