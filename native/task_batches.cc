@@ -39,7 +39,7 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
       claimed.end = ClaimEnd::kNothing;
       break;
     }
-    if (!IsReadyEntry(head.token, head.stamp)) {
+    if (!IsReadyEntry(limits.place, head.token, head.stamp)) {
       queue.Skip(head);
       continue;
     }

@@ -537,21 +537,27 @@ void TaskTable::StopTimer(Task* task) {
   task->flags &= static_cast<uint8_t>(~kTimed);
 }
 
-bool TaskTable::IsReadyEntry(uint32_t number, uint32_t stamp) const {
+bool TaskTable::IsReadyEntry(uint32_t place, uint32_t number, uint32_t stamp) const {
   if (number >> kPageBits >= page_limit_) return false;
   const Page& page = PageOf(number);
   if (page.tasks == nullptr || IndexOf(number) >= page.segment->count) return false;
   const Task* task = At(number);
-  return (task->flags & kReady) != 0 && task->mark == stamp;
+  // Each place's queue gives stamps of its own, and the number may have come to mean a task of the other place.
+  return (task->flags & kReady) != 0 && task->mark == stamp && types_[task->type].place == place;
 }
 
 void TaskTable::SweepReady(uint32_t place) {
   if (!ready_[place].wants_sweep()) return;
+  struct Context {
+    const TaskTable* table;
+    uint32_t place;
+  } context = {this, place};
   ready_[place].Sweep(
-      [](void* table, uint32_t number, uint32_t stamp) {
-        return static_cast<TaskTable*>(table)->IsReadyEntry(number, stamp);
+      [](void* data, uint32_t number, uint32_t stamp) {
+        const auto* of = static_cast<const Context*>(data);
+        return of->table->IsReadyEntry(of->place, number, stamp);
       },
-      this);
+      &context);
 }
 
 // ---- States

@@ -432,7 +432,8 @@ class TaskTable {
   Batch* FindBatch(Handle handle);
   const Batch* FindBatch(Handle handle) const;
   Cut* FindCut(Handle handle);
-  bool IsReadyEntry(uint32_t number, uint32_t stamp) const;
+  // Whether an entry of a place's ready queue still stands for a task.
+  bool IsReadyEntry(uint32_t place, uint32_t number, uint32_t stamp) const;
   void SweepReady(uint32_t place);
 
   bool TakePages(uint32_t count, uint32_t* first);

@@ -94,6 +94,10 @@ export const ERRORS = {
     kind: 'task',
     doc: 'The task failed for good; `cause` is what its handler threw.',
   },
+  ERR_MILLRACE_TASK_TIMEOUT: {
+    kind: 'deadline',
+    doc: 'The handler ran longer than the task may; its signal was aborted, and its thread ended if that did not help.',
+  },
   ERR_MILLRACE_TASK_CANCELLED: { kind: 'cancelled', doc: 'The task was cancelled.' },
   ERR_MILLRACE_TASK_EXPIRED: { kind: 'deadline', doc: 'The task did not start within its ttl.' },
   ERR_MILLRACE_TASK_LOST: {

@@ -5,6 +5,7 @@
  *
  * Items and results travel as JSON. Each item has its own result and error, although up to 64 share a message.
  */
+import type { WritableStream } from 'node:stream/web';
 import type { ResourceLimits } from 'node:worker_threads';
 import { encodePayload, type PayloadLimits } from '../core/codec.js';
 import { type Duration, durationMs } from '../core/durations.js';
@@ -13,7 +14,9 @@ import { invalidOption, oneOf, wholeNumber } from '../core/options.js';
 import { type Size, sizeBytes } from '../core/sizes.js';
 import { Admission } from './admission.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
-import { ResultStream, type StreamPort } from './result-stream.js';
+import { Limits, limitMs, nodeTimers, type Timeout, type Timers } from './deadlines.js';
+import { itemSink, type SinkOptions } from './item-sink.js';
+import { type EntryToFill, ResultStream, type StreamPort } from './result-stream.js';
 import { THREADS_MAX, type ThreadCounts, ThreadPool } from './thread-pool.js';
 
 /** The default export of the module that BatchPool loads. */
@@ -24,7 +27,7 @@ export type ItemHandler<Input = unknown, Output = unknown> = (
 
 /** What a handler gets beside its item. */
 export interface ItemContext {
-  /** Aborted when nobody waits for the result any more; `reason` is an Error. */
+  /** Aborted when nobody waits for the result any more, or the item's time is over; `reason` is an Error. */
   readonly signal: AbortSignal;
 }
 
@@ -51,6 +54,18 @@ export interface BatchPoolOptions {
   readonly threads?: number | ThreadCounts;
   readonly batch?: BatchOptions;
   readonly admission?: AdmissionOptions;
+  /**
+   * How long an item may run, from the call of its handler: a duration, or `adaptive` to take it from the times
+   * measured. Then its signal is aborted; after a grace period (1 s) its thread is ended, and what else ran there
+   * runs again. Its error is ERR_MILLRACE_TASK_TIMEOUT. @defaultValue no limit
+   */
+  readonly timeout?: Timeout;
+  /**
+   * What to do with items whose thread died while they ran: `retry` runs them again, from the second time on with
+   * nothing beside them, and gives up after the third; `fail` rejects them at once, so that none begins twice.
+   * @defaultValue 'retry'
+   */
+  readonly onLost?: 'retry' | 'fail';
   /** Of each thread, as node:worker_threads has them. @defaultValue none */
   readonly resourceLimits?: ResourceLimits;
 }
@@ -58,6 +73,8 @@ export interface BatchPoolOptions {
 export interface RunOptions {
   /** Rejects with its reason at once; the handler's own signal is aborted too. */
   readonly signal?: AbortSignal;
+  /** How long the item may run, instead of what the pool's `timeout` says. At least 1 ms. */
+  readonly timeout?: Duration;
 }
 
 export interface RunManyOptions extends RunOptions {
@@ -66,6 +83,14 @@ export interface RunManyOptions extends RunOptions {
    * Promise.allSettled does, instead of ending with the first error. @defaultValue false
    */
   readonly settled?: boolean;
+}
+
+export interface WritableOptions<Output = unknown> extends RunOptions {
+  /**
+   * Called with the outcome of each item as it ends, and which one it was, from 0. Without it results are dropped
+   * and the first item that fails ends the stream with its error.
+   */
+  readonly onResult?: (outcome: PromiseSettledResult<Output>, index: number) => void;
 }
 
 export interface CloseOptions {
@@ -83,9 +108,11 @@ export interface BatchPoolStats {
   readonly pendingBytes: number;
   readonly queued: number;
   readonly running: number;
-  /** Since the start. `lost`: their thread died under them. */
+  /** Since the start. `failed` with their own error, `timedOut` of these because their time was over. */
   readonly completed: number;
   readonly failed: number;
+  readonly timedOut: number;
+  /** Given up because their thread died under them. */
   readonly lost: number;
   readonly batches: number;
   /** Items per batch since the start. */
@@ -108,8 +135,8 @@ const KEEP_ALIVE_MS = 2 ** 30;
  * await pool.close();
  * ```
  *
- * Threads start at once, in the background. Pending items keep the process alive, an idle pool does not. Items
- * whose thread dies while they run reject with ERR_MILLRACE_TASK_LOST; those that had not begun run elsewhere.
+ * Threads start at once, in the background. Pending items keep the process alive, an idle pool does not. When a
+ * thread dies, items that had not begun run elsewhere; those that had begun run again too, see `onLost`.
  */
 export class BatchPool<Input = unknown, Output = unknown> {
   readonly #threads: ThreadPool;
@@ -125,8 +152,11 @@ export class BatchPool<Input = unknown, Output = unknown> {
   /** Why there are no threads and never will be. */
   #broken: MillraceError | undefined;
 
-  /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
-  constructor(options: BatchPoolOptions) {
+  /**
+   * @param timers - where deadlines take their time from
+   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
+   */
+  constructor(options: BatchPoolOptions, timers: Timers = nodeTimers) {
     if (typeof options !== 'object' || options === null) {
       throw invalidOption('BatchPool options', options, 'an object with a filename');
     }
@@ -143,6 +173,8 @@ export class BatchPool<Input = unknown, Output = unknown> {
       tasksMax: this.#maxTasks,
       bytesMax: sizeBytes(admission.maxBytes ?? '64MB', 'admission.maxBytes'),
     });
+    const limits = new Limits(options.timeout);
+    const onLost = oneOf(options.onLost ?? 'retry', 'onLost', ['retry', 'fail']);
     this.#threads = new ThreadPool({
       tasks: filename,
       kind: 'function',
@@ -151,7 +183,8 @@ export class BatchPool<Input = unknown, Output = unknown> {
       overlapMax: Math.max(256, max * 2),
       ...(resourceLimits !== undefined && { resourceLimits }),
     });
-    this.#batcher = new Batcher(this.#threads, { max, lingerMs }, (items, bytes) => {
+    const sending = { max, lingerMs, limits, onLost };
+    this.#batcher = new Batcher(timers, this.#threads, sending, (items, bytes) => {
       this.#admission.release(bytes, items);
       this.#settleIdle();
     });
@@ -170,17 +203,18 @@ export class BatchPool<Input = unknown, Output = unknown> {
 
   /**
    * Runs one item and resolves with its result. A rejection is what its handler threw (name, message, code, cause),
-   * or ERR_MILLRACE_QUEUE_FULL, _TASK_LOST, _TASKS_MODULE, _CLOSED, _PAYLOAD_NOT_SERIALIZABLE, _PAYLOAD_TOO_LARGE,
+   * or ERR_MILLRACE_QUEUE_FULL, _TASK_TIMEOUT, _TASK_LOST, _TASKS_MODULE, _CLOSED, _PAYLOAD_NOT_SERIALIZABLE, _PAYLOAD_TOO_LARGE,
    * _PAYLOAD_TOO_DEEP, or the signal's reason.
    */
   run(item: Input, options: RunOptions = {}): Promise<Output> {
     return new Promise((resolve, reject) => {
-      const { signal } = options;
+      const { signal, timeout } = options;
+      const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
       if (signal?.aborted) {
         reject(signal.reason);
         return;
       }
-      const entry = new RunItem(resolve as (value: unknown) => void, reject);
+      const entry = new RunItem(resolve as (value: unknown) => void, reject, timeoutMs);
       if (signal !== undefined) entry.listen(signal, () => this.#batcher.drop(entry, 'aborted'));
       try {
         this.#submit(item, entry, signal, this.#onFull)?.catch((error) => entry.onError(error));
@@ -207,12 +241,28 @@ export class BatchPool<Input = unknown, Output = unknown> {
     items: Iterable<Input> | AsyncIterable<Input>,
     options: RunManyOptions = {},
   ): AsyncIterableIterator<unknown> {
-    const { settled = false, signal } = options;
-    return new ResultStream(this.#streams, items, { settled, signal });
+    const { settled = false, signal, timeout } = options;
+    const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
+    return new ResultStream(this.#streams, items, { settled, signal, timeoutMs });
+  }
+
+  /**
+   * A stream whose chunks are run: `await readable.pipeTo(pool.writable())`. A write is done when its item is
+   * accepted, so a fast source waits for the workers; closing waits for every result. Aborting the stream, or the
+   * signal, gives up on the items that are under way.
+   */
+  writable(options: WritableOptions<Output> = {}): WritableStream<Input> {
+    const { onResult, signal, timeout } = options;
+    const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
+    return itemSink(this.#streams, {
+      onResult: onResult as SinkOptions['onResult'],
+      signal,
+      timeoutMs,
+    });
   }
 
   stats(): BatchPoolStats {
-    const { completed, failed, lost, batches, batchedItems } = this.#batcher.counts;
+    const { completed, failed, timedOut, lost, batches, batchedItems } = this.#batcher.counts;
     return {
       threads: this.#threads.threadCount,
       waiting: this.#admission.waiting,
@@ -222,10 +272,11 @@ export class BatchPool<Input = unknown, Output = unknown> {
       running: this.#batcher.running,
       completed,
       failed,
+      timedOut,
       lost,
       batches,
       meanBatch: batches === 0 ? 0 : batchedItems / batches,
-      meanRunMs: this.#batcher.meanRunMs,
+      meanRunMs: this.#batcher.times.meanMs,
     };
   }
 
@@ -265,13 +316,14 @@ export class BatchPool<Input = unknown, Output = unknown> {
     this.#batcher.refuseQueued(closed());
     await this.#threads.stop();
     this.#batcher.refuseQueued(closed());
+    this.#batcher.close();
     clearInterval(this.#keepAlive);
   }
 
   /** Encodes, admits and sends; a promise when it has to wait. */
   #submit(
     input: unknown,
-    entry: Item & { json: string; byteLength: number },
+    entry: EntryToFill,
     signal: AbortSignal | undefined,
     onFull: 'wait' | 'reject',
   ): Promise<void> | undefined {
@@ -309,7 +361,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
     const { pendingTasks, pendingBytes } = this.#admission;
     const threads = Math.max(1, this.#threads.threadCount);
     // What it takes to work off a tenth of what is pending.
-    const retryAfterMs = Math.ceil((this.#batcher.meanRunMs * pendingTasks) / threads / 10);
+    const retryAfterMs = Math.ceil((this.#batcher.times.meanMs * pendingTasks) / threads / 10);
     return new MillraceError(
       'ERR_MILLRACE_QUEUE_FULL',
       `${pendingTasks} items with ${pendingBytes} bytes are pending, the limit is ${this.#maxTasks} items; try again later or raise admission.maxTasks and admission.maxBytes`,
@@ -332,11 +384,17 @@ class RunItem implements Item {
   isDropped = false;
   flight: Item['flight'];
   slot = 0;
+  readonly timeoutMs: number;
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (error: unknown) => void;
   #unlisten: (() => void) | undefined;
 
-  constructor(resolve: (value: unknown) => void, reject: (error: unknown) => void) {
+  constructor(
+    resolve: (value: unknown) => void,
+    reject: (error: unknown) => void,
+    timeoutMs: number,
+  ) {
+    this.timeoutMs = timeoutMs;
     this.#resolve = resolve;
     this.#reject = reject;
   }

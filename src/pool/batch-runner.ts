@@ -17,7 +17,7 @@
  * batch waits for something else than this thread, `onParked` says so and another batch may come.
  *
  * Invariants: (1) each task of a batch is reported exactly once; (2) `onEnd` comes after the last report and once;
- * (3) a task's `begun` byte is set before its code runs and before
+ * (3) a task is marked as begun before its code runs, and as ended before
  * anything of it is reported; (4) nothing a handler returns, throws or does with its
  * promise escapes from here, except by killing the thread.
  * Thread safety: none. Time and turns of the event loop come in through `RunnerTime`.
@@ -59,8 +59,12 @@ export interface RunnerOptions {
 
 /** A batch in a runner. */
 export interface RunnerBatch {
-  /** Aborts a task's signal, or ends it before it begins. Does nothing for one that has ended. */
-  cancel(slot: number, reason: string): void;
+  /**
+   * Aborts a task's signal, or ends it before it begins. Does nothing for one that has ended.
+   *
+   * @param isTimeout - whether its time is over; the signal's reason says so
+   */
+  cancel(slot: number, reason: string, isTimeout?: boolean): void;
   /** The same for every task of the batch. */
   cancelAll(reason: string): void;
 }
@@ -265,12 +269,12 @@ class Batch implements RunnerBatch {
     this.#beginTask(index, this.#runner.time.nowMs());
   }
 
-  cancel(slot: number, reason: string): void {
+  cancel(slot: number, reason: string, isTimeout = false): void {
     // A walk over the batch: cancels are rare, and an index would cost every task.
     const { view, count } = this.#reader;
     for (let index = 0; index < count; index++) {
       if (view.getUint32(this.#reader.recordAt(index), true) === slot) {
-        this.#cancelTask(index, reason);
+        this.#cancelTask(index, reason, isTimeout);
         return;
       }
     }
@@ -280,11 +284,11 @@ class Batch implements RunnerBatch {
     for (let index = 0; index < this.#stages.length; index++) this.#cancelTask(index, reason);
   }
 
-  #cancelTask(index: number, reason: string): void {
+  #cancelTask(index: number, reason: string, isTimeout = false): void {
     const stage = this.#stages[index];
     if (stage === Stage.ENDED) return;
     if (stage === Stage.RUNNING) {
-      this.#contexts[index]?.abort(reason);
+      this.#contexts[index]?.abort(reason, isTimeout);
       return;
     }
     if (stage === Stage.WAITING) this.#waiting--;
@@ -321,7 +325,7 @@ class Batch implements RunnerBatch {
     // What is done does not wait for a batch-mate that is slow, or may be: nothing is sent while it computes.
     if (lane.callMs > REPORT_MS && this.#log.count > 0) this.#post();
     this.#stages[index] = Stage.RUNNING;
-    this.#log.begin(index);
+    this.#log.begin(index, nowMs);
     let input: unknown;
     try {
       input = this.#inputAt(at);
@@ -471,7 +475,7 @@ class Batch implements RunnerBatch {
     const log = this.#log;
     this.#stages[index] = Stage.ENDED;
     this.#contexts[index] = undefined;
-    log.begin(index);
+    log.end(index);
 
     if (!log.hasRoom(jsonBytes)) this.#post();
     if (log.hasRoom(jsonBytes)) {

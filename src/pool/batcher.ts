@@ -11,14 +11,22 @@
  * How many: what waits, shared among the threads, up to `max`, and no more than about BATCH_MS of work by the
  * measured time per item, so that a batch neither hides its first result for long nor ties work to a busy thread.
  *
- * Invariants: (1) each item ends exactly once; (2) an item is in the queue, in flight, or ended; (3) permits are
- * not handled here: `onEnded` says how many items and bytes have left.
+ * A thread that dies gives back what had not begun, at the front of the queue. What had begun is judged
+ * (loss-policy.ts): it runs again, or in a batch of its own in the thread in reserve, or ends with an error.
+ *
+ * Invariants: (1) each item ends exactly once; (2) an item is in one of both queues, in flight, or ended; (3) permits
+ * are not handled here: `onEnded` says how many items and bytes have left.
  */
 import { fromWire } from '../core/error-wire.js';
-import { MillraceError } from '../core/errors.js';
-import type { Pool, RunningBatch } from '../core/pool.js';
+import { hasCode, MillraceError } from '../core/errors.js';
 import { Outcome } from '../core/states.js';
+import { DeadlineWatch, type Limits, overran, type Timers, type Watched } from './deadlines.js';
 import { ItemFrameWriter, readResults } from './item-frames.js';
+import { type Death, judge, type LossRecord } from './loss-policy.js';
+import { RunTimes } from './run-times.js';
+import type { LossReason } from './sent-batch.js';
+import type { ThreadPool } from './thread-pool.js';
+import type { ThreadBatch } from './worker-thread.js';
 
 /** Where an item is. */
 export const ItemStage = { NEW: 0, QUEUED: 1, RUNNING: 2, ENDED: 3 } as const;
@@ -28,6 +36,8 @@ export type ItemStage = (typeof ItemStage)[keyof typeof ItemStage];
 export interface Item {
   readonly json: string;
   readonly byteLength: number;
+  /** How long it may run; 0 means what the pool's items may. */
+  readonly timeoutMs: number;
   stage: ItemStage;
   /** Nobody waits for it any more. */
   isDropped: boolean;
@@ -38,19 +48,23 @@ export interface Item {
   onError(error: unknown): void;
 }
 
-interface Flight {
+interface Flight extends Watched {
   readonly items: (Item | undefined)[];
-  running: RunningBatch | undefined;
+  batch: ThreadBatch | undefined;
 }
 
 export interface BatcherOptions {
   readonly max: number;
   readonly lingerMs: number;
+  readonly limits: Limits;
+  /** For items whose thread died under them. */
+  readonly onLost: 'retry' | 'fail';
 }
 
 export interface BatcherCounts {
   completed: number;
   failed: number;
+  timedOut: number;
   lost: number;
   batches: number;
   batchedItems: number;
@@ -58,56 +72,60 @@ export interface BatcherCounts {
 
 /** Work in one batch, by the measured time per item. */
 const BATCH_MS = 10;
-/** Of a new measurement in the mean time per item. */
-const EWMA_SHARE = 0.05;
 
 export class Batcher {
   readonly counts: BatcherCounts = {
     completed: 0,
     failed: 0,
+    timedOut: 0,
     lost: 0,
     batches: 0,
     batchedItems: 0,
   };
-  readonly #pool: Pool;
+  readonly times: RunTimes = new RunTimes();
+  readonly #pool: ThreadPool;
   readonly #options: BatcherOptions;
   readonly #onEnded: (items: number, bytes: number) => void;
+  readonly #watch: DeadlineWatch;
   readonly #writer = new ItemFrameWriter();
   #queue: Item[] = [];
   /** Items before it have left; they are cut off now and then. */
   #head = 0;
+  /** Items that run with nothing beside them. */
+  #alone: Item[] = [];
+  /** Of items that lost a thread. */
+  readonly #records = new Map<Item, LossRecord>();
   #inFlight = 0;
   #isSendPlanned = false;
-  #meanRunMs = 0;
 
   constructor(
-    pool: Pool,
+    timers: Timers,
+    pool: ThreadPool,
     options: BatcherOptions,
     onEnded: (items: number, bytes: number) => void,
   ) {
     this.#pool = pool;
     this.#options = options;
     this.#onEnded = onEnded;
+    this.#watch = new DeadlineWatch(timers, options.limits.graceMs);
     pool.onFree = () => this.send();
+    pool.onReserve = () => this.#sendAlone();
+    if (options.limits.isLimited) pool.keepReserve();
   }
 
   /** Items that wait for a place. */
   get queued(): number {
-    return this.#queue.length - this.#head;
+    return this.#queue.length - this.#head + this.#alone.length;
   }
 
   get running(): number {
     return this.#inFlight;
   }
 
-  /** Mean time per item; 0 until one has been measured. */
-  get meanRunMs(): number {
-    return this.#meanRunMs;
-  }
-
   /** REQUIRES: permits for the item are held. */
   submit(item: Item): void {
     item.stage = ItemStage.QUEUED;
+    if (item.timeoutMs > 0) this.#pool.keepReserve();
     this.#queue.push(item);
     if (this.#isSendPlanned) return;
     this.#isSendPlanned = true;
@@ -121,7 +139,7 @@ export class Batcher {
 
   /** Fills the free places. */
   send(): void {
-    while (this.queued > 0 && this.#pool.freePlaces > 0) {
+    while (this.#head < this.#queue.length && this.#pool.freePlaces > 0) {
       const items = this.#take(this.#batchSize());
       if (items.length > 0) this.#launch(items);
     }
@@ -132,7 +150,7 @@ export class Batcher {
     if (item.isDropped || item.stage === ItemStage.ENDED) return;
     item.isDropped = true;
     if (item.stage === ItemStage.RUNNING) {
-      item.flight!.running?.cancel(item.slot, reason);
+      item.flight!.batch?.cancel(item.slot, reason);
     } else if (item.stage === ItemStage.QUEUED) {
       // It stays where it is and is skipped; its permit is free now.
       item.stage = ItemStage.ENDED;
@@ -142,19 +160,23 @@ export class Batcher {
 
   /** Ends everything that waits for a place. */
   refuseQueued(error: MillraceError): void {
-    const waiting = this.#take(this.queued);
+    const waiting = [...this.#take(this.queued), ...this.#alone.filter((item) => !item.isDropped)];
+    this.#alone = [];
     let bytes = 0;
     for (const item of waiting) {
       bytes += item.byteLength;
       item.stage = ItemStage.ENDED;
+      this.#records.delete(item);
       item.onError(error);
     }
     if (waiting.length > 0) this.#onEnded(waiting.length, bytes);
   }
 
   #batchSize(): number {
-    const share = Math.ceil(this.queued / Math.max(1, this.#pool.threadCount));
-    const work = this.#meanRunMs > 0 ? Math.ceil(BATCH_MS / this.#meanRunMs) : this.#options.max;
+    const { meanMs } = this.times;
+    const queued = this.#queue.length - this.#head;
+    const share = Math.ceil(queued / Math.max(1, this.#pool.threadCount));
+    const work = meanMs > 0 ? Math.ceil(BATCH_MS / meanMs) : this.#options.max;
     return Math.min(this.#options.max, share, work);
   }
 
@@ -175,22 +197,36 @@ export class Batcher {
     return items;
   }
 
-  #launch(items: Item[]): void {
-    const flight: Flight = { items, running: undefined };
+  #launch(items: Item[], isAlone = false): void {
+    const limitMs = this.#options.limits.limitMs(this.times);
+    const flight: Flight = { items, batch: undefined, limitMs, overdue: undefined };
+    let shortestMs = limitMs;
     for (let slot = 0; slot < items.length; slot++) {
       const item = items[slot]!;
       item.stage = ItemStage.RUNNING;
       item.flight = flight;
       item.slot = slot;
+      if (item.timeoutMs > 0) shortestMs = Math.min(shortestMs, item.timeoutMs);
       this.#writer.add(item.json, item.byteLength);
     }
     this.counts.batches++;
     this.counts.batchedItems += items.length;
     this.#inFlight += items.length;
-    flight.running = this.#pool.run(this.#writer.finish(), {
-      onResults: (frame) => this.#onResults(flight, frame),
-      onEnd: (loss) => this.#onEnd(flight, loss),
-    });
+    const frame = this.#writer.finish();
+    const listener = {
+      onResults: (results: Uint8Array) => this.#onResults(flight, results),
+      onEnd: (loss: MillraceError | undefined) => this.#onEnd(flight, loss),
+    };
+    flight.batch = isAlone ? this.#pool.runAlone(frame, listener) : this.#pool.run(frame, listener);
+    if (shortestMs < Number.POSITIVE_INFINITY) this.#watch.add(flight, shortestMs);
+  }
+
+  /** One at a time, in the thread that is kept for them. */
+  #sendAlone(): void {
+    while (this.#alone.length > 0 && this.#pool.isReserveFree) {
+      const item = this.#alone.shift()!;
+      if (!item.isDropped) this.#launch([item], true);
+    }
   }
 
   #onResults(flight: Flight, frame: Uint8Array): void {
@@ -204,25 +240,48 @@ export class Batcher {
       item.flight = undefined;
       this.#inFlight--;
       if (outcome === Outcome.NOT_STARTED && !item.isDropped) {
-        item.stage = ItemStage.QUEUED;
         again.push(item);
         return;
       }
       item.stage = ItemStage.ENDED;
       ended++;
       bytes += item.byteLength;
-      if (runMs > 0) {
-        this.#meanRunMs += (runMs - this.#meanRunMs) * (this.#meanRunMs > 0 ? EWMA_SHARE : 1);
+      if (runMs > 0) this.times.add(runMs);
+      if (this.#records.size > 0) this.#records.delete(item);
+      if (item.isDropped) return;
+      if (outcome === Outcome.CANCELLED && flight.overdue?.has(slot)) {
+        this.#timeOut(item, flight);
+      } else {
+        this.#settle(item, outcome, json);
       }
-      if (!item.isDropped) this.#settle(item, outcome, json);
     });
-    // To the front: they had their turn.
-    if (again.length > 0) {
-      this.#queue = [...again, ...this.#queue.slice(this.#head)];
-      this.#head = 0;
-    }
+    this.#requeue(again);
     if (ended > 0) this.#onEnded(ended, bytes);
     this.send();
+  }
+
+  #timeOut(item: Item, flight: Flight): void {
+    this.counts.failed++;
+    this.counts.timedOut++;
+    item.onError(overran(item.timeoutMs || flight.limitMs));
+  }
+
+  /** To the front: they had their turn. */
+  #requeue(items: readonly Item[]): void {
+    if (items.length === 0) return;
+    const shared: Item[] = [];
+    for (const item of items) {
+      item.stage = ItemStage.QUEUED;
+      (this.#records.get(item)?.mustBeAlone ? this.#alone : shared).push(item);
+    }
+    if (shared.length > 0) {
+      this.#queue = [...shared, ...this.#queue.slice(this.#head)];
+      this.#head = 0;
+    }
+    if (this.#alone.length > 0) {
+      this.#pool.keepReserve();
+      this.#sendAlone();
+    }
   }
 
   #settle(item: Item, outcome: Outcome, json: string): void {
@@ -252,19 +311,75 @@ export class Batcher {
   }
 
   #onEnd(flight: Flight, loss: MillraceError | undefined): void {
+    this.#watch.remove(flight);
+    const death = deathOf(loss);
+    const again: Item[] = [];
     let ended = 0;
     let bytes = 0;
-    for (const item of flight.items) {
+    for (const [slot, item] of flight.items.entries()) {
       if (item === undefined) continue;
-      item.stage = ItemStage.ENDED;
       item.flight = undefined;
+      this.#inFlight--;
+      if (!this.#endsWith(item, { flight, slot, loss, death })) {
+        again.push(item);
+        continue;
+      }
+      item.stage = ItemStage.ENDED;
+      this.#records.delete(item);
       ended++;
       bytes += item.byteLength;
-      this.counts.lost++;
-      if (!item.isDropped) item.onError(loss);
     }
-    this.#inFlight -= ended;
+    this.#requeue(again);
     if (ended > 0) this.#onEnded(ended, bytes);
     this.send();
   }
+
+  /** What comes of an item that had begun when its batch ended. Returns whether it ends too, and told so. */
+  #endsWith(
+    item: Item,
+    {
+      flight,
+      slot,
+      loss,
+      death,
+    }: {
+      readonly flight: Flight;
+      readonly slot: number;
+      readonly loss: MillraceError | undefined;
+      readonly death: Death | undefined;
+    },
+  ): boolean {
+    if (item.isDropped) return true;
+    if (death === undefined) {
+      this.counts.failed++;
+      item.onError(loss);
+      return true;
+    }
+    const record = this.#records.get(item) ?? { losses: 0, mustBeAlone: false };
+    const isOverdue = flight.overdue?.has(slot) ?? false;
+    const verdict = judge(record, death, { isOverdue, onLost: this.#options.onLost });
+    if (verdict === 'again') {
+      this.#records.set(item, record);
+      return false;
+    }
+    if (verdict === 'blame') {
+      this.#timeOut(item, flight);
+    } else {
+      this.counts.lost++;
+      item.onError(loss);
+    }
+    return true;
+  }
+
+  /** Watches no more. REQUIRES: nothing is in flight. */
+  close(): void {
+    this.#watch.close();
+  }
+}
+
+/** How the thread died, if that is what ended the batch. */
+function deathOf(loss: MillraceError | undefined): Death | undefined {
+  if (!hasCode(loss, 'ERR_MILLRACE_TASK_LOST')) return undefined;
+  const { reason, begun } = loss.details as { reason: LossReason; begun?: number };
+  return { reason, begun: begun ?? 1 };
 }

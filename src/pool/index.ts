@@ -12,5 +12,7 @@ export {
   type ItemHandler,
   type RunManyOptions,
   type RunOptions,
+  type WritableOptions,
 } from './batch-pool.js';
+export type { Timeout, TimeoutOptions, Timers } from './deadlines.js';
 export type { ThreadCounts } from './thread-pool.js';

@@ -6,8 +6,8 @@
  *    | <-------------- AttachResult -------------- |   from here on Piscina is not involved
  *    | -- { place, batch, log? } ----------------> |
  *    | <-- { place, results } -------------------- |   until every task of the batch is in one of them
-    | <-- { place, isParked } ------------------- |   see places.ts
- *    | -- { place, slot, reason } ---------------> |   cancel; finds nothing when the task has ended
+ *    | <-- { place, isParked } ------------------- |   see places.ts
+ *    | -- { place, slot, reason, isTimeout } ----> |   cancel; finds nothing when the task has ended
  *
  * `place` is a small number that names a batch while it runs and is used again afterwards. Both directions keep
  * their order, so a cancel that was sent before the end of its batch was heard never meets the next batch there.
@@ -31,8 +31,10 @@ export interface AttachData {
   readonly limits: PayloadLimits;
 }
 
-/** What it answers: nothing, or why the module cannot be used. */
+/** What it answers: how to read its clock, or why the module cannot be used. */
 export interface AttachResult {
+  /** To add to the thread's `performance.now()` for the process's monotonic time: where both count from differs by version of Node. */
+  readonly clockOffsetMs?: number;
   readonly error?: WireError;
 }
 
@@ -47,6 +49,7 @@ export interface CancelMessage {
   readonly place: number;
   readonly slot: number;
   readonly reason: string;
+  readonly isTimeout: boolean;
 }
 
 export interface ResultMessage {
@@ -57,4 +60,10 @@ export interface ResultMessage {
   readonly isEmpty?: true;
   /** The batch did not decode; nothing of it ran. */
   readonly error?: WireError;
+}
+
+/** What has to be added to this thread's `performance.now()` to get the process's monotonic time. */
+export function clockOffsetMs(): number {
+  const [seconds, nanoseconds] = process.hrtime();
+  return seconds * 1_000 + nanoseconds / 1e6 - performance.now();
 }

@@ -1,9 +1,10 @@
 /**
- * The account of one batch, in memory that both threads see: which tasks have begun, and the results that are not
- * on their way yet.
+ * The account of one batch, in memory that both threads see: which tasks have begun, and when; which have ended; and
+ * the results that are not on their way yet.
  *
  *   [0] u32 results   [4] u32 bytes of JSON   [8] u64 zero
- *   [16] begun: one byte per record of the batch, padded to 8
+ *   [16] marks: one f64 per record of the batch: 0 not begun, above 0 when its handler was called (milliseconds on
+ *        the running thread's clock), below 0 ended
  *   then result records as in a results frame, 24 bytes each; then their JSON
  *
  * The running thread appends a result when a task ends and takes all of them into a frame when it reports. If it
@@ -13,13 +14,16 @@
  * lose results. That way round they are lost, which the owner of a task is ready for, and never told twice.)
  *
  * Copying from here into the frame replaces the copy that any frame writer makes, so the log costs nothing extra.
- * Thread safety: one thread at a time; the other one reads after the first has ended.
+ * Thread safety: one thread at a time; the other one reads after the first has ended. Marks may be read at any time:
+ * each is one aligned store, and what is seen late is looked at again.
  */
 import { FRAME_HEADER_BYTES, FrameKind, FrameWriter, recordBytes } from '../core/frame.js';
 import { writeResult } from '../core/records.js';
 import type { Outcome } from '../core/states.js';
 
 const HEAD_BYTES = 16;
+const MARK_BYTES = 8;
+const ENDED = -1;
 const RECORD_BYTES = recordBytes(FrameKind.RESULTS);
 /** Results of a batch until it reports. More is no harm: it reports in between. */
 const JSON_BYTES = 131_072;
@@ -31,7 +35,7 @@ export class ResultLog {
   /** Records of the largest batch it can account for. */
   readonly capacity: number;
   readonly #head: Uint32Array;
-  readonly #begun: Uint8Array;
+  readonly #marks: Float64Array;
   readonly #view: DataView;
   readonly #recordsAt: number;
   readonly #json: Buffer;
@@ -43,8 +47,8 @@ export class ResultLog {
     this.memory = memory;
     this.capacity = capacity;
     this.#head = new Uint32Array(memory, 0, 2);
-    this.#begun = new Uint8Array(memory, HEAD_BYTES, capacity);
-    this.#recordsAt = HEAD_BYTES + padded(capacity);
+    this.#marks = new Float64Array(memory, HEAD_BYTES, capacity);
+    this.#recordsAt = HEAD_BYTES + capacity * MARK_BYTES;
     this.#view = new DataView(memory, this.#recordsAt, capacity * RECORD_BYTES);
     this.#json = Buffer.from(memory, this.#recordsAt + capacity * RECORD_BYTES);
     this.#count = Atomics.load(this.#head, 0);
@@ -52,7 +56,7 @@ export class ResultLog {
   }
 
   static bytesFor(capacity: number): number {
-    return HEAD_BYTES + padded(capacity) + capacity * RECORD_BYTES + JSON_BYTES;
+    return HEAD_BYTES + capacity * (MARK_BYTES + RECORD_BYTES) + JSON_BYTES;
   }
 
   /** Results not taken yet. */
@@ -60,12 +64,23 @@ export class ResultLog {
     return this.#count;
   }
 
-  begin(index: number): void {
-    this.#begun[index] = 1;
+  /** The task's handler is about to be called. */
+  begin(index: number, nowMs: number): void {
+    this.#marks[index] = nowMs > 0 ? nowMs : Number.MIN_VALUE;
+  }
+
+  /** The task has its result, whether its handler was called or not. */
+  end(index: number): void {
+    this.#marks[index] = ENDED;
   }
 
   hasBegun(index: number): boolean {
-    return this.#begun[index] !== 0;
+    return this.#marks[index] !== 0;
+  }
+
+  /** When the handler was called, on the running thread's clock; 0 before, negative when the task has ended. */
+  startedAtMs(index: number): number {
+    return this.#marks[index]!;
   }
 
   /** Whether `add` has room for so many bytes of JSON now; after `take`, if at all. */
@@ -119,7 +134,7 @@ export class ResultLog {
 
   /** For the next batch. */
   clear(): void {
-    this.#begun.fill(0);
+    this.#marks.fill(0);
     this.#reset();
   }
 
@@ -142,8 +157,4 @@ export function singleResult(
   const writer = new FrameWriter(FrameKind.RESULTS, { records: 1, bytes: 0 });
   writeResult(writer, { slot, outcome, attempt, runMs, json });
   return writer.finish();
-}
-
-function padded(bytes: number): number {
-  return (bytes + 7) & ~7;
 }

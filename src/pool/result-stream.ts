@@ -15,13 +15,16 @@
  */
 import { type Item, ItemStage } from './batcher.js';
 
+/** An item whose text is still to come. */
+export type EntryToFill = Item & { json: string; byteLength: number };
+
 /** What a stream asks of its pool. */
 export interface StreamPort {
   /** Items beyond the consumer. */
   readonly window: number;
   /** Encodes an item into `entry` and sends it; a promise when it has to wait for room. Throws for bad input. */
-  submit(input: unknown, entry: StreamEntry, signal: AbortSignal): Promise<void> | undefined;
-  drop(entry: StreamEntry, reason: string): void;
+  submit(input: unknown, entry: EntryToFill, signal: AbortSignal): Promise<void> | undefined;
+  drop(entry: Item, reason: string): void;
 }
 
 /** An item and, later, what became of it. */
@@ -42,6 +45,10 @@ export class StreamEntry implements Item {
     this.#stream = stream;
   }
 
+  get timeoutMs(): number {
+    return this.#stream.timeoutMs;
+  }
+
   onValue(value: unknown): void {
     this.state = 'value';
     this.result = value;
@@ -58,6 +65,8 @@ export class StreamEntry implements Item {
 type Answer = (result: IteratorResult<unknown> | Promise<never>) => void;
 
 export class ResultStream implements AsyncIterableIterator<unknown> {
+  /** How long each item may run; 0 means what the pool's items may. */
+  readonly timeoutMs: number;
   readonly #port: StreamPort;
   readonly #source: Iterator<unknown> | AsyncIterator<unknown>;
   readonly #settled: boolean;
@@ -74,9 +83,14 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   constructor(
     port: StreamPort,
     items: Iterable<unknown> | AsyncIterable<unknown>,
-    options: { readonly settled: boolean; readonly signal: AbortSignal | undefined },
+    options: {
+      readonly settled: boolean;
+      readonly signal: AbortSignal | undefined;
+      readonly timeoutMs: number;
+    },
   ) {
     this.#port = port;
+    this.timeoutMs = options.timeoutMs;
     this.#settled = options.settled;
     this.#source =
       Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();

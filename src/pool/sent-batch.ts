@@ -72,6 +72,14 @@ export class SentBatch {
     this.#listener.onEnd(error);
   }
 
+  /** Tasks that had begun and not ended, by this account. */
+  begunIn(log: ResultLog): number {
+    if (this.#hasEnded) return 0;
+    let begun = 0;
+    for (let index = 0; index < this.count; index++) if (log.startedAtMs(index) > 0) begun++;
+    return begun;
+  }
+
   /** The thread died and left this account. */
   lose(loss: MillraceError, log: ResultLog): void {
     if (this.#hasEnded) return;
@@ -95,14 +103,18 @@ export class SentBatch {
 /** The error for tasks whose thread ended under them. */
 export function taskLost(
   reason: LossReason,
-  options: { readonly exitCode?: number; readonly cause?: unknown } = {},
+  options: { readonly exitCode?: number; readonly begun?: number; readonly cause?: unknown } = {},
 ): MillraceError {
-  const { exitCode, cause } = options;
+  const { exitCode, begun, cause } = options;
   return new MillraceError(
     'ERR_MILLRACE_TASK_LOST',
     `the thread that ran the task ended: ${reason}`,
     {
-      details: { reason, ...(exitCode !== undefined && { exitCode }) },
+      details: {
+        reason,
+        ...(exitCode !== undefined && { exitCode }),
+        ...(begun !== undefined && { begun }),
+      },
       ...(cause !== undefined && { cause }),
     },
   );
@@ -110,9 +122,10 @@ export function taskLost(
 
 /**
  * Why a thread ended: `exit` process.exit() in a handler; `uncaught` an exception or rejection that no handler's
- * promise caught; `out-of-memory` its resource limits; `shutdown` the pool's own; `killed` anything else.
+ * promise caught; `out-of-memory` its resource limits; `timeout` a task overran; `shutdown` the pool's own; `killed`
+ * anything else.
  */
-export type LossReason = 'exit' | 'uncaught' | 'out-of-memory' | 'shutdown' | 'killed';
+export type LossReason = 'exit' | 'uncaught' | 'out-of-memory' | 'timeout' | 'shutdown' | 'killed';
 
 /** How many records a frame says it has, and where; nothing when they would not fit. */
 function outline(view: DataView): { readonly count: number; readonly recordsOffset: number } {

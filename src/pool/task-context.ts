@@ -16,6 +16,7 @@ export class TaskContext implements ExecutionContext {
   #execution: ExecutionContext['execution'] | undefined;
   #controller: AbortController | undefined;
   #abortReason: string | undefined;
+  #isTimeout = false;
 
   constructor(reader: FrameReader, index: number, executor: string) {
     this.#reader = reader;
@@ -26,7 +27,8 @@ export class TaskContext implements ExecutionContext {
   get signal(): AbortSignal {
     if (this.#controller === undefined) {
       this.#controller = new AbortController();
-      if (this.#abortReason !== undefined) this.#controller.abort(cancelled(this.#abortReason));
+      if (this.#abortReason !== undefined)
+        this.#controller.abort(this.#abortError(this.#abortReason));
     }
     return this.#controller.signal;
   }
@@ -65,15 +67,18 @@ export class TaskContext implements ExecutionContext {
   }
 
   /** Aborts the signal. The first reason stays. */
-  abort(reason: string): void {
+  abort(reason: string, isTimeout = false): void {
     if (this.#abortReason !== undefined) return;
     this.#abortReason = reason;
-    this.#controller?.abort(cancelled(reason));
+    this.#isTimeout = isTimeout;
+    this.#controller?.abort(this.#abortError(reason));
   }
-}
 
-function cancelled(reason: string): MillraceError {
-  return new MillraceError('ERR_MILLRACE_TASK_CANCELLED', `the task was cancelled: ${reason}`, {
-    details: { reason },
-  });
+  #abortError(reason: string): MillraceError {
+    return this.#isTimeout
+      ? new MillraceError('ERR_MILLRACE_TASK_TIMEOUT', reason)
+      : new MillraceError('ERR_MILLRACE_TASK_CANCELLED', `the task was cancelled: ${reason}`, {
+          details: { reason },
+        });
+  }
 }

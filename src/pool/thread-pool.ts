@@ -6,6 +6,9 @@
  *
  * A thread that dies is replaced: at once if it had been ready, after a growing delay while threads do not even
  * become ready, so that a broken module does not turn into a fork bomb.
+ *
+ * On request one thread more is kept in reserve: loaded, idle, and not counted. It takes the place of a thread that
+ * dies, so that a death costs no cold start; and it is where a batch runs that must have nothing beside it.
  */
 import { availableParallelism } from 'node:os';
 import { resolve as resolvePath } from 'node:path';
@@ -15,9 +18,9 @@ import { publish } from '../core/channels.js';
 import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from '../core/codec.js';
 import { invariant, type MillraceError } from '../core/errors.js';
 import { wholeNumber } from '../core/options.js';
-import type { BatchListener, Pool, RunningBatch } from '../core/pool.js';
+import type { BatchListener, Pool } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
-import { WorkerThread } from './worker-thread.js';
+import { type ThreadBatch, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
   /** Never fewer; the number is fixed at the larger of both. @defaultValue 1 */
@@ -57,10 +60,15 @@ const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
 export class ThreadPool extends BaseService implements Pool {
   onFree: (() => void) | undefined;
+  /** Called when `isReserveFree` may have become true. */
+  onReserve: (() => void) | undefined;
   readonly #options: ThreadPoolOptions;
   readonly #module: string;
   #target: number;
   readonly #threads = new Set<WorkerThread>();
+  /** The thread beyond `#target`, if there is one. */
+  #reserve: WorkerThread | undefined;
+  #keepsReserve = false;
   readonly #respawns = new Set<NodeJS.Timeout>();
   #isOpen = false;
   #isDraining = false;
@@ -98,7 +106,7 @@ export class ThreadPool extends BaseService implements Pool {
     return free;
   }
 
-  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
     invariant(this.#isOpen, 'thread-pool-not-open');
     invariant(batch.byteLength === batch.buffer.byteLength, 'thread-pool-shared-buffer');
     let best: WorkerThread | undefined;
@@ -107,6 +115,23 @@ export class ThreadPool extends BaseService implements Pool {
     }
     invariant(best !== undefined, 'thread-pool-no-place');
     return best.run(batch, listener);
+  }
+
+  /** From now on there is a thread in reserve; it starts when the others have. */
+  keepReserve(): void {
+    this.#keepsReserve = true;
+    if (this.#isOpen) void this.#spawnMissing();
+  }
+
+  /** Whether `runAlone` takes a batch now. */
+  get isReserveFree(): boolean {
+    return this.#isOpen && this.#reserve?.batchCount === 0 && this.#reserve.freePlaces > 0;
+  }
+
+  /** Runs a batch in the thread in reserve, with nothing beside it. REQUIRES: isReserveFree. */
+  runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
+    invariant(this.isReserveFree, 'thread-pool-no-reserve');
+    return this.#reserve!.run(batch, listener);
   }
 
   /**
@@ -134,7 +159,16 @@ export class ThreadPool extends BaseService implements Pool {
     let there = this.#respawns.size;
     for (const thread of this.#threads) if (!thread.isRetired) there++;
     const missing = Math.max(0, this.#target - there);
-    return Array.from({ length: missing }, () => this.#spawn().ready);
+    const spawned = Array.from({ length: missing }, () => {
+      const thread = this.#spawn();
+      this.#threads.add(thread);
+      return thread.ready;
+    });
+    // Its place is taken while one is on the way.
+    if (this.#keepsReserve && this.#reserve === undefined && this.#respawns.size === 0) {
+      this.#reserve = this.#spawn();
+    }
+    return spawned;
   }
 
   drain(graceMs: number): Promise<void> {
@@ -156,9 +190,10 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   protected async onStart(): Promise<void> {
-    const threads = Array.from({ length: this.#target }, () => this.#spawn());
+    const keepsReserve = this.#keepsReserve;
+    this.#keepsReserve = false;
     try {
-      await Promise.all(threads.map((thread) => thread.ready));
+      await Promise.all(this.#spawnMissing());
     } catch (error) {
       this.#isDraining = true;
       await this.#killAll();
@@ -166,6 +201,7 @@ export class ThreadPool extends BaseService implements Pool {
     }
     if (this.#isDraining) return;
     this.#isOpen = true;
+    if (keepsReserve || this.#keepsReserve) this.keepReserve();
     this.onFree?.();
   }
 
@@ -187,12 +223,16 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   get #isIdle(): boolean {
-    for (const thread of this.#threads) if (thread.batchCount > 0) return false;
+    for (const thread of this.#all()) if (thread.batchCount > 0) return false;
     return true;
   }
 
+  #all(): WorkerThread[] {
+    return this.#reserve === undefined ? [...this.#threads] : [...this.#threads, this.#reserve];
+  }
+
   async #killAll(): Promise<void> {
-    await Promise.all([...this.#threads].map((thread) => thread.kill('shutdown')));
+    await Promise.all(this.#all().map((thread) => thread.kill('shutdown')));
   }
 
   #spawn(): WorkerThread {
@@ -209,23 +249,37 @@ export class ThreadPool extends BaseService implements Pool {
         resourceLimits,
       },
       {
-        change: (apply) => this.#change(apply),
+        change: (apply) => this.#change(apply, thread),
         onGone: (loss) => this.#onGone(thread, loss),
       },
     );
-    this.#threads.add(thread);
     return thread;
   }
 
   /** Makes a change that may free places, and says so when there were none. */
-  #change(apply: () => void): void {
+  #change(apply: () => void, thread: WorkerThread): void {
     const wasFull = this.freePlaces === 0;
     apply();
     if (wasFull && this.freePlaces > 0) this.onFree?.();
+    if (thread === this.#reserve && this.isReserveFree) this.onReserve?.();
     if (this.#isDraining && this.#isIdle) this.#stopWaiting?.();
   }
 
+  /** The thread in reserve, if it is ready and idle, becomes one of the others when there are too few. */
+  #promoteReserve(): void {
+    const reserve = this.#reserve;
+    if (!this.isReserveFree || reserve === undefined) return;
+    let there = 0;
+    for (const thread of this.#threads) if (!thread.isRetired) there++;
+    if (there >= this.#target) return;
+    this.#change(() => {
+      this.#reserve = undefined;
+      this.#threads.add(reserve);
+    }, reserve);
+  }
+
   #onGone(thread: WorkerThread, loss: MillraceError): void {
+    if (thread === this.#reserve) this.#reserve = undefined;
     this.#threads.delete(thread);
     if (thread.isRetired) return;
     if (this.#isDraining) {
@@ -237,6 +291,7 @@ export class ThreadPool extends BaseService implements Pool {
     // During start() the first failure is the answer; it comes through `ready`.
     if (!this.#isOpen && this.#failedStarts > 0) return;
     if (this.#failedStarts === 0) {
+      this.#promoteReserve();
       // Whoever resizes waits for new threads; nobody waits for a replacement.
       void this.#spawnMissing();
       return;

@@ -12,6 +12,7 @@ import {
   type AttachData,
   type AttachResult,
   type CancelMessage,
+  clockOffsetMs,
   ITEM,
   type ResultMessage,
   type RunMessage,
@@ -24,6 +25,8 @@ const { setImmediate: soon, performance } = globalThis;
 /** Called by Piscina with the data of the thread's only run. */
 export async function attach(data: AttachData): Promise<AttachResult> {
   const { port } = data;
+  // Before user code loads and may replace the clock.
+  const offsetMs = clockOffsetMs();
   let tasks: ReadonlyMap<string, AnyTask>;
   try {
     tasks = await load(data);
@@ -41,7 +44,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   port.on('message', (message: RunMessage | CancelMessage) => {
     const { place } = message;
     if ('slot' in message) {
-      batches[place]?.cancel(message.slot, message.reason);
+      batches[place]?.cancel(message.slot, message.reason, message.isTimeout);
       return;
     }
     const { batch, log } = message;
@@ -57,7 +60,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     // The message came in a turn of its own: no need to wait for the next.
     runner.begin();
   });
-  return {};
+  return { clockOffsetMs: offsetMs };
 }
 
 /** Sends home what is reported. The pool counts, so the end needs a message only when there was nothing to count. */

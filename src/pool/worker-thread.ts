@@ -20,7 +20,14 @@ import { Piscina } from 'piscina';
 import { fromWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import type { BatchListener, RunningBatch } from '../core/pool.js';
-import type { AttachData, AttachResult, ResultMessage, RunMessage } from './messages.js';
+import {
+  type AttachData,
+  type AttachResult,
+  type CancelMessage,
+  clockOffsetMs,
+  type ResultMessage,
+  type RunMessage,
+} from './messages.js';
 import { type PlaceLimits, Places } from './places.js';
 import { ResultLog } from './result-log.js';
 import { type LossReason, SentBatch, taskLost } from './sent-batch.js';
@@ -45,6 +52,19 @@ export interface WorkerThreadEvents {
   onGone(loss: MillraceError): void;
 }
 
+/** A batch in a thread: what can be seen of it from outside, and done about it. */
+export interface ThreadBatch extends RunningBatch {
+  /** @param isTimeout - whether the task's time is over; the signal's reason says so */
+  cancel(slot: number, reason: string, isTimeout?: boolean): void;
+  /**
+   * When the handler of the task at this position was called, by this thread's `performance.now()`; 0 when it has
+   * not been, negative when the task has ended. Read from shared memory: no message, and no help from the thread.
+   */
+  startedAtMs(index: number): number;
+  /** Ends the thread because a task overran. All of its batches end with the reason `timeout`. */
+  kill(): void;
+}
+
 export class WorkerThread {
   /** Resolves when the module is loaded; rejects with ERR_MILLRACE_TASKS_MODULE when it cannot be. */
   readonly ready: Promise<void>;
@@ -60,6 +80,8 @@ export class WorkerThread {
   /** By place. */
   readonly #sent: (SentBatch | undefined)[] = [];
   readonly #logs: ResultLog[] = [];
+  /** From the thread's clock to ours. */
+  #clockOffsetMs = 0;
   #isReady = false;
   #readyAtMs = Number.POSITIVE_INFINITY;
   #isRetired = false;
@@ -120,7 +142,8 @@ export class WorkerThread {
 
   /** Batches that may be sent here now. */
   get freePlaces(): number {
-    return this.#isReady && !this.#isRetired ? this.#places.free : 0;
+    // One that is being killed would only give them back.
+    return this.#isReady && !this.#isRetired && this.#reason === undefined ? this.#places.free : 0;
   }
 
   /** Gets no more batches. */
@@ -134,7 +157,7 @@ export class WorkerThread {
   }
 
   /** REQUIRES: freePlaces > 0. */
-  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
     if (this.#places.batches === 0) this.#worker.ref();
     const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));
     const place = this.#freePlace();
@@ -143,8 +166,18 @@ export class WorkerThread {
     const log = this.#logFor(place, sent.count);
     this.#port.postMessage(log === undefined ? message : { ...message, log }, [batch.buffer]);
     return {
-      cancel: (slot, reason) => {
-        if (!sent.hasEnded) this.#port.postMessage({ place, slot, reason });
+      cancel: (slot, reason, isTimeout = false) => {
+        if (sent.hasEnded) return;
+        const cancel: CancelMessage = { place, slot, reason, isTimeout };
+        this.#port.postMessage(cancel);
+      },
+      startedAtMs: (index) => {
+        if (sent.hasEnded) return -1;
+        const startedAtMs = this.#logs[place]!.startedAtMs(index);
+        return startedAtMs > 0 ? startedAtMs + this.#clockOffsetMs : startedAtMs;
+      },
+      kill: () => {
+        if (!sent.hasEnded) void this.kill('timeout');
       },
     };
   }
@@ -177,8 +210,9 @@ export class WorkerThread {
       );
     });
     try {
-      const { error } = await Promise.race([attached, late]);
+      const { error, clockOffsetMs: theirsMs } = await Promise.race([attached, late]);
       if (error !== undefined) throw fromWire(error);
+      this.#clockOffsetMs = (theirsMs ?? 0) - clockOffsetMs();
     } catch (error) {
       this.#cause ??= error;
       void this.kill('killed');
@@ -229,8 +263,15 @@ export class WorkerThread {
     this.#isReady = false;
     this.#port.removeAllListeners();
     this.#port.close();
-    const loss = taskLost(this.#reason ?? reasonOf(this.#cause), { exitCode, cause: this.#cause });
-    for (const [place, sent] of this.#sent.entries()) sent?.lose(loss, this.#logLeft(place));
+    const left = [...this.#sent.entries()].flatMap(([place, sent]) =>
+      sent === undefined ? [] : [{ sent, log: this.#logLeft(place) }],
+    );
+    const loss = taskLost(this.#reason ?? reasonOf(this.#cause), {
+      exitCode,
+      begun: left.reduce((begun, { sent, log }) => begun + sent.begunIn(log), 0),
+      cause: this.#cause,
+    });
+    for (const { sent, log } of left) sent.lose(loss, log);
     this.#sent.length = 0;
     this.#events.onGone(loss);
   }

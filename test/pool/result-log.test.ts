@@ -40,7 +40,7 @@ describe('ResultLog', () => {
         ),
         ({ capacity, begun, results }) => {
           const log = logFor(capacity);
-          for (const index of begun) log.begin(index);
+          for (const index of begun) log.begin(index, 1);
           for (const { slot, outcome, attempt, runMs, json } of results) {
             const bytes = Buffer.byteLength(json);
             assert.ok(log.hasRoom(bytes));
@@ -64,7 +64,7 @@ describe('ResultLog', () => {
   it('is used again after take() and clear()', () => {
     const log = logFor(2);
     for (const json of ['1', '22', '333']) {
-      log.begin(0);
+      log.begin(0, 1);
       log.add(7, Outcome.COMPLETED, 1, 0, json, json.length);
       assert.equal((resultsIn(log.take())[0] as { json: string }).json, json);
       log.clear();

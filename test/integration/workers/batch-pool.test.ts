@@ -99,7 +99,11 @@ describe('BatchPool', () => {
       assert.equal(lost.length, 1);
       for (const { reason } of lost as PromiseRejectedResult[]) {
         assert.equal((reason as MillraceError).code, 'ERR_MILLRACE_TASK_LOST');
-        assert.deepEqual((reason as MillraceError).details, { reason: 'exit', exitCode: 3 });
+        assert.deepEqual((reason as MillraceError).details, {
+          reason: 'exit',
+          exitCode: 3,
+          begun: 1,
+        });
       }
       assert.equal(await pool.run({ echo: 'after' }), 'after');
       assert.equal(pool.stats().pending, 0);

@@ -113,7 +113,7 @@ describe('ThreadPool', () => {
     const next = runBatch(pool, [{ type: 'echo' }]);
     const loss = await batch.end;
     assert.equal(loss?.code, 'ERR_MILLRACE_TASK_LOST');
-    assert.deepEqual(loss?.details, { reason: 'exit', exitCode: 7 });
+    assert.deepEqual(loss?.details, { reason: 'exit', exitCode: 7, begun: 1 });
     assert.deepEqual(batch.outcomes(), ['COMPLETED', 'LOST', 'NOT_STARTED']);
     assert.equal(await next.end, undefined);
     assert.deepEqual(next.outcomes(), ['NOT_STARTED']);
@@ -311,6 +311,83 @@ describe('ThreadPool', () => {
     const pauses = deaths.slice(1).map((at, i) => at - deaths[i]!);
     assert.ok(pauses[1]! >= 100 && pauses[2]! >= 200, `pauses ${pauses}`);
     assert.equal(pool.freePlaces, 0);
+  });
+
+  it('shows from outside when a task began, on the clock of the main thread', async (t) => {
+    const pool = await setup(t);
+    // Some versions of Node start a thread's clock with the thread.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    const sentAtMs = performance.now();
+    const running = pool.run(batchOf([{ type: 'until.aborted' }, { type: 'spin' }]), {
+      onResults: () => {},
+      onEnd: () => {},
+    });
+    assert.equal(running.startedAtMs(1), 0);
+    while (running.startedAtMs(1) === 0) await new Promise((resolve) => setTimeout(resolve, 2));
+    const startedAtMs = running.startedAtMs(1);
+    assert.ok(startedAtMs >= sentAtMs - 1, `${startedAtMs} before ${sentAtMs}`);
+    assert.ok(startedAtMs <= performance.now() + 1);
+    assert.ok(running.startedAtMs(0) <= startedAtMs);
+    running.kill();
+    await allPlaces(pool, 2);
+    assert.equal(running.startedAtMs(1), -1);
+  });
+
+  it('says how many tasks had begun when a thread died, over all of its batches', async (t) => {
+    const pool = await setup(t);
+    const first = runBatch(pool, [{ type: 'until.aborted' }, { type: 'until.aborted' }]);
+    await allPlaces(pool, 2);
+    const second = runBatch(pool, [{ type: 'exit', input: { code: 1 } }, { type: 'echo' }]);
+    assert.equal((await first.end)?.details.begun, 3);
+    assert.equal((await second.end)?.details.begun, 3);
+  });
+
+  describe('the thread in reserve', () => {
+    it('takes the place of one that dies, with no start in between', async (t) => {
+      const pool = await setup(t);
+      pool.keepReserve();
+      await new Promise<void>((resolve) => {
+        pool.onReserve = resolve;
+      });
+      assert.equal(pool.threadCount, 1);
+      assert.equal(pool.freePlaces, 2);
+      const cut = runBatch(pool, [{ type: 'exit', input: { code: 0 } }]);
+      await cut.end;
+      assert.equal(pool.freePlaces, 2);
+      const next = runBatch(pool, [{ type: 'echo', input: 1 }]);
+      await next.end;
+      assert.deepEqual(next.outcomes(), ['COMPLETED']);
+      // And another one gets ready behind it.
+      while (!pool.isReserveFree) await new Promise((resolve) => setTimeout(resolve, 2));
+      assert.equal(pool.threadCount, 1);
+    });
+
+    it('runs one batch at a time, and its death leaves the others alone', async (t) => {
+      const pool = await setup(t);
+      pool.keepReserve();
+      await new Promise<void>((resolve) => {
+        pool.onReserve = resolve;
+      });
+      let loss: MillraceError | undefined;
+      await new Promise<void>((resolve) => {
+        pool.runAlone(batchOf([{ type: 'exit', input: { code: 2 } }]), {
+          onResults: () => {},
+          onEnd: (error) => {
+            loss = error;
+            resolve();
+          },
+        });
+        assert.equal(pool.isReserveFree, false);
+        assert.equal(pool.freePlaces, 2);
+      });
+      assert.equal(loss?.details.exitCode, 2);
+      assert.equal(pool.threadCount, 1);
+      await new Promise<void>((resolve) => {
+        pool.onReserve = resolve;
+      });
+      await pool.stop();
+      assert.equal(pool.isReserveFree, false);
+    });
   });
 
   describe('drain', () => {

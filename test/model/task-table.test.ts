@@ -1,0 +1,828 @@
+/**
+ * The task table against a plain model of it: an object per task, sorted arrays, and the writers of src/core for
+ * every frame. After each operation both must tell the same, to the byte where frames leave.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { FrameKind, FrameWriter, openFrame } from '../../src/core/frame.js';
+import {
+  readTask,
+  type StateRecord,
+  type TaskToWrite,
+  writeBatchEntry,
+  writeResult,
+  writeState,
+  writeTask,
+} from '../../src/core/records.js';
+import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
+import {
+  type BatchHandle,
+  type Instant,
+  Place,
+  type SegmentHandle,
+  STALE,
+  type TaskHandle,
+  TaskTable,
+} from '../../src/timing/task-table.js';
+
+const EXECUTOR = 'exec0001';
+const NO_BYTES = new Uint8Array(0);
+const TYPES = [
+  { name: 'few', place: Place.THREAD, concurrency: 3 },
+  { name: 'many', place: Place.THREAD, concurrency: Number.POSITIVE_INFINITY },
+  { name: 'here', place: Place.INLINE, concurrency: 5 },
+] as const;
+const NAMES = ['few', 'many', 'here', 'nobody'] as const;
+const KEEP = [TaskState.COMPLETED, TaskState.FAILED, TaskState.EXPIRED] as const;
+
+interface ModelTask {
+  readonly segment: ModelSegment;
+  readonly index: number;
+  readonly source: TaskToWrite;
+  state: TaskState;
+  attempt: number;
+  losses: number;
+  dueAtMs: number;
+  changedAtMs: number;
+  executor: string;
+  /** Order of becoming ready. */
+  ready: number | undefined;
+  timer: { readonly tick: number; readonly order: number } | undefined;
+  isListedExpired: boolean;
+  bytes: Uint8Array;
+  isFiled: boolean;
+  isSettled: boolean;
+  isWatched: boolean;
+  isCancelAsked: boolean;
+  batch: ModelBatch | undefined;
+}
+
+interface ModelSegment {
+  readonly ref: string;
+  readonly handle: SegmentHandle;
+  readonly tasks: ModelTask[];
+  /** Ended and not filed, in order of ending. */
+  ended: ModelTask[];
+}
+
+interface ModelBatch {
+  readonly handle: BatchHandle;
+  readonly tasks: readonly ModelTask[];
+  readonly hasReported: boolean[];
+}
+
+type Operation =
+  | { readonly op: 'submit'; readonly tasks: readonly TaskDraft[]; readonly exact: boolean }
+  | { readonly op: 'tick'; readonly ms: number }
+  | {
+      readonly op: 'commit';
+      readonly segmentsMax: number;
+      readonly operations: number;
+      readonly bytes: number;
+      readonly claims: readonly { readonly place: Place; readonly tasks: number }[];
+      readonly isDone: boolean;
+    }
+  | { readonly op: 'results'; readonly pick: number; readonly outcomes: readonly number[] }
+  | { readonly op: 'lose'; readonly pick: number }
+  | { readonly op: 'cancel' | 'watch'; readonly pick: number }
+  | { readonly op: 'drop'; readonly pick: number };
+
+interface TaskDraft {
+  readonly type: number;
+  readonly delayMs: number;
+  readonly ttlMs: number;
+  readonly priority: number;
+  readonly payload: number;
+  readonly losses: number;
+  readonly version: number;
+  readonly hasMetadata: boolean;
+}
+
+const draft: fc.Arbitrary<TaskDraft> = fc.record({
+  type: fc.nat(3),
+  delayMs: fc.oneof(fc.constant(0), fc.nat(40), fc.nat(20_000)),
+  ttlMs: fc.oneof({ weight: 3, arbitrary: fc.constant(0) }, fc.integer({ min: 1, max: 60 })),
+  priority: fc.oneof({ weight: 2, arbitrary: fc.constant(0) }, fc.integer({ min: -3, max: 3 })),
+  payload: fc.nat(300),
+  losses: fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, fc.nat(3)),
+  version: fc.oneof(fc.constant(0), fc.nat(5)),
+  hasMetadata: fc.boolean(),
+});
+
+const operation: fc.Arbitrary<Operation> = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('submit' as const),
+      tasks: fc.array(draft, { minLength: 1, maxLength: 12 }),
+      exact: fc.boolean(),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('tick' as const),
+      ms: fc.oneof(fc.nat(30), fc.nat(30_000)).map((ms) => ms / 4),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constant('commit' as const),
+      segmentsMax: fc.nat(4),
+      operations: fc.integer({ min: 1, max: 12 }),
+      bytes: fc.oneof(fc.nat(600), fc.constant(1e6)),
+      claims: fc.array(
+        fc.record({
+          place: fc.constantFrom(Place.THREAD, Place.INLINE),
+          tasks: fc.integer({ min: 1, max: 9 }),
+        }),
+        { maxLength: 3 },
+      ),
+      isDone: fc.boolean(),
+    }),
+  },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constant('results' as const),
+      pick: fc.nat(20),
+      outcomes: fc.array(fc.nat(6), { maxLength: 9 }),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('lose' as const), pick: fc.nat(20) }) },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constantFrom('cancel' as const, 'watch' as const),
+      pick: fc.nat(500),
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ op: fc.constant('drop' as const), pick: fc.nat(20) }) },
+);
+
+/** Both side by side. */
+class Pair {
+  readonly table: TaskTable;
+  readonly segments: ModelSegment[] = [];
+  readonly batches: ModelBatch[] = [];
+  /** Segments to be written, the one that has waited longest first. */
+  readonly dirty = new Set<ModelSegment>();
+  now: Instant = { wallMs: 1_000_000_000, monoMs: 50_000.25 };
+  #order = 0;
+  #names = 0;
+
+  constructor() {
+    this.table = new TaskTable({ executor: EXECUTOR, startMonoMs: this.now.monoMs, ageingMs: 0 });
+    for (const type of TYPES) this.table.defineType(type, this.now);
+  }
+
+  get tasks(): ModelTask[] {
+    return this.segments.flatMap((segment) => segment.tasks);
+  }
+
+  run(operation: Operation): void {
+    switch (operation.op) {
+      case 'submit':
+        return this.#submit(operation.tasks, operation.exact);
+      case 'tick':
+        return this.#tick(operation.ms);
+      case 'commit':
+        return this.#commit(operation);
+      case 'results':
+        return this.#results(operation.pick, operation.outcomes);
+      case 'lose':
+        return this.#lose(operation.pick);
+      case 'cancel':
+      case 'watch':
+        return this.#single(operation.op, operation.pick);
+      case 'drop':
+        return this.#drop(operation.pick);
+    }
+  }
+
+  /** Everything that can be asked without changing anything. */
+  compare(): void {
+    const { table, tasks } = this;
+    assert.ok(table.check());
+    const count = (isSo: (task: ModelTask) => boolean): number => tasks.filter(isSo).length;
+    const { bytes: _, ...stats } = table.stats();
+    assert.deepEqual(stats, {
+      segments: this.segments.length,
+      tasks: tasks.length,
+      open: count((task) => !task.isSettled),
+      openBytes: tasks
+        .filter((task) => !task.isSettled)
+        .reduce((sum, task) => sum + task.source.payloadBytes, 0),
+      pending: count((task) => task.state === TaskState.PENDING),
+      running: count((task) => task.state === TaskState.RUNNING),
+      completed: count((task) => task.state === TaskState.COMPLETED),
+      failed: count((task) => task.state === TaskState.FAILED),
+      cancelled: count((task) => task.state === TaskState.CANCELLED),
+      expired: count((task) => task.state === TaskState.EXPIRED),
+      delayed: count((task) => task.timer !== undefined && task.ready === undefined),
+      readyThread: count((task) => task.ready !== undefined && /few|many/.test(task.source.type)),
+      readyInline: count((task) => task.ready !== undefined && task.source.type === 'here'),
+      unhandled: count((task) => task.ready !== undefined && task.source.type === 'nobody'),
+      busy: count((task) => task.batch !== undefined),
+      dirtySegments: this.dirty.size,
+    });
+    const [oldest] = this.dirty;
+    assert.equal(table.firstDirty(), oldest?.handle ?? 0);
+    const next = Math.min(...tasks.map((task) => task.timer?.tick ?? Number.POSITIVE_INFINITY));
+    assert.ok(table.nextDueMs() <= next, `${table.nextDueMs()} is after ${next}`);
+    for (const segment of this.segments) {
+      assert.deepEqual(table.overlay(segment.handle), overlayOf(segment));
+      assert.equal(table.findSegment(segment.ref), segment.handle);
+    }
+    for (const task of tasks) {
+      const info = table.inspect(this.handle(task));
+      assert.equal(info?.state, task.state);
+      assert.equal(info?.attempt, task.attempt);
+      assert.equal(info?.losses, task.losses);
+      assert.equal(info?.isReady, task.ready !== undefined);
+      assert.equal(info?.isSettled, task.isSettled);
+      assert.equal(info?.dueAtMs, task.dueAtMs);
+    }
+  }
+
+  handle(task: ModelTask): TaskHandle {
+    return this.table.taskAt(task.segment.handle, task.index);
+  }
+
+  #submit(drafts: readonly TaskDraft[], exact: boolean): void {
+    const { now } = this;
+    const writer = new FrameWriter(FrameKind.TASKS);
+    const sources = drafts.map((one, i): TaskToWrite => {
+      const payload = Buffer.alloc(one.payload, i + 1);
+      const dueAtMs = now.wallMs + one.delayMs;
+      return {
+        type: NAMES[one.type]!,
+        tenant: '',
+        dueAtMs,
+        submittedAtMs: now.wallMs,
+        expiresAtMs: one.ttlMs === 0 ? 0 : dueAtMs + one.ttlMs,
+        priority: one.priority,
+        attempt: 0,
+        losses: one.losses,
+        version: one.version,
+        payload,
+        payloadBytes: payload.length,
+        metadata: one.hasMetadata ? Buffer.from(`{"key":"${i}"}`) : undefined,
+      };
+    });
+    for (const source of sources) writeTask(writer, source);
+    const ref = `segment${this.#names++}`;
+    // Exact due times may be earlier than what is stored, by the rounding.
+    const dues = drafts.map(
+      (one) => now.monoMs + one.delayMs - (exact && one.delayMs > 1 ? 0.75 : 0),
+    );
+    const handle = this.table.ingest(writer.finish(), ref, now, {
+      ...(exact && { dueMonoMs: Float64Array.from(dues) }),
+    });
+    const segment: ModelSegment = { ref, handle, tasks: [], ended: [] };
+    this.segments.push(segment);
+    sources.forEach((source, index) => {
+      segment.tasks.push({
+        segment,
+        index,
+        source,
+        state: TaskState.PENDING,
+        attempt: 0,
+        losses: source.losses,
+        dueAtMs: source.dueAtMs,
+        changedAtMs: 0,
+        executor: '',
+        ready: undefined,
+        timer: undefined,
+        isListedExpired: false,
+        bytes: NO_BYTES,
+        isFiled: false,
+        isSettled: false,
+        isWatched: false,
+        isCancelAsked: false,
+        batch: undefined,
+      });
+    });
+    for (const task of segment.tasks) this.#waitUntil(task, dues[task.index]!);
+    this.#endExpired();
+  }
+
+  #waitUntil(task: ModelTask, dueMonoMs: number): void {
+    if (dueMonoMs <= this.now.monoMs) this.#makeReady(task);
+    else task.timer = { tick: Math.ceil(dueMonoMs), order: this.#order++ };
+  }
+
+  #makeReady(task: ModelTask): void {
+    task.timer = undefined;
+    const { expiresAtMs } = task.source;
+    if (expiresAtMs > 0 && task.attempt === 0) {
+      const leftMs = expiresAtMs - this.now.wallMs;
+      if (leftMs <= 0) {
+        task.isListedExpired = true;
+        return;
+      }
+      task.timer = { tick: Math.ceil(this.now.monoMs + leftMs), order: this.#order++ };
+    }
+    task.ready = this.#order++;
+  }
+
+  #tick(ms: number): void {
+    const monoMs = this.now.monoMs + ms;
+    this.now = { monoMs, wallMs: 1_000_000_000 + Math.floor(monoMs - 50_000.25) };
+    const due = this.tasks
+      .filter((task) => task.timer !== undefined && task.timer.tick <= Math.floor(monoMs))
+      .sort((a, b) => a.timer!.tick - b.timer!.tick || a.timer!.order - b.timer!.order);
+    for (const task of due) {
+      task.timer = undefined;
+      if (task.ready === undefined) {
+        this.#makeReady(task);
+      } else {
+        task.ready = undefined;
+        task.isListedExpired = true;
+      }
+    }
+    while (this.table.advance(this.now, 3));
+    this.#endExpired();
+  }
+
+  #endExpired(): void {
+    const listed = this.table.takeExpired();
+    const expected = this.tasks.filter((task) => task.isListedExpired);
+    assert.deepEqual(
+      [...listed].sort((a, b) => a - b),
+      expected.map((task) => this.handle(task)).sort((a, b) => a - b),
+    );
+    for (const task of expected) {
+      task.isListedExpired = false;
+      this.#end(task, TaskState.EXPIRED, Buffer.from('"expired"'));
+    }
+  }
+
+  #end(task: ModelTask, state: TaskState, bytes: Uint8Array): void {
+    assert.ok(this.table.end(this.handle(task), state, bytes, this.now));
+    this.#noteEnd(task, state, bytes);
+  }
+
+  #noteEnd(task: ModelTask, state: TaskState, bytes: Uint8Array): void {
+    task.state = state;
+    task.changedAtMs = this.now.wallMs;
+    task.executor = '';
+    task.bytes = bytes;
+    task.timer = undefined;
+    task.ready = undefined;
+    task.segment.ended.push(task);
+    this.dirty.add(task.segment);
+  }
+
+  #commit(operation: Operation & { readonly op: 'commit' }): void {
+    const { table, now } = this;
+    const cut = table.beginCut();
+    const touched: ModelSegment[] = [];
+    const filed: ModelTask[] = [];
+    let operationsLeft = operation.operations;
+    let bytesLeft = operation.bytes;
+    while (operationsLeft > 3 && table.firstDirty() !== 0) {
+      const segment = this.segments.find((one) => one.handle === table.firstDirty())!;
+      assert.ok(segment, 'a dirty segment that does not exist');
+      const expected = fileModel(segment, filed, operationsLeft, bytesLeft);
+      const filing = table.file(cut, segment.handle, { keep: KEEP, operationsLeft, bytesLeft });
+      if (!touched.includes(segment)) touched.push(segment);
+      assert.deepEqual(filing.frame, expected.frame);
+      assert.deepEqual(
+        filing.deadLetters,
+        expected.dead.map((task) => this.handle(task)),
+      );
+      for (const task of expected.dead) {
+        assert.deepEqual(Buffer.from(table.deadLetter(this.handle(task))), deadLetterOf(task));
+      }
+      assert.equal(filing.left, segment.ended.length);
+      assert.equal(
+        filing.isComplete,
+        segment.tasks.every((task) => task.isFiled),
+      );
+      this.dirty.delete(segment);
+      if (filing.left > 0) this.dirty.add(segment);
+      operationsLeft -= 1 + expected.dead.length;
+      bytesLeft = expected.bytesLeft;
+      if (filing.left > 0) break;
+    }
+    const claimed: ModelBatch[] = [];
+    let segmentsLeft = operation.segmentsMax;
+    for (const { place, tasks: tasksMax } of operation.claims) {
+      const expected = this.#claimModel(place, tasksMax, segmentsLeft, touched);
+      const answer = table.claim(
+        cut,
+        { place, tasksMax, segmentsMax: segmentsLeft, bytesMax: 500, workMsMax: 1e9 },
+        now,
+      );
+      assert.equal(answer?.tasks ?? 0, expected.length);
+      if (answer === undefined) continue;
+      segmentsLeft -= answer.segments;
+      const batch = {
+        handle: answer.batch,
+        tasks: expected,
+        hasReported: expected.map(() => false),
+      };
+      for (const task of expected) task.batch = batch;
+      claimed.push(batch);
+    }
+    assert.deepEqual(
+      table.touched(cut),
+      touched.map((segment) => segment.handle),
+    );
+    this.compare();
+
+    if (operation.isDone) {
+      const settled = table.settle(cut);
+      const watched = filed.filter((task) => task.isWatched);
+      for (const task of filed) task.isSettled = true;
+      assert.equal(settled.tasks, filed.length);
+      assert.equal(
+        settled.bytes,
+        filed.reduce((sum, task) => sum + task.source.payloadBytes, 0),
+      );
+      assert.deepEqual(
+        settled.watched.map(({ task, state, bytes }) => [
+          task,
+          state,
+          Buffer.from(bytes).toString(),
+        ]),
+        watched.map((task) => [this.handle(task), task.state, Buffer.from(task.bytes).toString()]),
+      );
+      for (const batch of claimed) {
+        assert.deepEqual(table.launch(batch.handle, 77), batchOf(batch.tasks, 77));
+        this.batches.push(batch);
+      }
+      for (const segment of touched) {
+        if (segment.tasks.every((task) => task.isSettled)) this.#dropSegment(segment);
+      }
+    } else {
+      table.revert(cut);
+      for (const task of filed) {
+        task.isFiled = false;
+        task.segment.ended.push(task);
+      }
+      for (const segment of touched) this.dirty.add(segment);
+      for (const batch of claimed) this.#unclaim(batch);
+    }
+    this.#endExpired();
+  }
+
+  /** Ready tasks in order: priority, then first come. Types at their limit are passed over. */
+  #claimModel(
+    place: Place,
+    tasksMax: number,
+    segmentsMax: number,
+    touched: ModelSegment[],
+  ): ModelTask[] {
+    const taken: ModelTask[] = [];
+    let bytes = 0;
+    let segmentsLeft = segmentsMax;
+    while (taken.length < tasksMax && bytes < 500) {
+      const task = this.#nextReady(place);
+      if (task === undefined) break;
+      const isAlone = task.losses >= 2;
+      if (isAlone && taken.length > 0) break;
+      if (!touched.includes(task.segment)) {
+        if (segmentsLeft === 0) break;
+        segmentsLeft--;
+        touched.push(task.segment);
+      }
+      if (task.segment.ended.length === 0) this.dirty.delete(task.segment);
+      task.ready = undefined;
+      task.timer = undefined;
+      task.state = TaskState.RUNNING;
+      task.executor = EXECUTOR;
+      task.attempt++;
+      task.changedAtMs = this.now.wallMs;
+      // Counts as running for the limit from here on.
+      task.batch = { handle: 0 as BatchHandle, tasks: [], hasReported: [] };
+      taken.push(task);
+      bytes += task.source.payloadBytes;
+      if (isAlone) break;
+    }
+    return taken;
+  }
+
+  #nextReady(place: Place): ModelTask | undefined {
+    const { tasks } = this;
+    const hasRoom = (name: string): boolean => {
+      const type = TYPES.find((one) => one.name === name);
+      if (type === undefined || type.place !== place) return false;
+      const running = tasks.filter((task) => task.batch && task.source.type === name).length;
+      return running < type.concurrency;
+    };
+    const rooms = new Map(NAMES.map((name) => [name as string, hasRoom(name)]));
+    return tasks
+      .filter((task) => task.ready !== undefined && rooms.get(task.source.type))
+      .sort((a, b) => b.source.priority - a.source.priority || a.ready! - b.ready!)[0];
+  }
+
+  #unclaim(batch: ModelBatch): void {
+    const cancelled = this.table.unclaim(batch.handle, this.now);
+    assert.deepEqual(
+      cancelled,
+      batch.tasks.filter((task) => task.isCancelAsked).map((task) => this.handle(task)),
+    );
+    for (const task of batch.tasks) {
+      task.batch = undefined;
+      if (!task.isCancelAsked) this.#backToPending(task);
+    }
+    for (const task of batch.tasks) {
+      if (task.isCancelAsked) this.#end(task, TaskState.CANCELLED, Buffer.from('"asked"'));
+    }
+  }
+
+  #backToPending(task: ModelTask): void {
+    task.state = TaskState.PENDING;
+    task.executor = '';
+    task.attempt--;
+    task.changedAtMs = this.now.wallMs;
+    task.dueAtMs = this.now.wallMs;
+    this.dirty.add(task.segment);
+    this.#makeReady(task);
+  }
+
+  #results(pick: number, outcomes: readonly number[]): void {
+    const batch = this.batches[pick % Math.max(1, this.batches.length)];
+    if (batch === undefined) return;
+    const writer = new FrameWriter(FrameKind.RESULTS);
+    const expected: [TaskHandle, number, number][] = [];
+    const acts: (() => void)[] = [];
+    outcomes.forEach((choice, i) => {
+      // Also slots that do not exist, and slots twice.
+      const slot = choice === 6 ? batch.tasks.length + 3 : i % (batch.tasks.length + 1);
+      const outcome = (choice % 6) as Outcome;
+      const json = choice === 1 ? undefined : `"${slot}:${outcome}"`;
+      writeResult(writer, { slot, outcome, attempt: 9, runMs: 1, json });
+      const task = batch.tasks[slot];
+      if (task === undefined || batch.hasReported[slot]) {
+        expected.push([0 as TaskHandle, STALE, slot]);
+        return;
+      }
+      batch.hasReported[slot] = true;
+      task.batch = undefined;
+      if (outcome === Outcome.COMPLETED) {
+        this.#noteEnd(task, TaskState.COMPLETED, Buffer.from(json ?? ''));
+      } else if (outcome === Outcome.NOT_STARTED && !task.isCancelAsked) {
+        this.#backToPending(task);
+      } else {
+        expected.push([this.handle(task), outcome, slot]);
+        acts.push(() => this.#decide(task, outcome, Buffer.from(json ?? '')));
+      }
+    });
+    const frame = writer.finish();
+    const verdicts = this.table.applyResults(batch.handle, frame, this.now);
+    assert.ok(verdicts);
+    const seen = Array.from({ length: verdicts.count }, (_, i) => [
+      verdicts.tasks[i],
+      verdicts.outcomes[i],
+      verdicts.slots[i],
+    ]);
+    assert.deepEqual(seen, expected);
+    for (let i = 0; i < verdicts.count; i++) {
+      if (verdicts.outcomes[i] === STALE) continue;
+      const at = verdicts.offsets[i]!;
+      const text = Buffer.from(frame.subarray(at, at + verdicts.lengths[i]!)).toString();
+      assert.ok(text === '' || text === `"${verdicts.slots[i]}:${verdicts.outcomes[i]}"`, text);
+    }
+    for (const act of acts) act();
+    if (batch.hasReported.every(Boolean)) this.#close(batch);
+    this.#endExpired();
+  }
+
+  #decide(task: ModelTask, outcome: Outcome, bytes: Uint8Array): void {
+    switch (outcome) {
+      case Outcome.FAILED:
+        return this.#retry(task, 30.5, true);
+      case Outcome.SNOOZED:
+        return this.#retry(task, 12, false);
+      case Outcome.FAILED_FOR_GOOD:
+        return this.#end(task, TaskState.FAILED, bytes);
+      default:
+        return this.#end(task, TaskState.CANCELLED, bytes);
+    }
+  }
+
+  #retry(task: ModelTask, delayMs: number, spent: boolean): void {
+    const due = {
+      wallMs: this.now.wallMs + Math.ceil(delayMs),
+      monoMs: this.now.monoMs + delayMs,
+      spent,
+    };
+    assert.ok(this.table.retry(this.handle(task), due, this.now));
+    assert.ok(!this.table.retry(this.handle(task), due, this.now), 'retried twice');
+    task.state = TaskState.PENDING;
+    task.executor = '';
+    if (!spent) task.attempt--;
+    task.changedAtMs = this.now.wallMs;
+    task.dueAtMs = due.wallMs;
+    this.dirty.add(task.segment);
+    this.#waitUntil(task, due.monoMs);
+  }
+
+  #lose(pick: number): void {
+    const batch = this.batches[pick % Math.max(1, this.batches.length)];
+    if (batch === undefined) return;
+    this.#close(batch);
+    this.#endExpired();
+  }
+
+  #close(batch: ModelBatch): void {
+    const lost = batch.tasks.filter((_, slot) => !batch.hasReported[slot]);
+    assert.deepEqual(
+      this.table.unreported(batch.handle),
+      batch.tasks.flatMap((_, slot) => (batch.hasReported[slot] ? [] : [slot])),
+    );
+    assert.deepEqual(
+      this.table.loseBatch(batch.handle),
+      lost.map((task) => this.handle(task)),
+    );
+    this.batches.splice(this.batches.indexOf(batch), 1);
+    for (const task of lost) {
+      task.batch = undefined;
+      task.losses++;
+      assert.equal(this.table.noteLoss(this.handle(task)), task.losses);
+      if (task.losses < 3) this.#retry(task, 0, false);
+      else this.#end(task, TaskState.FAILED, Buffer.from('"lost"'));
+    }
+  }
+
+  #single(what: 'cancel' | 'watch', pick: number): void {
+    const { tasks } = this;
+    const task = tasks[pick % Math.max(1, tasks.length)];
+    if (task === undefined) return;
+    if (what === 'watch') {
+      assert.equal(this.table.watch(this.handle(task)), task.isSettled ? 'settled' : 'watching');
+      task.isWatched ||= !task.isSettled;
+      return;
+    }
+    const bytes = Buffer.from('"cancelled"');
+    const answer = this.table.cancel(this.handle(task), bytes, this.now);
+    if (task.state === TaskState.PENDING) {
+      assert.equal(answer, 'cancelled');
+      this.#noteEnd(task, TaskState.CANCELLED, bytes);
+    } else if (task.state === TaskState.RUNNING) {
+      assert.equal(answer, 'running');
+      task.isCancelAsked = true;
+      const place = this.table.placeOf(this.handle(task));
+      assert.equal(place?.batch, task.batch?.handle);
+      assert.equal(place?.slot, task.batch?.tasks.indexOf(task));
+    } else {
+      assert.equal(answer, 'ended');
+    }
+  }
+
+  #drop(pick: number): void {
+    const segment = this.segments[pick % Math.max(1, this.segments.length)];
+    if (segment === undefined) return;
+    if (segment.tasks.some((task) => task.batch)) {
+      assert.ok(!this.table.drop(segment.handle), 'dropped while running');
+    } else {
+      this.#dropSegment(segment);
+    }
+  }
+
+  #dropSegment(segment: ModelSegment): void {
+    const handles = segment.tasks.map((task) => this.handle(task));
+    assert.ok(this.table.drop(segment.handle));
+    assert.ok(!this.table.drop(segment.handle));
+    this.segments.splice(this.segments.indexOf(segment), 1);
+    this.dirty.delete(segment);
+    assert.equal(this.table.findSegment(segment.ref), 0);
+    for (const handle of handles) {
+      assert.equal(this.table.inspect(handle), undefined);
+      assert.equal(this.table.end(handle, TaskState.CANCELLED, NO_BYTES, this.now), false);
+      assert.equal(this.table.cancel(handle, NO_BYTES, this.now), 'gone');
+    }
+  }
+}
+
+function stateOf(task: ModelTask): StateRecord {
+  return {
+    index: task.index,
+    state: task.state,
+    attempt: task.attempt,
+    losses: task.losses,
+    dueAtMs: task.dueAtMs,
+    atMs: task.changedAtMs,
+    executor: task.executor,
+    version: task.source.version,
+    bytes: task.bytes,
+  };
+}
+
+function overlayOf(segment: ModelSegment): Uint8Array | undefined {
+  const writer = new FrameWriter(FrameKind.STATES);
+  for (const task of segment.tasks) {
+    if (task.state === TaskState.PENDING && task.changedAtMs === 0) continue;
+    const record = { ...stateOf(task), bytes: NO_BYTES };
+    const isUnfiled = isEnded(task.state) && !task.isFiled;
+    writeState(
+      writer,
+      isUnfiled ? { ...record, state: TaskState.RUNNING, executor: EXECUTOR } : record,
+    );
+  }
+  return writer.count === 0 ? undefined : writer.finish();
+}
+
+function deadLetterOf(task: ModelTask): Buffer {
+  const states = new FrameWriter(FrameKind.STATES);
+  writeState(states, stateOf(task));
+  const first = new FrameWriter(FrameKind.TASKS);
+  writeTask(first, task.source);
+  const record = readTask(openFrame(first.finish(), FrameKind.TASKS), 0);
+  const copy = new FrameWriter(FrameKind.TASKS);
+  writeTask(copy, {
+    ...record,
+    attempt: task.attempt,
+    losses: task.losses,
+    payloadBytes: record.payload.length,
+  });
+  const stateFrame = states.finish();
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(stateFrame.length);
+  return Buffer.concat([length, stateFrame, copy.finish()]);
+}
+
+function batchOf(tasks: readonly ModelTask[], token: number): Uint8Array {
+  const writer = new FrameWriter(FrameKind.BATCH);
+  tasks.forEach((task, slot) => {
+    writeBatchEntry(writer, {
+      slot,
+      type: task.source.type,
+      tenant: task.source.tenant,
+      token,
+      attempt: task.attempt,
+      version: task.source.version,
+      segment: task.segment.ref,
+      index: task.index,
+      payload: task.source.payload as Uint8Array,
+      metadata: task.source.metadata ?? NO_BYTES,
+    });
+  });
+  return writer.finish();
+}
+
+/** What src/engine/cut.ts does with a segment's ended tasks. */
+function fileModel(
+  segment: ModelSegment,
+  filed: ModelTask[],
+  operationsLeft: number,
+  bytesLeft: number,
+): { frame: Uint8Array | undefined; dead: ModelTask[]; bytesLeft: number } {
+  const kept: ModelTask[] = [];
+  const dead: ModelTask[] = [];
+  const later: ModelTask[] = [];
+  let operations = operationsLeft;
+  let left = bytesLeft;
+  let keptBytes = 0;
+  for (const task of segment.ended) {
+    const isDead = task.state === TaskState.FAILED;
+    const isKept = (KEEP as readonly TaskState[]).includes(task.state);
+    const bytes = task.bytes.length + (isDead ? task.source.payloadBytes : 0);
+    const fits = filed.length === 0 || (!(isDead && operations < 3) && keptBytes + bytes <= left);
+    if (isKept && !fits) {
+      later.push(task);
+      continue;
+    }
+    task.isFiled = true;
+    filed.push(task);
+    if (isKept && isDead) {
+      dead.push(task);
+      operations--;
+      left -= deadLetterOf(task).length + 64;
+    } else if (isKept) {
+      kept.push(task);
+      keptBytes += task.bytes.length + 48;
+    }
+  }
+  segment.ended = later;
+  const writer = new FrameWriter(FrameKind.STATES);
+  for (const task of kept) writeState(writer, stateOf(task));
+  return { frame: kept.length === 0 ? undefined : writer.finish(), dead, bytesLeft: left };
+}
+
+test('the table and its model tell the same, whatever happens', () => {
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 80, size: 'max' }), (operations) => {
+      const pair = new Pair();
+      try {
+        for (const one of operations) {
+          pair.run(one);
+          pair.compare();
+        }
+        for (const segment of [...pair.segments]) {
+          const hasBatch = segment.tasks.some((task) => task.batch);
+          assert.equal(pair.table.drop(segment.handle), !hasBatch);
+        }
+        assert.ok(pair.table.check());
+      } finally {
+        pair.table.close();
+      }
+    }),
+    { numRuns: Number(process.env.MILLRACE_MODEL_RUNS ?? 150) },
+  );
+});

@@ -1,0 +1,162 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { DeadlineWatch, Limits, type Timers, type Watched } from '../../src/pool/deadlines.js';
+import { RunTimes } from '../../src/pool/run-times.js';
+
+/** Time that a test moves. */
+class HandTimers implements Timers {
+  nowMs = 1_000;
+  wakeUps = 0;
+  #due: { atMs: number; wake: () => void }[] = [];
+
+  monoMs(): number {
+    return this.nowMs;
+  }
+
+  wakeIn(delayMs: number, wake: () => void): { cancel: () => void } {
+    const entry = { atMs: this.nowMs + delayMs, wake };
+    this.#due.push(entry);
+    return {
+      cancel: () => {
+        this.#due = this.#due.filter((it) => it !== entry);
+      },
+    };
+  }
+
+  get pending(): number {
+    return this.#due.length;
+  }
+
+  to(atMs: number): void {
+    for (;;) {
+      this.#due.sort((a, b) => a.atMs - b.atMs);
+      const next = this.#due[0];
+      if (next === undefined || next.atMs > atMs) break;
+      this.#due.shift();
+      this.nowMs = Math.max(this.nowMs, next.atMs);
+      this.wakeUps++;
+      next.wake();
+    }
+    this.nowMs = atMs;
+  }
+}
+
+/** A batch whose marks the test sets; `told` is what the watch did, with the time. */
+function batch(timers: HandTimers, timeouts: readonly number[], limitMs: number) {
+  const marks = timeouts.map(() => 0);
+  const told: string[] = [];
+  const items: ({ timeoutMs: number } | undefined)[] = timeouts.map((timeoutMs) => ({ timeoutMs }));
+  const watched: Watched = {
+    items,
+    limitMs,
+    overdue: undefined,
+    batch: {
+      startedAtMs: (index) => marks[index]!,
+      cancel: (slot, _reason, isTimeout) => told.push(`${timers.nowMs} abort ${slot} ${isTimeout}`),
+      kill: () => told.push(`${timers.nowMs} kill`),
+    },
+  };
+  return { watched, marks, items, told };
+}
+
+describe('DeadlineWatch', () => {
+  it('aborts at the limit and kills after the grace period, counted from the call of the handler', () => {
+    const timers = new HandTimers();
+    const watch = new DeadlineWatch(timers, 50);
+    const { watched, marks, told } = batch(timers, [0, 0], 100);
+    watch.add(watched, 100);
+    timers.to(1_030);
+    marks[0] = 1_030;
+    timers.to(5_000);
+    assert.deepEqual(told, ['1130 abort 0 true', '1180 kill']);
+  });
+
+  it('is exact for a task that begins between two looks', () => {
+    const timers = new HandTimers();
+    const watch = new DeadlineWatch(timers, 50);
+    const { watched, marks, told } = batch(timers, [0, 0], 100);
+    watch.add(watched, 100);
+    marks[0] = 1_001;
+    timers.to(1_070);
+    marks[0] = -1;
+    marks[1] = 1_070;
+    timers.to(1_200);
+    assert.deepEqual(told, ['1170 abort 1 true']);
+  });
+
+  it('leaves alone what has ended, what has not begun, and what has no limit', () => {
+    const timers = new HandTimers();
+    const watch = new DeadlineWatch(timers, 50);
+    const { watched, marks, items, told } = batch(
+      timers,
+      [0, 20, 30, 40],
+      Number.POSITIVE_INFINITY,
+    );
+    watch.add(watched, 20);
+    marks[0] = 1_000;
+    marks[1] = -1;
+    marks[2] = 1_000;
+    items[2] = undefined;
+    timers.to(9_000);
+    assert.deepEqual(told, []);
+    assert.ok(timers.wakeUps < 300, `${timers.wakeUps} looks`);
+  });
+
+  it('a task that ends in its grace period is not killed', () => {
+    const timers = new HandTimers();
+    const watch = new DeadlineWatch(timers, 50);
+    const { watched, marks, told } = batch(timers, [10], 100);
+    watch.add(watched, 10);
+    marks[0] = 1_000;
+    timers.to(1_020);
+    marks[0] = -1;
+    timers.to(9_000);
+    assert.deepEqual(told, ['1010 abort 0 true']);
+    assert.equal(timers.pending, 0);
+  });
+
+  it('has one wake-up at a time, none when nothing is watched, and none after close', () => {
+    const timers = new HandTimers();
+    const watch = new DeadlineWatch(timers, 50);
+    const all = [300, 100, 200].map((limitMs) => ({ limitMs, ...batch(timers, [0], limitMs) }));
+    for (const { watched, limitMs } of all) watch.add(watched, limitMs);
+    assert.equal(timers.pending, 1);
+    for (const { watched } of all) watch.remove(watched);
+    assert.equal(watch.size, 0);
+    timers.to(1_500);
+    assert.equal(timers.pending, 0);
+    watch.add(all[0]!.watched, 300);
+    watch.close();
+    assert.equal(timers.pending, 0);
+  });
+});
+
+describe('Limits', () => {
+  const measured = (ms: number, count: number): RunTimes => {
+    const times = new RunTimes();
+    for (let i = 0; i < count; i++) times.add(ms);
+    return times;
+  };
+
+  it('are what was asked for when fixed', () => {
+    assert.equal(new Limits(undefined).limitMs(measured(5, 100)), Number.POSITIVE_INFINITY);
+    assert.equal(new Limits(undefined).isLimited, false);
+    assert.equal(new Limits('2s').limitMs(measured(5, 100)), 2_000);
+    assert.equal(new Limits(70).isLimited, true);
+    assert.equal(new Limits({ adaptive: false, max: 9 }).limitMs(new RunTimes()), 9);
+  });
+
+  it('adaptive: three times the mean or half again the 99.9th percentile, between floor and cap', () => {
+    const adaptive = new Limits('adaptive');
+    assert.equal(adaptive.limitMs(measured(1, 19)), 300_000);
+    assert.equal(adaptive.limitMs(measured(1, 20)), 1_000);
+    assert.equal(adaptive.limitMs(measured(1_000, 50)), 3_000);
+    assert.equal(adaptive.limitMs(measured(1e6, 50)), 300_000);
+    assert.equal(new Limits({ adaptive: 5, min: 1 }).limitMs(measured(1_000, 50)), 5_000);
+    const rare = measured(100, 1_000);
+    for (let i = 0; i < 5; i++) rare.add(10_000);
+    for (let i = 0; i < 400; i++) rare.add(100);
+    const limitMs = adaptive.limitMs(rare);
+    assert.ok(limitMs >= 15_000 && limitMs <= 16_900, `${limitMs}`);
+  });
+});
