@@ -2,9 +2,9 @@
  * The checks that take too long for every change: `npm run test:long [part]...`. Without arguments all parts:
  *
  *   node22 node24 node26   the whole suite on other Nodes, with the same native binary
- *   native                 the C++ tests under sanitizers (needs apt-get install doctest-dev), then a short fuzzing
- *                          run (needs clang++)
- *   asan                   the tests of the native core and its users with AddressSanitizer and UBSan
+ *   native                 `npm run check:native`: tests of the native core under sanitizers, with its coverage
+ *   fuzz                   `npm run fuzz`, for two minutes
+ *   asan                   the tests of the native core's users with AddressSanitizer and UBSan
  *   long                   test/long and test/soak
  *
  * Each part runs by itself, also after one has failed; the last lines say how each ended.
@@ -13,21 +13,21 @@
  */
 
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { binaryOf } from './lib/native.mjs';
 import { at, fail, filesBelow, run } from './lib/project.mjs';
 import { runTests } from './lib/test-run.mjs';
 
 const LONG_FILE_TIMEOUT_MS = 60 * 60_000;
-const FUZZ_SECONDS = 60;
-const SANITIZE = ['-g', '-O1', '-std=c++17', '-DMILLRACE_CHECK=1', '-fno-sanitize-recover=all'];
+const FUZZ_MINUTES = 2;
 
 const PARTS = {
   node22: () => suiteOn(22),
   node24: () => suiteOn(24),
   node26: () => suiteOn(26),
-  native: nativeTests,
+  native: () => run(process.execPath, [at('scripts/check-native.mjs')]),
+  fuzz: () => run(process.execPath, [at('scripts/fuzz.mjs'), '--minutes', `${FUZZ_MINUTES}`]),
   asan: underSanitizers,
   long: longTests,
 };
@@ -63,36 +63,6 @@ function suiteOn(major) {
   return run(node, [at('scripts/test.mjs')]);
 }
 
-/** Compiles native/test with the sources of the core, all but the part that knows Node, and runs it. */
-function nativeTests() {
-  const files = filesBelow(at('native'));
-  const sources = files
-    .filter((file) => /^[^/]+\.cc$/.test(file) && file !== 'binding.cc')
-    .map((file) => at('native', file));
-  mkdirSync(at('build'), { recursive: true });
-  const runAs = (test, compiler, sanitizers, args) => {
-    const program = at('build', test.replace(/^test\/|\.cc$/g, ''));
-    const flags = [...SANITIZE, `-fsanitize=${sanitizers}`, '-o', program];
-    return run(compiler, [...flags, at('native', test), ...sources]) && run(program, args);
-  };
-
-  const clang = ['clang++', 'clang++-19'].find((name) => run(name, ['--version'], { quiet: true }));
-  const results = files
-    .filter((file) => /^test\/.*\.cc$/.test(file))
-    .map((file) => {
-      console.log(file);
-      if (!file.startsWith('test/fuzz')) {
-        return runAs(file, process.env.CXX ?? 'g++', 'address,undefined', []);
-      }
-      if (clang !== undefined) {
-        return runAs(file, clang, 'fuzzer,address,undefined', [`-max_total_time=${FUZZ_SECONDS}`]);
-      }
-      console.log('skipped: no clang++');
-      return true;
-    });
-  return results.every(Boolean);
-}
-
 /**
  * Loads an instrumented build of the native core into an ordinary Node, which therefore needs the sanitizer's
  * runtime preloaded. Leaks are not looked for: V8 itself ends with memory in use. Tests that install or build
@@ -113,11 +83,11 @@ function underSanitizers() {
     ASAN_OPTIONS: 'detect_leaks=0:abort_on_error=1',
     UBSAN_OPTIONS: 'print_stacktrace=1',
   };
-  const tests = ['test/timing/', 'test/model/', 'test/engine/', 'test/pool/'].filter(
+  const tests = ['test/engine/', 'test/pool/'].filter(
     (folder) => filesBelow(at('dist', folder.slice(0, -1))).length > 0,
   );
   if (tests.length === 0) {
-    console.error('no tests of the native core are compiled; run: npm run build');
+    console.error('no tests of the engine and the pool are compiled; run: npm run build');
     return false;
   }
   return run(process.execPath, [at('scripts/test.mjs'), ...tests], { env });
