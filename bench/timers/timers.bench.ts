@@ -27,6 +27,8 @@ interface Settings extends Readonly<Record<string, number | Readonly<Record<stri
   readonly spreadTimers: number;
   readonly churnPerMs: number;
   readonly churnMs: number;
+  /** Of 64 tasks each, in the table together. */
+  readonly frames: number;
 }
 
 const SIZES = { '1M': 1_000_000, '5M': 5_000_000 };
@@ -81,12 +83,12 @@ const OWN = {
   },
 } as const;
 
-const NO_TASK_TABLE = 'millrace/timing has no task table yet that takes frames';
 /** A coarse slot of the wheel, aligned as it is. */
 const WINDOW_FROM_MS = 65_536;
 const WINDOW_MS = 4_096;
 const HOUR_MS = 3_600_000;
 const CHURN_CANCEL_AFTER_MS = 1_000;
+const FRAME_ROUNDS = 15;
 /** Seconds a process takes per million timers, and besides. */
 const SECONDS = {
   millrace: [0.5, 0.2],
@@ -139,6 +141,7 @@ export default defineBench<Settings>({
     spreadTimers: SIZES['5M'] * (isQuick ? QUICK_5M_SCALE : 1),
     churnPerMs: 100,
     churnMs: isQuick ? 100_000 : 600_000,
+    frames: isQuick ? 200 : 1_000,
   }),
   seconds(settings, contender, part) {
     const [perMillion, besides] = SECONDS[contender] ?? [5, 1];
@@ -208,7 +211,8 @@ async function timeouts(settings: Settings, { part }: RunContext): Promise<Sampl
 
 async function pacing(settings: Settings): Promise<Sample> {
   const { advanceMaxUs, churn } = await import('./pacing.js');
-  const { windowTimers, spreadTimers, passes, churnPerMs, churnMs, spanMs } = settings;
+  const { frameNsPerTask } = await import('./frames.js');
+  const { windowTimers, spreadTimers, passes, churnPerMs, churnMs, spanMs, frames } = settings;
   const result = churn({
     perMs: churnPerMs,
     spanMs,
@@ -226,9 +230,8 @@ async function pacing(settings: Settings): Promise<Sample> {
       'advanceMaxUs@spread5M': advanceMaxUs(spreadTimers, 1, HOUR_MS, passes),
       churnBytesRatio: result.bytesRatio,
       emptyBytes: result.emptyBytes,
-      frameNsPerTask: null,
+      frameNsPerTask: frameNsPerTask(frames, FRAME_ROUNDS),
     },
-    reasons: { frameNsPerTask: NO_TASK_TABLE },
     notes: { churnLive: result.live },
   };
 }
