@@ -21,7 +21,7 @@ test('each subpath exports what is documented, and no more', () => {
   ]);
   assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
   assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock']);
-  assert.deepEqual(Object.keys(timing).sort(), ['TimerQueue']);
+  assert.deepEqual(Object.keys(timing).sort(), ['ReadyQueue', 'TimerQueue', 'createTimers']);
 });
 
 test('the input and the result of a task carry through to whoever submits it', () => {
