@@ -13,11 +13,14 @@ import { MillraceError } from '../core/errors.js';
 import { invalidOption, oneOf, wholeNumber } from '../core/options.js';
 import { type Size, sizeBytes } from '../core/sizes.js';
 import { Admission } from './admission.js';
+import { Autoscaler, type Load } from './autoscaler.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
 import { Limits, limitMs, nodeTimers, type Timeout, type Timers } from './deadlines.js';
 import { itemSink, type SinkOptions } from './item-sink.js';
+import { Machine } from './machine.js';
 import { type EntryToFill, ResultStream, type StreamPort } from './result-stream.js';
 import { THREADS_MAX, type ThreadCounts, ThreadPool } from './thread-pool.js';
+import type { WearLimits } from './worker-thread.js';
 
 /** The default export of the module that BatchPool loads. */
 export type ItemHandler<Input = unknown, Output = unknown> = (
@@ -47,6 +50,16 @@ export interface AdmissionOptions {
   readonly onFull?: 'wait' | 'reject';
 }
 
+/** When a thread is replaced by a new one; whichever comes first. */
+export interface RecycleOptions {
+  /** Items it has run. @defaultValue no limit */
+  readonly tasks?: number;
+  /** Growth of its heap since its module was loaded. @defaultValue no limit */
+  readonly heap?: Size;
+  /** Time since it was ready. @defaultValue no limit */
+  readonly age?: Duration;
+}
+
 export interface BatchPoolOptions {
   /** Module whose default export handles an item: a URL, or a path that counts from the working directory. */
   readonly filename: URL | string;
@@ -66,6 +79,16 @@ export interface BatchPoolOptions {
    * @defaultValue 'retry'
    */
   readonly onLost?: 'retry' | 'fail';
+  /**
+   * Change the number of threads between `threads.min` and `threads.max` with the load: CPU, memory, and what waits.
+   * Starts with the most. @defaultValue false
+   */
+  readonly autoscale?: boolean;
+  /**
+   * Replace worn threads, one at a time, each when its successor is ready: a remedy for modules that leak.
+   * Looked at when a batch ends. @defaultValue never
+   */
+  readonly recycle?: RecycleOptions;
   /** Of each thread, as node:worker_threads has them. @defaultValue none */
   readonly resourceLimits?: ResourceLimits;
 }
@@ -101,6 +124,8 @@ export interface CloseOptions {
 export interface BatchPoolStats {
   /** Threads that are ready. */
   readonly threads: number;
+  /** Threads replaced by `recycle` since the start. */
+  readonly recycled: number;
   /** Callers that wait for admission. */
   readonly waiting: number;
   /** Accepted and not ended; of these, `queued` wait for a thread and `running` are with one. */
@@ -124,6 +149,10 @@ export interface BatchPoolStats {
 /** One item, or its result: whatever fits admission by default. */
 const ITEM_LIMITS: PayloadLimits = { bytesMax: 64 * 1_024 ** 2, depthMax: 64 };
 const KEEP_ALIVE_MS = 2 ** 30;
+/** Work that waits for each thread when the queue counts as full. */
+const QUEUE_FULL_MS = 1_000;
+/** A thread's stack, code and buffers, beside the heap that it reports. */
+const THREAD_BYTES_MIN = 8 * 1_024 ** 2;
 
 /**
  * Runs items on worker threads.
@@ -144,8 +173,11 @@ export class BatchPool<Input = unknown, Output = unknown> {
   readonly #admission: Admission;
   readonly #onFull: 'wait' | 'reject';
   readonly #maxTasks: number;
+  readonly #maxBytes: number;
   readonly #streams: StreamPort;
   readonly #keepAlive: NodeJS.Timeout;
+  readonly #autoscaler: Autoscaler | undefined;
+  #isShedding = false;
   #isClosed = false;
   #closing: Promise<void> | undefined;
   #onIdle: (() => void) | undefined;
@@ -169,18 +201,18 @@ export class BatchPool<Input = unknown, Output = unknown> {
     if (lingerMs > 1_000) throw invalidOption('batch.linger', batch.linger, 'at most 1 s');
     this.#maxTasks = wholeNumber(admission.maxTasks ?? 65_536, 'admission.maxTasks', 1, 1e9);
     this.#onFull = oneOf(admission.onFull ?? 'wait', 'admission.onFull', ['wait', 'reject']);
-    this.#admission = new Admission({
-      tasksMax: this.#maxTasks,
-      bytesMax: sizeBytes(admission.maxBytes ?? '64MB', 'admission.maxBytes'),
-    });
+    this.#maxBytes = sizeBytes(admission.maxBytes ?? '64MB', 'admission.maxBytes');
+    this.#admission = new Admission({ tasksMax: this.#maxTasks, bytesMax: this.#maxBytes });
     const limits = new Limits(options.timeout);
     const onLost = oneOf(options.onLost ?? 'retry', 'onLost', ['retry', 'fail']);
+    const counts = typeof threads === 'number' ? { max: threads } : (threads ?? {});
     this.#threads = new ThreadPool({
       tasks: filename,
       kind: 'function',
-      threads: typeof threads === 'number' ? { max: threads } : (threads ?? {}),
+      threads: counts,
       limits: ITEM_LIMITS,
       overlapMax: Math.max(256, max * 2),
+      ...(options.recycle !== undefined && { recycle: wearLimits(options.recycle) }),
       ...(resourceLimits !== undefined && { resourceLimits }),
     });
     const sending = { max, lingerMs, limits, onLost };
@@ -195,10 +227,20 @@ export class BatchPool<Input = unknown, Output = unknown> {
       drop: (entry, reason) => this.#batcher.drop(entry, reason),
     };
     this.#keepAlive = setInterval(() => {}, KEEP_ALIVE_MS).unref();
-    this.#threads.start().catch((error: MillraceError) => {
-      this.#broken = error;
-      this.#batcher.refuseQueued(error);
-    });
+    const { autoscale = false } = options;
+    if (typeof autoscale !== 'boolean') {
+      throw invalidOption('autoscale', autoscale, 'true or false');
+    }
+    if (autoscale) {
+      this.#autoscaler = this.#scaled(timers, counts.min ?? 1);
+    }
+    this.#threads.start().then(
+      () => this.#autoscaler?.start(),
+      (error: MillraceError) => {
+        this.#broken = error;
+        this.#batcher.refuseQueued(error);
+      },
+    );
   }
 
   /**
@@ -265,6 +307,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
     const { completed, failed, timedOut, lost, batches, batchedItems } = this.#batcher.counts;
     return {
       threads: this.#threads.threadCount,
+      recycled: this.#threads.recycled,
       waiting: this.#admission.waiting,
       pending: this.#admission.pendingTasks,
       pendingBytes: this.#admission.pendingBytes,
@@ -304,6 +347,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
 
   async #close(graceMs: number): Promise<void> {
     this.#isClosed = true;
+    const scaled = this.#autoscaler?.stop();
     this.#admission.refuseWaiters(closed());
     let timer: NodeJS.Timeout | undefined;
     if (this.#admission.pendingTasks > 0 && graceMs > 0) {
@@ -315,6 +359,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
     clearTimeout(timer);
     this.#batcher.refuseQueued(closed());
     await this.#threads.stop();
+    await scaled;
     this.#batcher.refuseQueued(closed());
     this.#batcher.close();
     clearInterval(this.#keepAlive);
@@ -332,6 +377,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
     const { text, byteLength } = encodePayload(input, 'the item', ITEM_LIMITS);
     entry.json = text;
     entry.byteLength = byteLength;
+    if (this.#isShedding && onFull === 'reject') throw this.#full();
     if (this.#admission.tryAcquire(byteLength)) {
       this.#accept(entry);
       return undefined;
@@ -349,6 +395,42 @@ export class BatchPool<Input = unknown, Output = unknown> {
     }
     this.#keepAlive.ref();
     this.#batcher.submit(entry);
+  }
+
+  #scaled(timers: Timers, min: number): Autoscaler {
+    const machine = new Machine();
+    const threads = this.#threads;
+    const scaled = {
+      get size() {
+        return threads.size;
+      },
+      resize: (count: number) => threads.resize(count),
+      shed: (isShedding: boolean) => {
+        this.#isShedding = isShedding;
+      },
+    };
+    const read = (): Load => ({
+      ...machine.load(),
+      busy: threads.busyCount / Math.max(1, threads.threadCount),
+      queue: this.#queueFill(),
+      threadBytes: Math.max(THREAD_BYTES_MIN, threads.threadBytes),
+    });
+    return new Autoscaler(timers, scaled, read, { min, max: threads.size });
+  }
+
+  /** How much waits, of what may; a second of work for every thread is as much as there should be. */
+  #queueFill(): number {
+    const { pendingTasks, pendingBytes } = this.#admission;
+    const threads = Math.max(1, this.#threads.threadCount);
+    const waitMs = (this.#batcher.queued * this.#batcher.times.meanMs) / threads;
+    return Math.min(
+      1,
+      Math.max(
+        pendingTasks / this.#maxTasks,
+        pendingBytes / this.#maxBytes,
+        waitMs / QUEUE_FULL_MS,
+      ),
+    );
   }
 
   #settleIdle(): void {
@@ -417,6 +499,16 @@ class RunItem implements Item {
     this.#unlisten?.();
     this.#reject(error);
   }
+}
+
+/** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
+function wearLimits({ tasks, heap, age }: RecycleOptions): WearLimits {
+  const never = Number.POSITIVE_INFINITY;
+  return {
+    tasks: tasks === undefined ? never : wholeNumber(tasks, 'recycle.tasks', 1, 1e15),
+    heapBytes: heap === undefined ? never : sizeBytes(heap, 'recycle.heap'),
+    ageMs: age === undefined ? never : limitMs(age, 'recycle.age'),
+  };
 }
 
 function closed(): MillraceError {

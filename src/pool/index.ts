@@ -10,6 +10,7 @@ export {
   type CloseOptions,
   type ItemContext,
   type ItemHandler,
+  type RecycleOptions,
   type RunManyOptions,
   type RunOptions,
   type WritableOptions,

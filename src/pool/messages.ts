@@ -29,6 +29,8 @@ export interface AttachData {
   readonly kind: 'tasks' | 'function';
   readonly executor: string;
   readonly limits: PayloadLimits;
+  /** Where the thread writes its heap figures; see worker-vitals.ts. */
+  readonly vitals: SharedArrayBuffer;
 }
 
 /** What it answers: how to read its clock, or why the module cannot be used. */

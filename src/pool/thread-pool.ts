@@ -9,6 +9,9 @@
  *
  * On request one thread more is kept in reserve: loaded, idle, and not counted. It takes the place of a thread that
  * dies, so that a death costs no cold start; and it is where a batch runs that must have nothing beside it.
+ *
+ * A thread that is worn (by tasks run, heap growth or age) is replaced without anything lost: its successor is ready
+ * before it gets no more batches, and it ends with the last it has. One at a time, so the pool stays at its strength.
  */
 import { availableParallelism } from 'node:os';
 import { resolve as resolvePath } from 'node:path';
@@ -20,10 +23,10 @@ import { invariant, type MillraceError } from '../core/errors.js';
 import { wholeNumber } from '../core/options.js';
 import type { BatchListener, Pool } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
-import { type ThreadBatch, WorkerThread } from './worker-thread.js';
+import { type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
-  /** Never fewer; the number is fixed at the larger of both. @defaultValue 1 */
+  /** Never fewer. A pool that does not scale by itself has the larger of both. @defaultValue 1 */
   readonly min?: number;
   /** `auto`: as many as the machine, or its share of it, runs at once. @defaultValue 'auto' */
   readonly max?: number | 'auto';
@@ -40,6 +43,8 @@ export interface ThreadPoolOptions {
   readonly placesPerThread?: number;
   /** Unreported tasks of one thread above which batches that only wait for I/O count too. @defaultValue 256 */
   readonly overlapMax?: number;
+  /** When a thread is replaced by a new one. @defaultValue never */
+  readonly recycle?: WearLimits;
   /** Of each thread, as node:worker_threads has them. @defaultValue none */
   readonly resourceLimits?: ResourceLimits;
   /** A thread that has not loaded the module by then is given up. @defaultValue 60000 */
@@ -69,6 +74,9 @@ export class ThreadPool extends BaseService implements Pool {
   /** The thread beyond `#target`, if there is one. */
   #reserve: WorkerThread | undefined;
   #keepsReserve = false;
+  #isRecycling = false;
+  #recycleAtMs = 0;
+  #recycled = 0;
   readonly #respawns = new Set<NodeJS.Timeout>();
   #isOpen = false;
   #isDraining = false;
@@ -115,6 +123,24 @@ export class ThreadPool extends BaseService implements Pool {
     }
     invariant(best !== undefined, 'thread-pool-no-place');
     return best.run(batch, listener);
+  }
+
+  /** Threads that have batches. */
+  get busyCount(): number {
+    let busy = 0;
+    for (const thread of this.#threads) if (thread.batchCount > 0) busy++;
+    return busy;
+  }
+
+  /** What the heap of a thread holds, on the average of those that have said so; 0 before. */
+  get threadBytes(): number {
+    const held = [...this.#threads].map((thread) => thread.heldBytes).filter((bytes) => bytes > 0);
+    return held.reduce((sum, bytes) => sum + bytes, 0) / Math.max(1, held.length);
+  }
+
+  /** Threads replaced because they were worn, since the start. */
+  get recycled(): number {
+    return this.#recycled;
   }
 
   /** From now on there is a thread in reserve; it starts when the others have. */
@@ -262,6 +288,7 @@ export class ThreadPool extends BaseService implements Pool {
     apply();
     if (wasFull && this.freePlaces > 0) this.onFree?.();
     if (thread === this.#reserve && this.isReserveFree) this.onReserve?.();
+    if (this.#options.recycle !== undefined) this.#recycle(thread);
     if (this.#isDraining && this.#isIdle) this.#stopWaiting?.();
   }
 
@@ -276,6 +303,36 @@ export class ThreadPool extends BaseService implements Pool {
       this.#reserve = undefined;
       this.#threads.add(reserve);
     }, reserve);
+  }
+
+  /** Replaces a thread if it is worn, unless another one is being replaced. */
+  #recycle(worn: WorkerThread): void {
+    const { recycle } = this.#options;
+    if (recycle === undefined || this.#isRecycling || !this.#isOpen) return;
+    if (!this.#threads.has(worn) || worn.isRetired || !worn.isReady || !worn.isWorn(recycle))
+      return;
+    // Its successors do not load: not again at once.
+    if (performance.now() < this.#recycleAtMs) return;
+    this.#isRecycling = true;
+    void this.#replace(worn).then(() => {
+      this.#isRecycling = false;
+      for (const thread of this.#threads) this.#recycle(thread);
+    });
+  }
+
+  async #replace(worn: WorkerThread): Promise<void> {
+    const successor = this.#spawn();
+    this.#threads.add(successor);
+    try {
+      await successor.ready;
+    } catch {
+      this.#recycleAtMs = performance.now() + RESPAWN_MAX_MS;
+      return;
+    }
+    await worn.retire();
+    this.#recycled++;
+    // A resize meanwhile counted both of them.
+    if (this.#isOpen) void this.#spawnMissing();
   }
 
   #onGone(thread: WorkerThread, loss: MillraceError): void {

@@ -18,6 +18,7 @@ import {
   type RunMessage,
 } from './messages.js';
 import { ResultLog } from './result-log.js';
+import { VitalsWriter } from './worker-vitals.js';
 
 // Taken before user code loads: fake timers in there must not stop the thread.
 const { setImmediate: soon, performance } = globalThis;
@@ -35,6 +36,8 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     return { error: toWire(error) };
   }
   const runner = new BatchRunner({ nowMs: () => performance.now(), soon }, tasks, data);
+  const vitals = new VitalsWriter(data.vitals);
+  vitals.note(performance.now());
   const batches: (RunnerBatch | undefined)[] = [];
   const logs: ResultLog[] = [];
 
@@ -59,6 +62,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     }
     // The message came in a turn of its own: no need to wait for the next.
     runner.begin();
+    vitals.note(performance.now());
   });
   return { clockOffsetMs: offsetMs };
 }

@@ -31,6 +31,7 @@ import {
 import { type PlaceLimits, Places } from './places.js';
 import { ResultLog } from './result-log.js';
 import { type LossReason, SentBatch, taskLost } from './sent-batch.js';
+import { Vitals } from './worker-vitals.js';
 
 const ENTRY = fileURLToPath(new URL('./worker-entry.js', import.meta.url));
 /** Room for the usual batch; larger ones get more when they come. */
@@ -38,11 +39,19 @@ const LOG_RECORDS = 64;
 /** A thread that dies sooner than this after its start died of it. */
 const SETTLED_MS = 1_000;
 
-export interface WorkerThreadOptions extends Omit<AttachData, 'port'> {
+export interface WorkerThreadOptions extends Omit<AttachData, 'port' | 'vitals'> {
   readonly limits: AttachData['limits'];
   readonly placeLimits: PlaceLimits;
   readonly resourceLimits: ResourceLimits | undefined;
   readonly loadTimeoutMs: number;
+}
+
+/** When a thread has done enough. Infinity: never. */
+export interface WearLimits {
+  readonly tasks: number;
+  /** Of growth since its module was loaded. */
+  readonly heapBytes: number;
+  readonly ageMs: number;
 }
 
 export interface WorkerThreadEvents {
@@ -82,6 +91,9 @@ export class WorkerThread {
   readonly #logs: ResultLog[] = [];
   /** From the thread's clock to ours. */
   #clockOffsetMs = 0;
+  readonly #vitals = new Vitals();
+  #usedBytesAtFirst = 0;
+  #tasksRun = 0;
   #isReady = false;
   #readyAtMs = Number.POSITIVE_INFINITY;
   #isRetired = false;
@@ -109,7 +121,7 @@ export class WorkerThread {
     });
     // Emitted for what no run is there to hear; the Worker's own event below says the same.
     this.#piscina.on('error', () => {});
-    const data: AttachData = { ...attach, port: port2 };
+    const data: AttachData = { ...attach, port: port2, vitals: this.#vitals.memory };
     const attached = this.#piscina.run(data, { transferList: [port2] }) as Promise<AttachResult>;
     const worker = this.#piscina.threads[0]!;
     this.#worker = worker;
@@ -138,6 +150,20 @@ export class WorkerThread {
   /** Whether it ran a batch, or at least lived for a while after it was ready: not one that dies by itself. */
   get wasOfUse(): boolean {
     return this.#logs.length > 0 || performance.now() - this.#readyAtMs > SETTLED_MS;
+  }
+
+  /** Memory that its heap holds, as it last said; 0 before it is ready. */
+  get heldBytes(): number {
+    return this.#vitals.heldBytes;
+  }
+
+  /** Whether it has run enough tasks, grown enough or lived long enough to be replaced. */
+  isWorn({ tasks, heapBytes, ageMs }: WearLimits): boolean {
+    return (
+      this.#tasksRun >= tasks ||
+      this.#vitals.usedBytes - this.#usedBytesAtFirst >= heapBytes ||
+      performance.now() - this.#readyAtMs >= ageMs
+    );
   }
 
   /** Batches that may be sent here now. */
@@ -224,6 +250,7 @@ export class WorkerThread {
     this.#events.change(() => {
       this.#readyAtMs = performance.now();
       this.#isReady = !this.#isGone;
+      this.#usedBytesAtFirst = this.#vitals.usedBytes;
     });
   }
 
@@ -242,6 +269,7 @@ export class WorkerThread {
       sent.results(new Uint8Array(results));
       if (sent.tasksLeft > 0) return;
     }
+    this.#tasksRun += sent.count;
     this.#sent[place] = undefined;
     this.#logs[place]!.clear();
     // Before the listener hears of the end, since it may send the next batch at once.
