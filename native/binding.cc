@@ -54,7 +54,7 @@ struct Command {
 static_assert(sizeof(Command) == 16, "the layout is shared with timer-queue.ts");
 
 // Entries that a sweep looks at for each operation, and at each advance.
-constexpr size_t kSweepPerOperation = 8;
+constexpr size_t kSweepPerOperation = 4;
 constexpr size_t kSweepPerAdvance = 1024;
 // A complete sweep is due this often at least; see timer_records.h on stamps.
 constexpr uint64_t kSchedulingsPerSweep = uint64_t{1} << 29;

@@ -24,8 +24,8 @@
 // one level up, and for late timers, which were all scheduled after their tick had come.
 //
 // Reclamation. A cancelled or rescheduled timer leaves its entry behind, stale. It is dropped when
-// it is come upon. When stale entries outnumber live ones, a sweep goes through all slots in
-// bounded steps and closes the gaps.
+// it is come upon. When there are three stale entries for two live ones, a sweep goes through all
+// slots in bounded steps and closes the gaps.
 //
 // Invariants: (1) every record in use is named by exactly one entry with its stamp; (2) on entering
 // a window its level 1 slot is empty, on entering the last window of a super-window the level 2

@@ -28,7 +28,7 @@ void TimingWheel::Reclaim(size_t budget) {
     return;
   }
   if (!is_sweeping()) {
-    if (!sweep_requested_ && entries_ <= 2 * live + kStaleFloor) return;
+    if (!sweep_requested_ && entries_ <= 2 * live + live / 2 + kStaleFloor) return;
     StartSweep();
   }
   while (budget > 0) {

@@ -43,7 +43,7 @@ export interface TimerQueueOptions {
 export interface TimerQueueStats {
   /** Timers that have neither fired nor been cancelled. */
   readonly pending: number;
-  /** Entries of cancelled and rescheduled timers that still take space; a sweep keeps them below `pending`. */
+  /** Entries of cancelled and rescheduled timers that still take space; a sweep keeps them near `1.5 x pending`. */
   readonly stale: number;
   /** Bytes held for timers, outside the JavaScript heap: tables of fixed size, entries, records, buffers. */
   readonly bytes: number;
