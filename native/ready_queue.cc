@@ -188,14 +188,7 @@ void ReadyQueue::Sweep(bool (*is_current)(void* context, uint32_t token, uint32_
     } else {
       ReadHead(&flows_[id]);
       LaneChanged(lane);
-      lanes_[lane].flows.Update(
-          flows_[id].at,
-          [this](uint32_t a, uint32_t b) {
-            return flows_[a].key != flows_[b].key
-                       ? flows_[a].key < flows_[b].key
-                       : IsBefore(flows_[a].head_stamp, flows_[b].head_stamp);
-          },
-          [this](uint32_t moved, uint32_t at) { flows_[moved].at = at; });
+      lanes_[lane].flows.Update(flows_[id].at, FlowOrder(), FlowMoved());
     }
   }
 }
@@ -330,14 +323,7 @@ void ReadyQueue::PopHead(uint32_t id) {
   Lane& lane = lanes_[flow.lane];
   flow.key = groups_[flow.group].pass;
   if (lane.flows.size() > 1) {
-    lane.flows.Update(
-        flow.at,
-        [this](uint32_t a, uint32_t b) {
-          return flows_[a].key != flows_[b].key
-                     ? flows_[a].key < flows_[b].key
-                     : IsBefore(flows_[a].head_stamp, flows_[b].head_stamp);
-        },
-        [this](uint32_t moved, uint32_t at) { flows_[moved].at = at; });
+    lane.flows.Update(flow.at, FlowOrder(), FlowMoved());
   }
   LaneChanged(flow.lane);
 }
@@ -358,14 +344,7 @@ void ReadyQueue::Activate(uint32_t id) {
   flow.key = group.pass;
   Lane& lane = lanes_[flow.lane];
   const bool was_empty = lane.flows.empty();
-  lane.flows.Push(
-      id,
-      [this](uint32_t a, uint32_t b) {
-        return flows_[a].key != flows_[b].key
-                   ? flows_[a].key < flows_[b].key
-                   : IsBefore(flows_[a].head_stamp, flows_[b].head_stamp);
-      },
-      [this](uint32_t moved, uint32_t at) { flows_[moved].at = at; });
+  lane.flows.Push(id, FlowOrder(), FlowMoved());
   // Another flow's entries are as old or older, so only an empty lane changes its place.
   if (was_empty) ActivateLane(flow.lane);
 }
@@ -376,14 +355,7 @@ void ReadyQueue::Deactivate(uint32_t id) {
   const uint32_t lane_id = flow.lane;
   const uint32_t group = flow.group;
   Lane& lane = lanes_[lane_id];
-  lane.flows.Remove(
-      flow.at,
-      [this](uint32_t a, uint32_t b) {
-        return flows_[a].key != flows_[b].key
-                   ? flows_[a].key < flows_[b].key
-                   : IsBefore(flows_[a].head_stamp, flows_[b].head_stamp);
-      },
-      [this](uint32_t moved, uint32_t at) { flows_[moved].at = at; });
+  lane.flows.Remove(flow.at, FlowOrder(), FlowMoved());
   if (lane.flows.empty()) {
     DeactivateLane(lane_id);
   } else {
@@ -428,21 +400,15 @@ bool ReadyQueue::RefreshOldest(Lane* lane) {
 void ReadyQueue::LaneChanged(uint32_t id) {
   Lane& lane = lanes_[id];
   if (!RefreshOldest(&lane)) return;
-  types_[lane.type].by_key.Update(
-      lane.key_at, [this](uint32_t a, uint32_t b) { return KeyOf(lanes_[a]) > KeyOf(lanes_[b]); },
-      [this](uint32_t moved, uint32_t at) { lanes_[moved].key_at = at; });
+  types_[lane.type].by_key.Update(lane.key_at, KeyOrder(), KeyMoved());
 }
 
 void ReadyQueue::ActivateLane(uint32_t id) {
   Lane& lane = lanes_[id];
   RefreshOldest(&lane);
   Type& type = types_[lane.type];
-  type.by_key.Push(
-      id, [this](uint32_t a, uint32_t b) { return KeyOf(lanes_[a]) > KeyOf(lanes_[b]); },
-      [this](uint32_t moved, uint32_t at) { lanes_[moved].key_at = at; });
-  type.by_priority.Push(
-      id, [this](uint32_t a, uint32_t b) { return lanes_[a].priority > lanes_[b].priority; },
-      [this](uint32_t moved, uint32_t at) { lanes_[moved].priority_at = at; });
+  type.by_key.Push(id, KeyOrder(), KeyMoved());
+  type.by_priority.Push(id, PriorityOrder(), PriorityMoved());
 }
 
 void ReadyQueue::DeactivateLane(uint32_t id) {
@@ -450,13 +416,8 @@ void ReadyQueue::DeactivateLane(uint32_t id) {
   lane.arrivals.items.clear();
   lane.arrivals.begin = 0;
   Type& type = types_[lane.type];
-  type.by_key.Remove(
-      lane.key_at, [this](uint32_t a, uint32_t b) { return KeyOf(lanes_[a]) > KeyOf(lanes_[b]); },
-      [this](uint32_t moved, uint32_t at) { lanes_[moved].key_at = at; });
-  type.by_priority.Remove(
-      lane.priority_at,
-      [this](uint32_t a, uint32_t b) { return lanes_[a].priority > lanes_[b].priority; },
-      [this](uint32_t moved, uint32_t at) { lanes_[moved].priority_at = at; });
+  type.by_key.Remove(lane.key_at, KeyOrder(), KeyMoved());
+  type.by_priority.Remove(lane.priority_at, PriorityOrder(), PriorityMoved());
 }
 
 // The flow of a lane whose tenant has the lowest pass. Passes that rose through another type are
@@ -469,14 +430,7 @@ uint32_t ReadyQueue::BestFlow(uint32_t id) {
     const double pass = groups_[flow.group].pass;
     if (flow.key == pass) return top;
     flow.key = pass;
-    lane.flows.Update(
-        0,
-        [this](uint32_t a, uint32_t b) {
-          return flows_[a].key != flows_[b].key
-                     ? flows_[a].key < flows_[b].key
-                     : IsBefore(flows_[a].head_stamp, flows_[b].head_stamp);
-        },
-        [this](uint32_t moved, uint32_t at) { flows_[moved].at = at; });
+    lane.flows.Update(0, FlowOrder(), FlowMoved());
   }
 }
 

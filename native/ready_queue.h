@@ -202,6 +202,33 @@ class ReadyQueue {
     return tenant < weights_.size() && weights_[tenant] != 0 ? weights_[tenant] : 1;
   }
 
+  // The orders of the heaps, and where they note places.
+  auto FlowOrder() const {
+    return [this](uint32_t a, uint32_t b) {
+      return flows_[a].key != flows_[b].key ? flows_[a].key < flows_[b].key
+                                            : IsBefore(flows_[a].head_stamp, flows_[b].head_stamp);
+    };
+  }
+  auto FlowMoved() {
+    return [this](uint32_t id, uint32_t at) { flows_[id].at = at; };
+  }
+  auto KeyOrder() const {
+    return [this](uint32_t a, uint32_t b) {
+      const int64_t key_a = KeyOf(lanes_[a]);
+      const int64_t key_b = KeyOf(lanes_[b]);
+      return key_a != key_b ? key_a > key_b : lanes_[a].priority > lanes_[b].priority;
+    };
+  }
+  auto KeyMoved() {
+    return [this](uint32_t id, uint32_t at) { lanes_[id].key_at = at; };
+  }
+  auto PriorityOrder() const {
+    return [this](uint32_t a, uint32_t b) { return lanes_[a].priority > lanes_[b].priority; };
+  }
+  auto PriorityMoved() {
+    return [this](uint32_t id, uint32_t at) { lanes_[id].priority_at = at; };
+  }
+
   uint32_t FlowFor(uint32_t type, int16_t priority, uint32_t tenant);
   uint32_t LevelFor(int16_t priority);
   uint32_t GroupFor(uint32_t level, uint32_t tenant);

@@ -1,0 +1,494 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { isMillraceError } from '../../src/core/errors.js';
+import { FrameKind, FrameWriter, openFrame } from '../../src/core/frame.js';
+import {
+  readBatchEntry,
+  readResult,
+  readState,
+  readTask,
+  writeResult,
+  writeState,
+  writeTask,
+} from '../../src/core/records.js';
+import { Outcome, TaskState } from '../../src/core/states.js';
+import {
+  type BatchHandle,
+  type CutHandle,
+  Place,
+  type SegmentHandle,
+  type TaskHandle,
+  TaskTable,
+} from '../../src/timing/task-table.js';
+
+const MIB = 2 ** 20;
+const NOW = { wallMs: 1_000_000, monoMs: 5_000 };
+const NO_BYTES = new Uint8Array(0);
+const ALL = {
+  place: Place.THREAD,
+  tasksMax: 4096,
+  segmentsMax: 100,
+  bytesMax: 1e9,
+  workMsMax: 1e9,
+};
+const KEEP = [TaskState.COMPLETED, TaskState.FAILED];
+
+interface Draft {
+  readonly type?: string;
+  readonly tenant?: string;
+  readonly dueAtMs?: number;
+  readonly expiresAtMs?: number;
+  readonly priority?: number;
+  readonly losses?: number;
+  readonly payload?: string;
+}
+
+function tasksFrame(drafts: readonly Draft[]): Uint8Array<ArrayBuffer> {
+  const writer = new FrameWriter(FrameKind.TASKS);
+  for (const draft of drafts) {
+    const payload = draft.payload ?? 'payload';
+    writeTask(writer, {
+      type: 't',
+      tenant: '',
+      dueAtMs: NOW.wallMs,
+      submittedAtMs: NOW.wallMs,
+      expiresAtMs: 0,
+      priority: 0,
+      attempt: 0,
+      losses: 0,
+      version: 0,
+      metadata: undefined,
+      ...draft,
+      payload,
+      payloadBytes: Buffer.byteLength(payload),
+    });
+  }
+  return writer.finish();
+}
+
+function resultsFrame(
+  results: readonly { slot: number; outcome?: Outcome; json?: string }[],
+): Uint8Array<ArrayBuffer> {
+  const writer = new FrameWriter(FrameKind.RESULTS);
+  for (const { slot, outcome = Outcome.COMPLETED, json } of results) {
+    writeResult(writer, { slot, outcome, attempt: 1, runMs: 2, json });
+  }
+  return writer.finish();
+}
+
+function setup(options: { ageingMs?: number } = {}): {
+  readonly table: TaskTable;
+  claim(limits?: Partial<typeof ALL>): BatchHandle;
+  indexesOf(batch: BatchHandle): number[];
+} {
+  const table = new TaskTable({ executor: 'exec0001', startMonoMs: NOW.monoMs, ...options });
+  table.defineType({ name: 't', place: Place.THREAD }, NOW);
+  return {
+    table,
+    claim: (limits) => {
+      const cut = table.beginCut();
+      const claimed = table.claim(cut, { ...ALL, ...limits }, NOW);
+      table.settle(cut);
+      return claimed?.batch ?? (0 as BatchHandle);
+    },
+    indexesOf: (batch) => {
+      const frame = openFrame(table.launch(batch, 1), FrameKind.BATCH);
+      return Array.from({ length: frame.count }, (_, i) => readBatchEntry(frame, i).index);
+    },
+  };
+}
+
+/** The message of what a call throws. */
+function thrown(call: () => unknown): string {
+  try {
+    call();
+  } catch (error) {
+    assert.ok(isMillraceError(error), String(error));
+    return `${error.code}: ${error.message}`;
+  }
+  return 'nothing';
+}
+
+test('no frame of tasks that the reader refuses is taken, and each is refused for the same reason', () => {
+  const { table } = setup();
+  const frame = tasksFrame([{ payload: 'abc' }, { type: 'u', tenant: 'acme', payload: 'defgh' }]);
+  const read = (bytes: Uint8Array): void => {
+    const reader = openFrame(bytes, FrameKind.TASKS);
+    for (let i = 0; i < reader.count; i++) readTask(reader, i);
+  };
+  const compare = (bytes: Uint8Array): void => {
+    const byReader = thrown(() => read(bytes));
+    let segment = 0 as SegmentHandle;
+    const byTable = thrown(() => {
+      segment = table.ingest(bytes, 'ref', NOW);
+    });
+    // The table is stricter in one thing: records must not share bytes.
+    if (!byTable.includes('share bytes')) assert.equal(byTable, byReader);
+    if (segment !== 0) table.drop(segment);
+    assert.equal(table.stats().tasks, 0);
+  };
+  for (let length = 0; length < frame.length; length++) {
+    compare(frame.slice(0, length));
+    const fitted = frame.slice(0, length);
+    if (length >= 32) new DataView(fitted.buffer).setUint32(24, length, true);
+    compare(fitted);
+  }
+  for (let at = 0; at < frame.length; at++) {
+    for (const value of [0, 1, 2, 7, 0x7f, 0x80, 0xff, frame[at]! ^ 1]) {
+      const changed = frame.slice();
+      changed[at] = value;
+      compare(changed);
+    }
+  }
+  assert.ok(table.check());
+  table.close();
+});
+
+test('a damaged frame of results changes nothing, whatever byte is damaged', () => {
+  const { table, claim } = setup();
+  table.ingest(tasksFrame([{}, {}, {}]), 'ref', NOW);
+  const batch = claim();
+  const frame = resultsFrame([
+    { slot: 0, json: '"a"' },
+    { slot: 1, json: '"bb"', outcome: Outcome.FAILED },
+  ]);
+  let refused = 0;
+  for (let at = 0; at < frame.length; at++) {
+    const changed = frame.slice();
+    changed[at] = 0xff;
+    const byReader = thrown(() => {
+      const reader = openFrame(changed, FrameKind.RESULTS);
+      for (let i = 0; i < reader.count; i++) readResult(reader, i);
+    });
+    if (byReader === 'nothing') continue;
+    refused++;
+    assert.equal(
+      thrown(() => table.applyResults(batch, changed, NOW)),
+      byReader,
+    );
+    assert.equal(table.stats().running, 3);
+  }
+  assert.ok(refused > 40, `${refused} were refused`);
+  assert.equal(table.applyResults(batch, frame, NOW)?.count, 1);
+  assert.equal(table.stats().completed, 1);
+  table.close();
+});
+
+test('an overlay that names a task twice, or one that is not there, is refused as a whole', () => {
+  const { table } = setup();
+  const segment = table.ingest(tasksFrame([{}, {}]), 'ref', NOW, { hold: true });
+  const overlay = (...indexes: number[]): Uint8Array => {
+    const writer = new FrameWriter(FrameKind.STATES);
+    for (const index of indexes) {
+      writeState(writer, {
+        index,
+        state: TaskState.COMPLETED,
+        attempt: 1,
+        losses: 0,
+        dueAtMs: 0,
+        atMs: 1,
+        executor: '',
+        version: 0,
+        bytes: NO_BYTES,
+      });
+    }
+    return writer.finish();
+  };
+  for (const indexes of [[0, 0], [0, 2], [65_535]]) {
+    assert.match(
+      thrown(() => table.applyOverlay(segment, overlay(...indexes))),
+      /STORE_CORRUPT/,
+    );
+    assert.equal(table.segmentInfo(segment)?.open, 2);
+  }
+  table.applyOverlay(segment, overlay(1));
+  assert.equal(table.segmentInfo(segment)?.open, 1);
+  assert.deepEqual(table.resume(segment, NOW), { open: 1, openBytes: 7, lost: [] });
+  table.close();
+});
+
+test('what ran under a process that is gone is listed when its segment is resumed', () => {
+  const { table, claim } = setup();
+  const frame = tasksFrame([{}, {}, { dueAtMs: NOW.wallMs + 50 }]);
+  const first = table.ingest(frame, 'ref', NOW);
+  const batch = claim({ tasksMax: 1 });
+  const overlay = table.overlay(first)!;
+  assert.equal(readState(openFrame(overlay, FrameKind.STATES), 0).executor, 'exec0001');
+  table.loseBatch(batch);
+
+  const next = new TaskTable({ executor: 'exec0002', startMonoMs: NOW.monoMs });
+  next.defineType({ name: 't', place: Place.THREAD }, NOW);
+  const segment = next.ingest(frame, 'ref', NOW, { hold: true });
+  assert.equal(next.readyCount, 0);
+  next.applyOverlay(segment, overlay);
+  assert.deepEqual(next.overlay(segment), overlay);
+  const { lost, open } = next.resume(segment, NOW);
+  assert.deepEqual(lost, [next.taskAt(segment, 0)]);
+  assert.equal(open, 3);
+  assert.equal(next.readyCount, 1);
+  assert.equal(next.delayedCount, 1);
+  assert.equal(next.noteLoss(lost[0]!), 1);
+  assert.ok(next.retry(lost[0]!, { ...NOW, spent: false }, NOW));
+  assert.equal(next.readyCount, 2);
+  assert.ok(next.check());
+  next.close();
+  table.close();
+});
+
+test('tasks of a type without a handler wait, and are ready when it is defined', () => {
+  const { table, claim, indexesOf } = setup();
+  const segment = table.ingest(tasksFrame([{ type: 'later' }, {}, { type: 'later' }]), 'ref', NOW);
+  assert.deepEqual(table.takeUnhandled(), [table.taskAt(segment, 0), table.taskAt(segment, 2)]);
+  assert.deepEqual(table.takeUnhandled(), []);
+  assert.deepEqual(indexesOf(claim()), [1]);
+  table.defineType({ name: 'later', place: Place.THREAD }, NOW);
+  assert.deepEqual(indexesOf(claim()), [0, 2]);
+  table.close();
+});
+
+test('tenants of one priority share batches by their weights', () => {
+  const { table, claim } = setup();
+  table.setWeight('pro', 4);
+  const drafts = Array.from({ length: 200 }, (_, i) => ({ tenant: i < 100 ? 'free' : 'pro' }));
+  table.ingest(tasksFrame(drafts), 'ref', NOW);
+  const frame = openFrame(table.launch(claim({ tasksMax: 50 }), 1), FrameKind.BATCH);
+  const tenants = Array.from({ length: 50 }, (_, i) => readBatchEntry(frame, i).tenant);
+  assert.equal(tenants.filter((tenant) => tenant === 'pro').length, 40);
+  table.close();
+});
+
+test('an old task overtakes a young one of higher priority by its age', () => {
+  const { table, claim, indexesOf } = setup({ ageingMs: 1_000 });
+  table.ingest(tasksFrame([{ priority: 0 }]), 'old', NOW);
+  const later = { wallMs: NOW.wallMs + 2_500, monoMs: NOW.monoMs + 2_500 };
+  table.ingest(tasksFrame([{ priority: 3 }, { priority: 2 }, { priority: 1 }]), 'young', later);
+  assert.deepEqual(indexesOf(claim({ tasksMax: 3 })), [0, 0, 1]);
+  table.close();
+});
+
+test('a batch ends where its work is enough, by the average run time of its types', () => {
+  const { table, claim } = setup();
+  table.ingest(tasksFrame(Array.from({ length: 20 }, () => ({}))), 'ref', NOW);
+  const batch = claim({ tasksMax: 1 });
+  assert.equal(table.applyResults(batch, resultsFrame([{ slot: 0 }]), NOW)?.count, 0);
+  table.loseBatch(batch);
+  const type = table.inspect(table.taskAt(table.findSegment('ref'), 0))!.type;
+  assert.deepEqual(table.typeState(type), { running: 0, averageRunMs: 2 });
+  assert.equal(table.typeName(type), 't');
+  const cut = table.beginCut();
+  assert.equal(table.claim(cut, { ...ALL, workMsMax: 9 }, NOW)?.tasks, 5);
+  table.close();
+});
+
+test('segments of more than 256 tasks keep each task where it is', () => {
+  const { table, claim } = setup();
+  const drafts = Array.from({ length: 600 }, (_, i) => ({ payload: `${i}` }));
+  const segment = table.ingest(tasksFrame(drafts), 'large', NOW);
+  const other = table.ingest(tasksFrame([{}]), 'other', NOW);
+  assert.equal(Buffer.from(table.payloadOf(table.taskAt(segment, 599))!).toString(), '599');
+  assert.equal(table.taskAt(segment, 600), 0);
+  const frame = openFrame(table.launch(claim(), 9), FrameKind.BATCH);
+  assert.equal(frame.count, 601);
+  for (let i = 0; i < 600; i++) {
+    const entry = readBatchEntry(frame, i);
+    assert.equal(entry.index, i);
+    assert.equal(Buffer.from(entry.payload).toString(), `${i}`);
+  }
+  assert.equal(table.segmentRef(other), 'other');
+  assert.equal(table.tenantOf(table.taskAt(other, 0)), '');
+  table.close();
+});
+
+test('numbers that are no handles, or no longer, are refused everywhere', () => {
+  const { table, claim } = setup();
+  const segment = table.ingest(tasksFrame([{}]), 'ref', NOW);
+  const task = table.taskAt(segment, 0);
+  const batch = claim();
+  assert.equal(table.drop(segment), false, 'a segment with a running task was dropped');
+  const cut = table.beginCut();
+  table.settle(cut);
+  table.loseBatch(batch);
+  assert.ok(table.drop(segment));
+  // The same place in memory, another generation.
+  const again = table.ingest(tasksFrame([{}]), 'ref', NOW);
+  assert.notEqual(again, segment);
+
+  const strange = [Number.NaN, -1, -0, 0, 0.5, 2 ** 53, 2 ** 53 - 1, Number.POSITIVE_INFINITY];
+  const wrong = [undefined, null, 'x', {}, 1n, Symbol('s')] as unknown as number[];
+  for (const handle of [segment, task, batch, again + 1, again + 256, ...strange, ...wrong]) {
+    const name = String(handle);
+    const aTask = handle as TaskHandle;
+    assert.equal(table.inspect(aTask), undefined, name);
+    assert.equal(table.payloadOf(aTask), undefined, name);
+    assert.equal(table.tenantOf(aTask), undefined, name);
+    assert.equal(table.end(aTask, TaskState.CANCELLED, NO_BYTES, NOW), false, name);
+    assert.equal(table.retry(aTask, { ...NOW, spent: true }, NOW), false, name);
+    assert.equal(table.cancel(aTask, NO_BYTES, NOW), 'gone', name);
+    assert.equal(table.watch(aTask), 'gone', name);
+    assert.equal(table.noteLoss(aTask), 0, name);
+    assert.equal(table.placeOf(aTask), undefined, name);
+    table.unwatch(aTask);
+    const aSegment = handle as number as SegmentHandle;
+    assert.equal(table.segmentInfo(aSegment), undefined, name);
+    assert.equal(table.segmentRef(aSegment), undefined, name);
+    assert.equal(table.taskAt(aSegment, 0), 0, name);
+    assert.equal(table.overlay(aSegment), undefined, name);
+    assert.equal(table.drop(aSegment), false, name);
+    const aBatch = handle as number as BatchHandle;
+    assert.equal(table.applyResults(aBatch, resultsFrame([]), NOW), undefined, name);
+    assert.deepEqual(table.loseBatch(aBatch), [], name);
+    assert.deepEqual(table.unclaim(aBatch, NOW), [], name);
+    assert.deepEqual(table.unreported(aBatch), [], name);
+    assert.match(
+      thrown(() => table.launch(aBatch, 1)),
+      /INTERNAL/,
+      name,
+    );
+    const aCut = (handle === batch ? cut : handle) as number as CutHandle;
+    assert.equal(table.claim(aCut, ALL, NOW), undefined, name);
+    assert.match(
+      thrown(() => table.settle(aCut)),
+      /INTERNAL/,
+      name,
+    );
+    assert.match(
+      thrown(() => table.revert(aCut)),
+      /INTERNAL/,
+      name,
+    );
+    assert.deepEqual(table.touched(aCut), [], name);
+  }
+  assert.ok(table.check());
+  assert.equal(table.stats().pending, 1);
+  table.close();
+});
+
+test('arguments of a wrong kind are refused before they reach the core', () => {
+  const { table } = setup();
+  const frame = tasksFrame([{}]);
+  const bad = (call: () => unknown): void => assert.match(thrown(call), /INVALID_OPTION/);
+  for (const value of [Number.NaN, -1, Number.POSITIVE_INFINITY, '1', undefined, 2 ** 53]) {
+    const ms = value as number;
+    bad(() => table.advance({ wallMs: ms, monoMs: 0 }));
+    bad(() => table.ingest(frame, 'a', { wallMs: 0, monoMs: ms }));
+    bad(() => table.setWeight('a', ms));
+    if (value !== undefined) bad(() => table.advance(NOW, ms));
+  }
+  for (const value of [undefined, null, 'frame', [1], new ArrayBuffer(8), new Uint16Array(8)]) {
+    const bytes = value as unknown as Uint8Array;
+    bad(() => table.ingest(bytes, 'a', NOW));
+    bad(() => table.applyOverlay(0 as SegmentHandle, bytes));
+    bad(() => table.applyResults(0 as BatchHandle, bytes, NOW));
+    bad(() => table.end(0 as TaskHandle, TaskState.FAILED, bytes, NOW));
+  }
+  bad(() => table.ingest(frame, 7 as unknown as string, NOW));
+  bad(() => table.ingest(frame, 'a', NOW, { dueMonoMs: new Float64Array(2) }));
+  bad(() => table.ingest(frame, 'a', NOW, { dueMonoMs: Float64Array.of(Number.NaN) }));
+  bad(() => table.end(0 as TaskHandle, 9 as TaskState, NO_BYTES, NOW));
+  bad(() => table.defineType({ name: 'x', place: 2 as Place }, NOW));
+  bad(() => table.defineType({ name: 'x', place: Place.INLINE, concurrency: 0 }, NOW));
+  bad(() => new TaskTable({ executor: '' }));
+  bad(() => new TaskTable({ executor: 'x', ageingMs: -1 }));
+  const detached = tasksFrame([{}]);
+  structuredClone(detached.buffer, { transfer: [detached.buffer] });
+  assert.match(
+    thrown(() => table.ingest(detached, 'a', NOW)),
+    /STORE_CORRUPT/,
+  );
+  assert.equal(table.stats().tasks, 0);
+  table.close();
+});
+
+test('a closed table says so, and closing twice is fine', () => {
+  const { table } = setup();
+  table.ingest(tasksFrame([{}]), 'ref', NOW);
+  table.close();
+  table.close();
+  assert.equal(table.openCount, 0);
+  for (const call of [
+    () => table.ingest(tasksFrame([{}]), 'ref', NOW),
+    () => table.advance(NOW),
+    () => table.stats(),
+    () => table.beginCut(),
+    () => table.launch(1 as BatchHandle, 1),
+  ]) {
+    assert.match(thrown(call), /^ERR_MILLRACE_CLOSED/);
+  }
+});
+
+test('a million waiting tasks take off-heap memory only, and give it back', {
+  timeout: 60_000,
+}, () => {
+  const { table } = setup();
+  const frames = 4_000;
+  const payload = 'x'.repeat(200);
+  const drafts = Array.from({ length: 250 }, (_, i) => ({ payload, dueAtMs: NOW.wallMs + 1 + i }));
+  const frame = tasksFrame(drafts);
+  table.drop(table.ingest(frame, 'warm', NOW));
+  const refs = Array.from({ length: frames }, (_, i) => `segment${i}`);
+  const heapBefore = process.memoryUsage().heapUsed;
+  const segments = new Float64Array(frames);
+  for (let i = 0; i < frames; i++) segments[i] = table.ingest(frame, refs[i]!, NOW);
+  const heapGrowth = process.memoryUsage().heapUsed - heapBefore;
+  assert.ok(heapGrowth < 8 * MIB, `the heap grew by ${heapGrowth} bytes`);
+  const { bytes, delayed } = table.stats();
+  assert.equal(delayed, 1_000_000);
+  // 200 of payload, 64 of record in the frame, 64 of the table's own, and the timer's 32.
+  const each = bytes / 1_000_000;
+  assert.ok(each < 400, `${each} bytes per task`);
+  for (const segment of segments) table.drop(segment as SegmentHandle);
+  assert.equal(table.stats().tasks, 0);
+  table.advance(NOW);
+  assert.ok(table.stats().bytes < 8 * MIB, `${table.stats().bytes} bytes when empty`);
+  table.close();
+});
+
+test('a full round keeps nothing: no memory is held for tasks that are gone', () => {
+  const { table } = setup();
+  const frame = tasksFrame(Array.from({ length: 64 }, (_, i) => ({ tenant: `tenant${i}` })));
+  const names = Array.from({ length: 64 }, (_, slot) => ({ slot, json: '{"ok":true}' }));
+  const results = resultsFrame(names);
+  let settled = 0;
+  let bytes = 0;
+  for (let round = 0; round < 400; round++) {
+    table.ingest(frame, `segment${round}`, NOW);
+    const cut = table.beginCut();
+    const claimed = table.claim(cut, ALL, NOW)!;
+    table.settle(cut);
+    assert.equal(table.applyResults(claimed.batch, results, NOW)?.count, 0);
+    table.loseBatch(claimed.batch);
+    const next = table.beginCut();
+    const segment = table.firstDirty();
+    const filing = table.file(next, segment, { keep: KEEP, operationsLeft: 100, bytesLeft: 1e6 });
+    assert.ok(filing.isComplete);
+    settled += table.settle(next).tasks;
+    assert.ok(table.drop(segment));
+    if (round === 100) bytes = table.stats().bytes;
+  }
+  assert.equal(settled, 400 * 64);
+  assert.equal(table.stats().bytes, bytes);
+  table.close();
+});
+
+test('workers load the table, use it and end at any moment', { timeout: 60_000 }, async () => {
+  const worker = (forever: boolean): Worker =>
+    new Worker(new URL('./task-worker.js', import.meta.url), { workerData: { forever } });
+  const counts = await Promise.all(
+    Array.from(
+      { length: 4 },
+      () =>
+        new Promise<number>((resolve, reject) => {
+          const one = worker(false);
+          one.once('message', resolve);
+          one.once('error', reject);
+        }),
+    ),
+  );
+  assert.deepEqual(counts, [640, 640, 640, 640]);
+  for (let round = 0; round < 4; round++) {
+    const one = worker(true);
+    await new Promise((resolve) => one.once('message', resolve));
+    await one.terminate();
+  }
+});
