@@ -19,6 +19,13 @@ constexpr size_t kStaleFloor = 4096;
 // What the entries of an empty queue may take at most.
 constexpr size_t kEmptyBytes = 6 * ChunkArena::kPageBytes;
 
+// Fetches a chunk, taken to be one of the largest: to ask for more than there is costs little.
+void PrefetchWhole(const Chunk* chunk) {
+  const char* bytes = reinterpret_cast<const char*>(chunk);
+  constexpr size_t kBytesMax = ChunkArena::kUnitBytes << (ChunkArena::kSizeClasses - 1);
+  for (size_t at = 0; at < kBytesMax; at += 64) Prefetch(bytes + at);
+}
+
 }  // namespace
 
 void TimingWheel::Reclaim(size_t budget) {
@@ -100,6 +107,7 @@ bool TimingWheel::SweepList(unsigned list, size_t* budget) {
     }
     Chunk* chunk = arena_.At(ref);
     const unsigned count = chunk->end - chunk->begin;
+    if (chunk->next != kNoChunk) PrefetchWhole(arena_.At(chunk->next));
     *budget = *budget > count ? *budget - count : 0;
     for (unsigned i = chunk->begin; i < chunk->end; i++) {
       records_->Prefetch(chunk->entries[i].index);

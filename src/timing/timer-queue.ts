@@ -87,6 +87,7 @@ const REUSE_MIN = CHUNK_RECORDS / 16;
 
 // A handle is generation * 2^27 + index.
 const INDEX_RANGE = 2 ** 27;
+const INDEX_MASK = INDEX_RANGE - 1;
 const GENERATION_MAX = 2 ** 26 - 1;
 
 /** Stands for the present chunk when there is none with room: looks exhausted. */
@@ -189,11 +190,11 @@ export class TimerQueue {
    */
   cancel(handle: number): boolean {
     if (typeof handle !== 'number') return this.#notPending(handle);
-    const generation = Math.floor(handle / INDEX_RANGE);
-    const index = handle - generation * INDEX_RANGE;
+    const index = handle & INDEX_MASK;
+    const generation = (handle - index) / INDEX_RANGE;
     const chunk = this.#chunks[index >>> CHUNK_BITS];
     const local = index & RECORD_MASK;
-    if (!isPending(generation, index, local, chunk)) return this.#notPending(handle);
+    if (!isPending(generation, local, chunk)) return this.#notPending(handle);
     const record = local * 3;
     chunk[record] = -generation;
     chunk[record + 1] = 0;
@@ -228,11 +229,11 @@ export class TimerQueue {
     if (typeof dueMs !== 'number' || !(dueMs >= -MS_MAX && dueMs <= MS_MAX))
       throw badMs('dueMs', dueMs);
     if (typeof handle !== 'number') return this.#notPending(handle);
-    const generation = Math.floor(handle / INDEX_RANGE);
-    const index = handle - generation * INDEX_RANGE;
+    const index = handle & INDEX_MASK;
+    const generation = (handle - index) / INDEX_RANGE;
     const chunk = this.#chunks[index >>> CHUNK_BITS];
     const local = index & RECORD_MASK;
-    if (!isPending(generation, index, local, chunk)) return this.#notPending(handle);
+    if (!isPending(generation, local, chunk)) return this.#notPending(handle);
     const stamp = this.#nextStamp();
     chunk[local * 3 + 1] = stamp;
     this.#control[DEBT]!++;
@@ -499,7 +500,6 @@ export class TimerQueue {
  */
 function isPending(
   generation: number,
-  index: number,
   local: number,
   chunk: Int32Array | undefined,
 ): chunk is Int32Array {
@@ -507,8 +507,7 @@ function isPending(
     chunk !== undefined &&
     chunk[local * 3] === generation &&
     generation > 0 &&
-    local >= FIRST_RECORD &&
-    (index | 0) === index
+    local >= FIRST_RECORD
   );
 }
 
