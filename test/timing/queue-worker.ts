@@ -1,6 +1,6 @@
 /** Runs in a worker: loads the native core and uses it; forever, if told so, until it is terminated. */
 import { parentPort, workerData } from 'node:worker_threads';
-import { TimerQueue } from '../../src/timing/index.js';
+import { createTimers, TimerQueue } from '../../src/timing/index.js';
 
 const { forever } = workerData as { forever: boolean };
 
@@ -18,6 +18,10 @@ function use(round: number): number {
   if (round % 2 === 0) queue.close();
   return fired;
 }
+
+// Left pending to the end of the environment, which it does not hold up.
+const timers = createTimers({ keepAlive: false });
+for (let i = 0; i < 100; i++) timers.setTimer(i * 10, () => timers.setTimer(1, () => {}));
 
 parentPort?.postMessage(use(0));
 for (let round = 1; forever; round++) use(round);

@@ -375,6 +375,27 @@ test('a driver that goes from nextDueMs to nextDueMs always comes forward', () =
   assert.ok(stops < 10, `${stops} stops for one timer`);
 });
 
+test('quietUntilMs tells when advance has timers to fire or to move, and is never later than a deadline', () => {
+  const { queue, fire } = setup();
+  assert.equal(queue.quietUntilMs(), Infinity);
+  const near = queue.schedule(300, 1);
+  assert.equal(queue.quietUntilMs(), 300);
+  queue.cancel(near);
+  queue.schedule(20_000, 2);
+  // Looked at every window; then, while the window before its own passes, at every tick.
+  let stops = 0;
+  for (let now = queue.quietUntilMs(); now <= 20_000; now = queue.quietUntilMs()) {
+    assert.ok(now <= queue.nextDueMs());
+    const isDue = now === 20_000;
+    assert.deepEqual(fire(now), isDue ? [2] : []);
+    stops++;
+    if (isDue) break;
+  }
+  assert.ok(stops > 4 && stops < 10, `${stops} stops`);
+  queue.schedule(5, 3);
+  assert.equal(queue.quietUntilMs() <= 20_000, true);
+});
+
 test('a batch is scheduled in order, and gives handles', () => {
   const { queue, fire } = setup();
   queue.schedule(5, 100);
@@ -418,11 +439,19 @@ test('a batch with one bad element or array schedules nothing', () => {
   const tokens = Uint32Array.of(1, 2);
   const detached = new Float64Array(2);
   structuredClone(detached.buffer, { transfer: [detached.buffer] });
+  const detachedTokens = new Uint32Array(2);
+  structuredClone(detachedTokens.buffer, { transfer: [detachedTokens.buffer] });
   for (const args of [
     [Float64Array.of(1, Number.NaN), tokens],
     [Float64Array.of(Infinity, 1), tokens],
     [dues, Uint32Array.of(1)],
+    [Float64Array.of(1, 2 ** 53), tokens],
     [detached, tokens],
+    [dues, detachedTokens],
+    [new Float32Array(2), tokens],
+    [dues, new Int32Array(2)],
+    [null, null],
+    [undefined, undefined],
     [[1, 2], tokens],
     [dues, [1, 2]],
     [dues, tokens, new Float64Array(1)],
@@ -468,6 +497,7 @@ test('a closed queue refuses everything but another close', async () => {
     () => queue.reschedule(handle, 1),
     () => queue.advance(1, out),
     () => queue.nextDueMs(),
+    () => queue.quietUntilMs(),
     () => queue.stats(),
     () => queue.size,
   ];
