@@ -125,6 +125,12 @@ export class Machine {
   }
 }
 
+/** How many threads can run at once: of the machine, its affinity mask, and the CPU limit of the cgroup, the least. */
+export function usableCpus(source: MachineSource = realMachine): number {
+  const limit = cpuGroup(source, foldersOf(source.read('/proc/self/cgroup') ?? ''))?.cpuCount;
+  return limit === undefined ? source.cpuCount : Math.max(1, Math.ceil(limit));
+}
+
 function machineMs(source: MachineSource): { usedMs: number; totalMs: number } {
   const { busyMs, totalMs } = source.cpuTimes();
   return { usedMs: busyMs, totalMs };

@@ -13,7 +13,6 @@
  * A thread that is worn (by tasks run, heap growth or age) is replaced without anything lost: its successor is ready
  * before it gets no more batches, and it ends with the last it has. One at a time, so the pool stays at its strength.
  */
-import { availableParallelism } from 'node:os';
 import { resolve as resolvePath } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ResourceLimits } from 'node:worker_threads';
@@ -23,12 +22,13 @@ import { invariant, type MillraceError } from '../core/errors.js';
 import { wholeNumber } from '../core/options.js';
 import type { BatchListener, Pool } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
+import { usableCpus } from './machine.js';
 import { type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
   /** Never fewer. A pool that does not scale by itself has the larger of both. @defaultValue 1 */
   readonly min?: number;
-  /** `auto`: as many as the machine, or its share of it, runs at once. @defaultValue 'auto' */
+  /** `auto`: as many as the machine, or the CPU limit of its cgroup, runs at once. @defaultValue 'auto' */
   readonly max?: number | 'auto';
 }
 
@@ -366,8 +366,7 @@ export class ThreadPool extends BaseService implements Pool {
 /** How many threads the options mean. @throws ERR_MILLRACE_INVALID_OPTION */
 export function threadCount(counts: ThreadCounts = {}): number {
   const { max = 'auto' } = counts;
-  const most =
-    max === 'auto' ? availableParallelism() : wholeNumber(max, 'threads.max', 1, THREADS_MAX);
+  const most = max === 'auto' ? usableCpus() : wholeNumber(max, 'threads.max', 1, THREADS_MAX);
   if (counts.min !== undefined) {
     wholeNumber(counts.min, 'threads.min', 0, max === 'auto' ? THREADS_MAX : most);
   }

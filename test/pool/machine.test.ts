@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { Machine, type MachineSource, realMachine } from '../../src/pool/machine.js';
+import { Machine, type MachineSource, realMachine, usableCpus } from '../../src/pool/machine.js';
 
 const GB = 1_024 ** 3;
 
@@ -21,7 +21,7 @@ function setup(files: Record<string, string>) {
     state.busyMs += busyMs;
     return machine.load();
   };
-  return { files, state, after };
+  return { files, state, after, source };
 }
 
 describe('Machine', () => {
@@ -89,6 +89,16 @@ describe('Machine', () => {
     });
     state.freeBytes = 2 * GB;
     assert.equal(after(1_000, 0).freeBytes, 2 * GB);
+  });
+
+  it('knows how many threads can run at once', () => {
+    const cpus = (quota: string): number =>
+      usableCpus(
+        setup({ '/proc/self/cgroup': '0::/\n', '/sys/fs/cgroup/cpu.max': `${quota} 100000\n` })
+          .source,
+      );
+    assert.deepEqual(['max', '50000', '100000', '250000', '6400000'].map(cpus), [8, 1, 1, 3, 8]);
+    assert.ok(usableCpus() >= 1);
   });
 
   it('reads the real one', () => {

@@ -1,0 +1,132 @@
+/**
+ * What users of BatchPool say and see: options, and figures.
+ */
+import type { ResourceLimits } from 'node:worker_threads';
+import type { Duration } from '../core/durations.js';
+import type { Size } from '../core/sizes.js';
+import type { Timeout } from './deadlines.js';
+import type { ThreadCounts } from './thread-pool.js';
+
+/** The default export of the module that BatchPool loads. */
+export type ItemHandler<Input = unknown, Output = unknown> = (
+  item: Input,
+  ctx: ItemContext,
+) => Output | Promise<Output>;
+
+/** What a handler gets beside its item. */
+export interface ItemContext {
+  /** Aborted when nobody waits for the result any more, or the item's time is over; `reason` is an Error. */
+  readonly signal: AbortSignal;
+}
+
+export interface BatchOptions {
+  /** Items in one message; 1 to 4096. Larger ones cost less each and come home later. @defaultValue 64 */
+  readonly max?: number;
+  /** How long an item may wait for company although a thread is free; at most 1 s. @defaultValue 0 */
+  readonly linger?: Duration;
+}
+
+export interface AdmissionOptions {
+  /** Items between being accepted and their end. @defaultValue 65536 */
+  readonly maxTasks?: number;
+  /** The same in encoded bytes. @defaultValue '64MB' */
+  readonly maxBytes?: Size;
+  /** Above the limits, `run` waits its turn or rejects with ERR_MILLRACE_QUEUE_FULL. @defaultValue 'wait' */
+  readonly onFull?: 'wait' | 'reject';
+}
+
+/** When a thread is replaced by a new one; whichever comes first. */
+export interface RecycleOptions {
+  /** Items it has run. @defaultValue no limit */
+  readonly tasks?: number;
+  /** Growth of its heap since its module was loaded. @defaultValue no limit */
+  readonly heap?: Size;
+  /** Time since it was ready. @defaultValue no limit */
+  readonly age?: Duration;
+}
+
+export interface BatchPoolOptions {
+  /** Module whose default export handles an item: a URL, or a path that counts from the working directory. */
+  readonly filename: URL | string;
+  /** How many threads. @defaultValue as many as the machine runs at once */
+  readonly threads?: number | ThreadCounts;
+  readonly batch?: BatchOptions;
+  readonly admission?: AdmissionOptions;
+  /**
+   * How long an item may run, from the call of its handler: a duration, or `adaptive` to take it from the times
+   * measured. Then its signal is aborted; after a grace period (1 s) its thread is ended, and what else ran there
+   * runs again. Its error is ERR_MILLRACE_TASK_TIMEOUT. @defaultValue no limit
+   */
+  readonly timeout?: Timeout;
+  /**
+   * What to do with items whose thread died while they ran: `retry` runs them again, from the second time on with
+   * nothing beside them, and gives up after the third; `fail` rejects them at once, so that none begins twice.
+   * @defaultValue 'retry'
+   */
+  readonly onLost?: 'retry' | 'fail';
+  /**
+   * Change the number of threads between `threads.min` and `threads.max` with the load: CPU, memory, and what waits.
+   * Starts with the most. @defaultValue false
+   */
+  readonly autoscale?: boolean;
+  /**
+   * Replace worn threads, one at a time, each when its successor is ready: a remedy for modules that leak.
+   * Looked at when a batch ends. @defaultValue never
+   */
+  readonly recycle?: RecycleOptions;
+  /** Of each thread, as node:worker_threads has them. @defaultValue none */
+  readonly resourceLimits?: ResourceLimits;
+}
+
+export interface RunOptions {
+  /** Rejects with its reason at once; the handler's own signal is aborted too. */
+  readonly signal?: AbortSignal;
+  /** How long the item may run, instead of what the pool's `timeout` says. At least 1 ms. */
+  readonly timeout?: Duration;
+}
+
+export interface RunManyOptions extends RunOptions {
+  /**
+   * Yield `{ status: 'fulfilled', value }` or `{ status: 'rejected', reason }` for each item, as
+   * Promise.allSettled does, instead of ending with the first error. @defaultValue false
+   */
+  readonly settled?: boolean;
+}
+
+export interface WritableOptions<Output = unknown> extends RunOptions {
+  /**
+   * Called with the outcome of each item as it ends, and which one it was, from 0. Without it results are dropped
+   * and the first item that fails ends the stream with its error.
+   */
+  readonly onResult?: (outcome: PromiseSettledResult<Output>, index: number) => void;
+}
+
+export interface CloseOptions {
+  /** How long to wait for accepted items; what then still runs is killed. @defaultValue '30s' */
+  readonly grace?: Duration;
+}
+
+export interface BatchPoolStats {
+  /** Threads that are ready. */
+  readonly threads: number;
+  /** Threads replaced by `recycle` since the start. */
+  readonly recycled: number;
+  /** Callers that wait for admission. */
+  readonly waiting: number;
+  /** Accepted and not ended; of these, `queued` wait for a thread and `running` are with one. */
+  readonly pending: number;
+  readonly pendingBytes: number;
+  readonly queued: number;
+  readonly running: number;
+  /** Since the start. `failed` with their own error, `timedOut` of these because their time was over. */
+  readonly completed: number;
+  readonly failed: number;
+  readonly timedOut: number;
+  /** Given up because their thread died under them. */
+  readonly lost: number;
+  readonly batches: number;
+  /** Items per batch since the start. */
+  readonly meanBatch: number;
+  /** Of an item, from the call of its handler to its end; recent ones count more. */
+  readonly meanRunMs: number;
+}
