@@ -34,8 +34,8 @@ uint32_t ReadyQueue::AddType(uint32_t limit) {
 }
 
 void ReadyQueue::SetWeight(uint32_t tenant, double weight) {
-  if (tenant >= weights_.size()) weights_.resize(tenant + 1, 0);
-  weights_[tenant] = weight;
+  if (tenant >= strides_.size()) strides_.resize(tenant + 1, 1);
+  strides_[tenant] = 1 / weight;
 }
 
 uint32_t ReadyQueue::Push(uint32_t type, int16_t priority, uint32_t tenant, uint32_t token,
@@ -67,6 +67,25 @@ uint32_t ReadyQueue::Push(uint32_t type, int16_t priority, uint32_t tenant, uint
 }
 
 bool ReadyQueue::Peek(Head* head) {
+  const uint32_t chosen = ChooseFlow();
+  if (chosen == kNone) return false;
+  const Flow& flow = flows_[chosen];
+  const Chunk* chunk = arena_.At(flow.head);
+  head->token = chunk->entries[chunk->begin].index;
+  head->stamp = flow.head_stamp;
+  head->type = lanes_[flow.lane].type;
+  head->flow = chosen;
+  return true;
+}
+
+uint32_t ReadyQueue::ChooseFlow() {
+  if (active_types_.size() == 1) {
+    // Mostly one flow is all there is.
+    const Type& t = types_[active_types_[0]];
+    if (t.running >= t.limit) return kNone;
+    const Lane& lane = lanes_[t.by_key.top()];
+    if (t.by_key.size() == 1 && lane.flows.size() == 1) return lane.flows.top();
+  }
   uint32_t best = kNone;
   int priority_max = INT32_MIN;
   int64_t best_key = 0;
@@ -82,33 +101,21 @@ bool ReadyQueue::Peek(Head* head) {
     }
     priority_max = std::max<int>(priority_max, lanes_[t.by_priority.top()].priority);
   }
-  if (best == kNone) return false;
-
-  uint32_t chosen = kNone;
+  if (best == kNone) return kNone;
   if (lanes_[best].priority < priority_max) {
     const Marks& marks = lanes_[best].arrivals;
-    chosen = marks.items[marks.begin].flow;
-  } else {
-    for (uint32_t type : active_types_) {
-      const Type& t = types_[type];
-      if (t.running >= t.limit) continue;
-      const uint32_t lane = t.by_priority.top();
-      if (lanes_[lane].priority != priority_max) continue;
-      const uint32_t flow = BestFlow(lane);
-      if (chosen == kNone || flows_[flow].key < flows_[chosen].key ||
-          (flows_[flow].key == flows_[chosen].key &&
-           IsBefore(flows_[flow].head_stamp, flows_[chosen].head_stamp))) {
-        chosen = flow;
-      }
-    }
+    return marks.items[marks.begin].flow;
   }
-  const Flow& flow = flows_[chosen];
-  const Chunk* chunk = arena_.At(flow.head);
-  head->token = chunk->entries[chunk->begin].index;
-  head->stamp = flow.head_stamp;
-  head->type = lanes_[flow.lane].type;
-  head->flow = chosen;
-  return true;
+  uint32_t chosen = kNone;
+  for (uint32_t type : active_types_) {
+    const Type& t = types_[type];
+    if (t.running >= t.limit) continue;
+    const uint32_t lane = t.by_priority.top();
+    if (lanes_[lane].priority != priority_max) continue;
+    const uint32_t flow = BestFlow(lane);
+    if (chosen == kNone || FlowOrder()(flow, chosen)) chosen = flow;
+  }
+  return chosen;
 }
 
 uint32_t ReadyQueue::Ahead(const Head& head, unsigned distance) const {
@@ -133,7 +140,7 @@ void ReadyQueue::Take(const Head& head) {
   const uint32_t level_id = group.level;
   Level& level = levels_[level_id];
   if (group.pass > level.virtual_time) level.virtual_time = group.pass;
-  group.pass += 1 / WeightOf(group.tenant);
+  group.pass += StrideOf(group.tenant);
   if (group.pass > level.pass_max) level.pass_max = group.pass;
   PopHead(head.flow);
   Purge(level_id);
@@ -198,7 +205,7 @@ size_t ReadyQueue::bytes() const {
                  lane_index_.bytes() + flow_index_.bytes() + types_.capacity() * sizeof(Type) +
                  levels_.capacity() * sizeof(Level) + groups_.capacity() * sizeof(Group) +
                  lanes_.capacity() * sizeof(Lane) + flows_.capacity() * sizeof(Flow) +
-                 weights_.capacity() * sizeof(double);
+                 strides_.capacity() * sizeof(double);
   for (const Lane& lane : lanes_) {
     bytes += lane.flows.bytes() + lane.arrivals.items.capacity() * sizeof(Mark);
   }
@@ -286,8 +293,7 @@ uint32_t ReadyQueue::LaneFor(uint32_t type, uint32_t level) {
 void ReadyQueue::Append(Flow* flow, const Entry& entry) {
   Chunk* tail = flow->tail == kNoChunk ? nullptr : arena_.At(flow->tail);
   if (tail == nullptr || tail->end == tail->capacity) {
-    const unsigned next_class = tail == nullptr ? 0u : tail->size_class + 1u;
-    const ChunkRef ref = arena_.Allocate(std::min(next_class, ChunkArena::kSizeClasses - 1));
+    const ChunkRef ref = NewChunk(tail == nullptr ? 0u : tail->size_class + 2u);
     if (tail == nullptr) {
       flow->head = ref;
     } else {
@@ -298,6 +304,18 @@ void ReadyQueue::Append(Flow* flow, const Entry& entry) {
   }
   tail->entries[tail->end++] = entry;
   flow->count++;
+}
+
+// A chunk of this size class or the largest. Of each class that is used one chunk is kept, so that
+// a queue that runs empty all the time does not give a page back to the system and fetch it again
+// each time: that cost 40 ns per task.
+ChunkRef ReadyQueue::NewChunk(unsigned size_class) {
+  size_class = std::min(size_class, ChunkArena::kSizeClasses - 1);
+  if ((kept_classes_ >> size_class & 1) == 0) {
+    kept_classes_ |= 1u << size_class;
+    arena_.Allocate(size_class);
+  }
+  return arena_.Allocate(size_class);
 }
 
 void ReadyQueue::ReadHead(Flow* flow) const {

@@ -198,9 +198,8 @@ class ReadyQueue {
 
   static bool IsBefore(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
   int64_t KeyOf(const Lane& lane) const { return int64_t{8} * lane.priority - lane.oldest_q; }
-  double WeightOf(uint32_t tenant) const {
-    return tenant < weights_.size() && weights_[tenant] != 0 ? weights_[tenant] : 1;
-  }
+  // How far being served moves a tenant's pass.
+  double StrideOf(uint32_t tenant) const { return tenant < strides_.size() ? strides_[tenant] : 1; }
 
   // The orders of the heaps, and where they note places.
   auto FlowOrder() const {
@@ -234,6 +233,8 @@ class ReadyQueue {
   uint32_t GroupFor(uint32_t level, uint32_t tenant);
   uint32_t LaneFor(uint32_t type, uint32_t level);
 
+  uint32_t ChooseFlow();
+  ChunkRef NewChunk(unsigned size_class);
   void Append(Flow* flow, const Entry& entry);
   void Activate(uint32_t flow);
   void Deactivate(uint32_t flow);
@@ -253,7 +254,7 @@ class ReadyQueue {
   const double quantum_ms_;
   std::vector<Type> types_;
   std::vector<uint32_t> active_types_;  // with entries, stale ones included
-  std::vector<double> weights_;         // by tenant; 0 is "not said"
+  std::vector<double> strides_;         // by tenant: 1 / weight; 1 for those beyond
   std::vector<Level> levels_;
   std::vector<Group> groups_;
   std::vector<Lane> lanes_;
@@ -265,6 +266,7 @@ class ReadyQueue {
   size_t entries_ = 0;
   uint32_t stamp_ = 0;
   uint32_t now_q_ = 0;
+  uint32_t kept_classes_ = 0;   // a bit for each size class of which a chunk is kept
   uint32_t last_flow_ = kNone;  // of the last Push: the next one mostly goes there as well
 };
 

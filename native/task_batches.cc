@@ -39,19 +39,20 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
       claimed.end = ClaimEnd::kNothing;
       break;
     }
+    const uint32_t ahead = queue.Ahead(head, kPrefetchAhead);
+    if (ahead != ReadyQueue::kNone && ahead >> kPageBits < page_limit_) Prefetch(ahead);
     if (!IsReadyEntry(limits.place, head.token, head.stamp)) {
       queue.Skip(head);
       continue;
     }
-    const uint32_t ahead = queue.Ahead(head, kPrefetchAhead);
-    if (ahead != ReadyQueue::kNone && ahead >> kPageBits < page_limit_) Prefetch(ahead);
-    Task* task = At(head.token);
+    const Page& page = PageOf(head.token);
+    Task* task = page.tasks + (head.token & (kPageTasks - 1));
     const bool is_alone = task->losses >= kLossesBeforeAlone;
     if (is_alone && batch != nullptr) {
       claimed.end = ClaimEnd::kAlone;
       break;
     }
-    Segment* segment = SegmentOf(head.token);
+    Segment* segment = page.segment;
     if (segment->touched_by != cut->number && claimed.segments == limits.segments_max) {
       claimed.end = ClaimEnd::kSegments;
       break;

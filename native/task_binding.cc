@@ -389,18 +389,24 @@ napi_value Claim(napi_env env, napi_callback_info info) {
   return call.Give(claimed.batch);
 }
 
-// launch(table, batch, token): the frame, or undefined
+// measure(table, batch): the size of its frame; 0 if there is no such batch
+napi_value Measure(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  return call.Give(static_cast<double>(table.MeasureBatch(call.TakeHandle())));
+}
+
+// launch(table, batch, token, frame: Uint8Array): writes all of the frame, whose size the call
+// before measured
 napi_value Launch(napi_env env, napi_callback_info info) {
   Call call(env, info);
   TaskTable& table = *call.Holder<TableHolder>()->table;
   const Handle batch = call.TakeHandle();
   const double token = call.Number();
-  const size_t length = table.MeasureBatch(batch);
-  if (length == 0) return nullptr;
-  uint8_t* data = nullptr;
-  const napi_value frame = call.NewBytes(length, &data);
-  if (data != nullptr) table.WriteBatch(batch, token, data);
-  return frame;
+  size_t length = 0;
+  auto* frame = const_cast<uint8_t*>(call.Array<uint8_t>(&length));
+  table.WriteBatch(batch, token, frame);
+  return nullptr;
 }
 
 // applyResults(table, batch, frame, wallMs, monoMs): number of verdicts (columns), or -1
@@ -873,6 +879,7 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("takeUnhandled", TakeUnhandled),
       function("takeable", Takeable),
       function("claim", Claim),
+      function("measure", Measure),
       function("launch", Launch),
       function("applyResults", ApplyResults),
       function("endBatch", EndBatch),

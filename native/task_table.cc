@@ -540,9 +540,13 @@ void TaskTable::StopTimer(Task* task) {
 bool TaskTable::IsReadyEntry(uint32_t place, uint32_t number, uint32_t stamp) const {
   if (number >> kPageBits >= page_limit_) return false;
   const Page& page = PageOf(number);
-  if (page.tasks == nullptr || IndexOf(number) >= page.segment->count) return false;
-  const Task* task = At(number);
-  // Each place's queue gives stamps of its own, and the number may have come to mean a task of the other place.
+  const uint32_t place_in_page = number & (kPageTasks - 1);
+  if (page.tasks == nullptr || page.part * kPageTasks + place_in_page >= page.segment->count) {
+    return false;
+  }
+  const Task* task = page.tasks + place_in_page;
+  // Each place's queue gives stamps of its own, and the number may have come to mean a task of the
+  // other place.
   return (task->flags & kReady) != 0 && task->mark == stamp && types_[task->type].place == place;
 }
 

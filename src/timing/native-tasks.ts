@@ -59,7 +59,8 @@ export interface NativeTasks {
     wallMs: number,
     monoMs: number,
   ): number;
-  launch(table: NativeTable, batch: number, token: number): Uint8Array<ArrayBuffer> | undefined;
+  measure(table: NativeTable, batch: number): number;
+  launch(table: NativeTable, batch: number, token: number, frame: Uint8Array): void;
   applyResults(
     table: NativeTable,
     batch: number,

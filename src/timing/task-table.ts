@@ -503,8 +503,11 @@ export class TaskTable {
    */
   launch(batch: BatchHandle, token: number): Uint8Array<ArrayBuffer> {
     checkMs('token', token);
-    const frame = nativeTasks.launch(this.#open(), batch, token);
-    invariant(frame !== undefined, 'task-table.batch', { batch });
+    const length = nativeTasks.measure(this.#open(), batch);
+    invariant(length > 0, 'task-table.batch', { batch });
+    // All of it is written next, so that zeroing it first would be for nothing.
+    const frame = new Uint8Array(Buffer.allocUnsafeSlow(length).buffer as ArrayBuffer);
+    nativeTasks.launch(this.#open(), batch, token, frame);
     return frame;
   }
 
