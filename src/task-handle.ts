@@ -5,12 +5,11 @@
  * knows it as long as its retention lasts.
  */
 
-import { decodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
 import { type TaskId, taskId } from './core/ids.js';
 import { statusOf, TaskState, type TaskStatus } from './core/states.js';
-import { errorOfEnd, type TaskEnd } from './engine/ends.js';
+import { errorOfEnd, type TaskEnd, valueOfEnd } from './engine/ends.js';
 import type { CancelAnswer, Engine } from './engine/engine.js';
 import type { Accepted } from './engine/intake.js';
 
@@ -57,7 +56,7 @@ export class TaskHandle<Output> {
    */
   async result(options?: WaitOptions): Promise<Output> {
     const end = await this.#ended(options);
-    if (end.state === TaskState.COMPLETED) return decodePayload(end.bytes) as Output;
+    if (end.state === TaskState.COMPLETED) return valueOfEnd(end) as Output;
     throw errorOfEnd(end);
   }
 
@@ -65,7 +64,7 @@ export class TaskHandle<Output> {
   async settled(options?: WaitOptions): Promise<Settlement<Output>> {
     const end = await this.#ended(options);
     if (end.state === TaskState.COMPLETED) {
-      return { status: 'completed', value: decodePayload(end.bytes) as Output };
+      return { status: 'completed', value: valueOfEnd(end) as Output };
     }
     const status = statusOf(end.state) as 'failed' | 'cancelled' | 'expired';
     return { status, error: errorOfEnd(end) };

@@ -11,8 +11,8 @@ import type { TaskState } from '../core/states.js';
 /** How a task ended. */
 export interface TaskEnd {
   readonly state: TaskState;
-  /** JSON of the value (completed) or of the wire error (otherwise); empty for `undefined`. */
-  readonly bytes: Uint8Array;
+  /** The value (completed) or the wire error (otherwise) as JSON; empty for `undefined`. */
+  readonly json: string;
 }
 
 /** The error a failed task ends with: ours, with what the handler threw as its cause. */
@@ -68,10 +68,15 @@ export function lostError(
   });
 }
 
-/** The error an ended task's bytes describe. */
+/** The value of a completed task. */
+export function valueOfEnd(end: TaskEnd): unknown {
+  return end.json === '' ? undefined : JSON.parse(end.json);
+}
+
+/** The error an ended task's JSON describes. */
 export function errorOfEnd(end: TaskEnd): Error {
   try {
-    return fromWire(JSON.parse(utf8(end.bytes)));
+    return fromWire(JSON.parse(end.json));
   } catch (cause) {
     return new MillraceError('ERR_MILLRACE_STORE_CORRUPT', 'a stored error does not decode', {
       cause,

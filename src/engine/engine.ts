@@ -11,6 +11,7 @@
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { MillraceError } from '../core/errors.js';
+import { utf8 } from '../core/frame.js';
 import {
   type Incarnation,
   requireTaskId,
@@ -339,7 +340,7 @@ export class Engine extends BaseService implements CommitSource {
 
   async #storedEnd(id: TaskId): Promise<TaskEnd> {
     const filed = await findFinished(this.#store, id);
-    if (filed !== undefined) return { state: filed.state, bytes: filed.bytes };
+    if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
     throw new MillraceError(
       'ERR_MILLRACE_TASK_GONE',
       `the store does not know task ${id}; it never existed, or its retention is over`,

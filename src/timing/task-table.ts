@@ -144,8 +144,8 @@ export interface Settled {
 export interface WatchedEnd {
   readonly task: TaskHandle;
   readonly state: TaskState;
-  /** JSON of the value, or of the wire error. */
-  readonly bytes: Uint8Array;
+  /** The value, or the wire error, as JSON; empty for `undefined`. */
+  readonly json: string;
 }
 
 export interface TaskInfo {
@@ -752,6 +752,8 @@ export class TaskTable {
     invariant(bytes !== undefined, 'task-table.cut', { cut });
     const [tasks, freed, count] = [this.#registers[0]!, this.#registers[1]!, this.#registers[2]!];
     const watched: WatchedEnd[] = [];
+    // Decoded here: a view of the bytes for each end would cost more than its text.
+    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     let at = 0;
     while (watched.length < count) {
       const listed = nativeTasks.takeEnded(this.#open(), watched.length);
@@ -760,7 +762,7 @@ export class TaskTable {
         watched.push({
           task: this.#handles[i] as TaskHandle,
           state: this.#first[i] as TaskState,
-          bytes: bytes.subarray(at, at + length),
+          json: text.toString('utf8', at, at + length),
         });
         at += length;
       }

@@ -140,7 +140,7 @@ test('a second report of the same slot, or of none, is refused and counted', asy
   batch!.report([7], Outcome.COMPLETED, '"nobody"');
   batch!.end();
   const end = await within(clock, 1_000, engine.ended(created(a)));
-  assert.equal(Buffer.from(end.bytes).toString(), '"first"');
+  assert.equal(end.json, '"first"');
   assert.equal(stale.length, 2);
   unsubscribe('millrace:result:stale', onStale);
 });
@@ -166,7 +166,7 @@ test('what a dead thread did not report runs again without a spent attempt, alon
   await clock.advance(1);
   const [, culprit] = accepted;
   const end = await within(clock, 1_000, engine.ended(created(culprit)));
-  assert.match(Buffer.from(end.bytes).toString(), /ERR_MILLRACE_TASK_LOST/);
+  assert.match(end.json, /ERR_MILLRACE_TASK_LOST/);
   assert.equal(pool.batches[3]!.tasks.length, 1);
   pool.batches[3]!.report([0], Outcome.COMPLETED, '"innocent"');
   pool.batches[3]!.end();
@@ -256,7 +256,7 @@ test('a task that was asked to end, and lost its thread instead, is cancelled', 
   await engine.cancel(created(a), 'enough');
   pool.batches[0]!.end(lost());
   const end = await within(clock, 1_000, engine.ended(created(a)));
-  assert.match(Buffer.from(end.bytes).toString(), /ERR_MILLRACE_TASK_CANCELLED.*enough/);
+  assert.match(end.json, /ERR_MILLRACE_TASK_CANCELLED.*enough/);
   assert.equal(pool.batches.length, 1);
 });
 

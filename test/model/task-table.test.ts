@@ -444,11 +444,7 @@ class Pair {
         filed.reduce((sum, task) => sum + task.source.payloadBytes, 0),
       );
       assert.deepEqual(
-        settled.watched.map(({ task, state, bytes }) => [
-          task,
-          state,
-          Buffer.from(bytes).toString(),
-        ]),
+        settled.watched.map(({ task, state, json }) => [task, state, json]),
         watched.map((task) => [this.handle(task), task.state, Buffer.from(task.bytes).toString()]),
       );
       for (const batch of claimed) {
