@@ -154,6 +154,7 @@ export class Batcher {
     } else if (item.stage === ItemStage.QUEUED) {
       // It stays where it is and is skipped; its permit is free now.
       item.stage = ItemStage.ENDED;
+      this.#records.delete(item);
       this.#onEnded(1, item.byteLength);
     }
   }

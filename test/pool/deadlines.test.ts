@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import fc from 'fast-check';
 import { DeadlineWatch, Limits, type Timers, type Watched } from '../../src/pool/deadlines.js';
 import { RunTimes } from '../../src/pool/run-times.js';
 
@@ -113,6 +114,58 @@ describe('DeadlineWatch', () => {
     timers.to(9_000);
     assert.deepEqual(told, ['1010 abort 0 true']);
     assert.equal(timers.pending, 0);
+  });
+
+  it('aborts exactly those that run over their limit, exactly then, and kills at the first that stays', () => {
+    const task = fc.record({
+      startMs: fc.integer({ min: 1_001, max: 3_000 }),
+      runMs: fc.integer({ min: 0, max: 600 }),
+      ownMs: fc.constantFrom(0, 40, 120, 333),
+    });
+    fc.assert(
+      fc.property(fc.array(task, { minLength: 1, maxLength: 12 }), (tasks) => {
+        const timers = new HandTimers();
+        const watch = new DeadlineWatch(timers, 50);
+        const told: string[] = [];
+        let isKilled = false;
+        const watched: Watched = {
+          items: tasks.map(({ ownMs }) => ({ timeoutMs: ownMs })),
+          limitMs: 200,
+          overdue: undefined,
+          batch: {
+            startedAtMs(index) {
+              const { startMs, runMs } = tasks[index]!;
+              if (isKilled || timers.nowMs >= startMs + runMs) return -1;
+              return timers.nowMs < startMs ? 0 : startMs;
+            },
+            cancel: (slot) => told.push(`${timers.nowMs} ${slot}`),
+            kill: () => {
+              isKilled = true;
+              told.push(`${timers.nowMs} kill`);
+            },
+          },
+        };
+        watch.add(watched, Math.min(...tasks.map(({ ownMs }) => ownMs || 200)));
+        timers.to(10_000);
+
+        const overAtMs = tasks.map(({ startMs, ownMs }) => startMs + (ownMs || 200));
+        const outlives = (slot: number, atMs: number): boolean =>
+          tasks[slot]!.startMs + tasks[slot]!.runMs > atMs;
+        const killAtMs = Math.min(
+          ...overAtMs.map((atMs, slot) =>
+            outlives(slot, atMs + 50) ? atMs + 50 : Number.POSITIVE_INFINITY,
+          ),
+        );
+        const aborts = overAtMs.flatMap((atMs, slot) =>
+          outlives(slot, atMs) && atMs < killAtMs ? [`${atMs} ${slot}`] : [],
+        );
+        // At the moment of the kill others may or may not have been told before.
+        const before = told.filter((it) => !it.startsWith(`${killAtMs} `));
+        assert.deepEqual(before.sort(), aborts.sort());
+        assert.equal(told.includes(`${killAtMs} kill`), killAtMs < Number.POSITIVE_INFINITY);
+        assert.equal(timers.pending, 0);
+      }),
+    );
   });
 
   it('has one wake-up at a time, none when nothing is watched, and none after close', () => {

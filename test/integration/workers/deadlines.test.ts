@@ -309,3 +309,39 @@ describe('crashes', () => {
     void t;
   });
 });
+
+describe('everything at once', () => {
+  it('each item ends as it should, whatever runs beside it, and nothing is left', async (t) => {
+    const { pool, tally } = setup(t, {
+      threads: 2,
+      batch: { max: 8 },
+      timeout: { adaptive: false, max: 250, grace: 20 },
+      recycle: { tasks: 60 },
+    });
+    const kinds: ((i: number) => { order: Order; ends: unknown; timeout?: number })[] = [
+      (i) => ({ order: { echo: i }, ends: i }),
+      (i) => ({ order: { echo: i, sleepMs: 5 }, ends: i }),
+      (i) => ({ order: { echo: i }, ends: i }),
+      (i) => ({ order: { echo: i, busyMs: 2 }, ends: i }),
+      () => ({ order: { fail: 'no' }, ends: 'ERR_ORDER' }),
+      (i) => ({ order: { echo: i, sleepMs: 30 }, ends: i, timeout: 20_000 }),
+      (i) => ({ order: { echo: i }, ends: i }),
+      () => ({ order: { untilAborted: true }, ends: 'ERR_MILLRACE_TASK_TIMEOUT' }),
+    ];
+    const bad: ((i: number) => { order: Order; ends: unknown; timeout?: number })[] = [
+      () => ({ order: { spin: true }, ends: 'ERR_MILLRACE_TASK_TIMEOUT' }),
+      () => ({ order: { deaf: true }, ends: 'ERR_MILLRACE_TASK_TIMEOUT' }),
+      (i) => ({ order: { echo: i, tally: tally(`${i}`), exitUpTo: 1 }, ends: i }),
+    ];
+    const cases = Array.from({ length: 240 }, (_, i) =>
+      i % 40 === 17 ? bad[((i / 40) % 3) | 0]!(i) : kinds[i % kinds.length]!(i),
+    );
+    const outcomes = await Promise.allSettled(
+      cases.map(({ order, timeout }) => pool.run(order, timeout === undefined ? {} : { timeout })),
+    );
+    for (const [i, outcome] of outcomes.entries()) {
+      assert.equal(codeOf(outcome), cases[i]!.ends, `item ${i} ${JSON.stringify(cases[i]!.order)}`);
+    }
+    await settled(pool, 2);
+  });
+});

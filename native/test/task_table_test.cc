@@ -1,0 +1,349 @@
+// Unit tests of the task table, its slab and its timers. That it does the right thing whatever
+// comes is compared with a model in test/model/task-table.test.ts, and fuzzed in
+// fuzz_task_table.cc.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "../task_table.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "../task_slab.h"
+#include "../task_timers.h"
+#include "frame_maker.h"
+
+namespace millrace {
+namespace {
+
+constexpr Now kNow = {100000, 1000};
+
+Text TextOf(const std::string& text) { return {text.data(), static_cast<uint32_t>(text.size())}; }
+
+Now Later(double ms) { return {kNow.wall_ms + ms, kNow.mono_ms + ms}; }
+
+struct Setup {
+  TaskCounters counters = {};
+  TaskTable table{&counters, kNow.mono_ms, 0, TextOf("me")};
+  Handle cut = table.BeginCut();
+
+  Setup() { table.DefineType(TextOf("t"), 0, ReadyQueue::kNoLimit, kNow); }
+
+  Handle Add(const std::vector<TaskDraft>& tasks, const std::string& ref, bool hold = false) {
+    const auto frame = TasksFrame(tasks);
+    Handle handle = 0;
+    const TaskTable::Ingest segment = {frame.data(), frame.size(), TextOf(ref), nullptr, 0, hold};
+    REQUIRE(table.Add(segment, kNow, &handle) == TaskTable::IngestError::kNone);
+    REQUIRE(table.Check());
+    return handle;
+  }
+
+  TaskTable::Claimed Claim(uint32_t tasks, Now now = kNow) {
+    const auto claimed = table.Claim(cut, {0, tasks, 1000, 1e9, 1e9}, now);
+    REQUIRE(table.Check());
+    return claimed;
+  }
+};
+
+TaskDraft Due(double ms, double expires = 0) {
+  TaskDraft task;
+  task.due_at_ms = kNow.wall_ms + ms;
+  task.expires_at_ms = expires;
+  return task;
+}
+
+TEST_CASE("a slab gives blocks that do not overlap, and everything back") {
+  TaskSlab slab;
+  std::mt19937 random(1);
+  struct Held {
+    SlabBlock block;
+    uint8_t mark;
+  };
+  std::vector<Held> held;
+  for (int step = 0; step < 6000; step++) {
+    if (held.empty() || random() % 5 < 3) {
+      const size_t bytes = 1 + (random() % 20 == 0 ? random() % 700000 : random() % 9000);
+      const SlabBlock block = slab.Allocate(bytes);
+      CHECK(reinterpret_cast<uintptr_t>(block.data) % 64 == 0);
+      const auto mark = static_cast<uint8_t>(random());
+      block.data[0] = mark;
+      block.data[bytes - 1] = mark;
+      held.push_back({block, mark});
+    } else {
+      std::swap(held[random() % held.size()], held.back());
+      const Held& last = held.back();
+      CHECK(last.block.data[0] == last.mark);
+      CHECK(last.block.data[last.block.bytes - 1] == last.mark);
+      slab.Free(last.block);
+      held.pop_back();
+    }
+    if (step % 100 == 0) REQUIRE(slab.Check());
+  }
+  for (const Held& one : held) slab.Free(one.block);
+  CHECK(slab.Check());
+  CHECK(slab.bytes() <= 3 * TaskSlab::kRegionBytes);
+}
+
+TEST_CASE("a slab fills the holes of low regions before it opens another") {
+  TaskSlab slab;
+  std::vector<SlabBlock> blocks;
+  for (int i = 0; i < 8192; i++) blocks.push_back(slab.Allocate(256));
+  const size_t full = slab.bytes();
+  for (size_t i = 0; i < blocks.size(); i += 2) slab.Free(blocks[i]);
+  for (size_t i = 0; i < blocks.size(); i += 2) blocks[i] = slab.Allocate(200);
+  CHECK(slab.bytes() == full);
+  const SlabBlock large = slab.Allocate(512);
+  CHECK(slab.bytes() == full + TaskSlab::kRegionBytes);
+  slab.Free(large);
+  for (const SlabBlock& block : blocks) slab.Free(block);
+  CHECK(slab.Check());
+}
+
+TEST_CASE("timers fire in order, and stopped ones leave their memory behind for others") {
+  TaskTimers timers(0);
+  uint32_t out[64];
+  for (uint32_t round = 0; round < 40; round++) {
+    std::vector<uint32_t> records;
+    for (uint32_t i = 0; i < 20000; i++) {
+      records.push_back(timers.Start(round * 100 + 50 + i % 7, i));
+    }
+    for (size_t i = 0; i < records.size(); i++) {
+      if (i % 50 != 0) timers.Stop(records[i]);
+    }
+    CHECK(timers.size() == 400);
+    size_t fired = 0;
+    for (size_t count = 64; count == 64; fired += count) {
+      count = timers.Advance(round * 100 + 99, out, 64);
+    }
+    CHECK(fired == 400);
+  }
+  CHECK(timers.Check());
+  CHECK(timers.NextDue() == kNever);
+  CHECK(timers.bytes() < 4 * 1024 * 1024);
+}
+
+TEST_CASE("a task starts when it is due, and not before") {
+  Setup s;
+  s.Add({Due(0), Due(10), Due(10.5)}, "a");
+  CHECK(s.counters.ready[0] == 1);
+  CHECK(s.table.NextDueMs() == 1010);
+  CHECK(s.table.Advance(Later(9.9), 100) == 0);
+  CHECK(s.table.Advance(Later(10), 100) == 1);
+  CHECK(s.table.Advance(Later(10.9), 100) == 0);
+  CHECK(s.table.Advance(Later(11), 100) == 1);
+  CHECK(s.counters.ready[0] == 3);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("a task that does not start within its time expires, once") {
+  Setup s;
+  const Handle segment =
+      s.Add({Due(0, kNow.wall_ms + 5), Due(0, kNow.wall_ms), Due(20, kNow.wall_ms + 30)}, "a");
+  Handle expired[4];
+  REQUIRE(s.table.TakeExpired(expired, 4) == 1);
+  CHECK(expired[0] == s.table.TaskAt(segment, 1));
+  s.table.Advance(Later(40), 100);
+  CHECK(s.counters.expired == 2);
+  // Cancelled before it was taken: not listed any more.
+  CHECK(s.table.Cancel(s.table.TaskAt(segment, 0), nullptr, 0, Later(40)) ==
+        TaskTable::CancelAnswer::kCancelled);
+  REQUIRE(s.table.TakeExpired(expired, 4) == 1);
+  CHECK(expired[0] == s.table.TaskAt(segment, 2));
+  CHECK(s.table.End(expired[0], TaskState::kExpired, nullptr, 0, Later(40)));
+  CHECK(!s.table.End(expired[0], TaskState::kExpired, nullptr, 0, Later(40)));
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("a task that was claimed once does not expire afterwards") {
+  Setup s;
+  s.Add({Due(0, kNow.wall_ms + 5)}, "a");
+  const auto claimed = s.Claim(1);
+  std::vector<Handle> lost;
+  REQUIRE(s.table.EndBatch(claimed.batch, &lost));
+  REQUIRE(lost.size() == 1);
+  CHECK(s.table.Retry(lost[0], Later(50).wall_ms, Later(50).mono_ms, true, kNow));
+  s.table.Advance(Later(60), 100);
+  CHECK(s.counters.expired == 0);
+  CHECK(s.counters.ready[0] == 1);
+}
+
+TEST_CASE("two losses make a task run alone") {
+  Setup s;
+  TaskDraft suspect = Due(0);
+  suspect.losses = 2;
+  s.Add({Due(0), suspect, Due(0), Due(0)}, "a");
+  CHECK(s.Claim(10).tasks == 1);
+  const auto alone = s.Claim(10);
+  CHECK(alone.tasks == 1);
+  CHECK(alone.end == TaskTable::ClaimEnd::kAlone);
+  CHECK(s.Claim(10).tasks == 2);
+}
+
+TEST_CASE("a claim ends at its bytes, its work and its segments") {
+  Setup s;
+  TaskDraft task = Due(0);
+  task.payload = std::string(100, 'x');
+  s.Add({task, task, task}, "a");
+  s.Add({task, task, task}, "b");
+  CHECK(s.table.Claim(s.cut, {0, 64, 10, 150, 1e9}, kNow).tasks == 2);
+  const auto one_segment = s.table.Claim(s.cut, {0, 64, 0, 1e9, 1e9}, kNow);
+  CHECK(one_segment.tasks == 1);
+  CHECK(one_segment.end == TaskTable::ClaimEnd::kSegments);
+  CHECK(s.table.Claim(s.cut, {1, 64, 10, 1e9, 1e9}, kNow).batch == 0);
+  CHECK(s.table.Touched(s.cut)->size() == 1);
+}
+
+TEST_CASE("handles of what is gone are refused, also when their place is used again") {
+  Setup s;
+  std::vector<Handle> tasks;
+  std::vector<Handle> segments;
+  for (int round = 0; round < 3000; round++) {
+    const Handle segment = s.Add({Due(0), Due(5)}, "a");
+    for (const Handle known : segments) REQUIRE(known != segment);
+    if (round % 100 == 0) {
+      segments.push_back(segment);
+      tasks.push_back(s.table.TaskAt(segment, 1));
+    }
+    REQUIRE(s.table.Drop(segment));
+  }
+  TaskTable::TaskView view;
+  for (const Handle task : tasks) CHECK(!s.table.View(task, &view));
+  CHECK(s.table.bytes() < 4 * 1024 * 1024);
+}
+
+TEST_CASE("pages are given back when the table is empty, and generations go on") {
+  Setup s;
+  std::vector<Handle> segments;
+  for (int i = 0; i < 6000; i++) {
+    const auto frame = TasksFrame({Due(50)});
+    const std::string ref = "s" + std::to_string(i);
+    Handle handle = 0;
+    REQUIRE(s.table.Add({frame.data(), frame.size(), TextOf(ref), nullptr, 0, false}, kNow,
+                        &handle) == TaskTable::IngestError::kNone);
+    segments.push_back(handle);
+  }
+  const size_t full = s.table.bytes();
+  for (const Handle segment : segments) REQUIRE(s.table.Drop(segment));
+  CHECK(s.table.Check());
+  CHECK(s.table.bytes() + 1024 * 1024 < full);
+  const Handle again = s.Add({Due(0)}, "again");
+  for (const Handle segment : segments) REQUIRE(segment != again);
+  CHECK(s.table.Drop(again));
+}
+
+TEST_CASE("a segment cannot be dropped while it runs, and not twice") {
+  Setup s;
+  const Handle segment = s.Add({Due(0), Due(0)}, "a");
+  const auto claimed = s.Claim(1);
+  CHECK(!s.table.Drop(segment));
+  std::vector<Handle> none;
+  CHECK(s.table.Unclaim(claimed.batch, kNow, &none));
+  CHECK(none.empty());
+  CHECK(s.table.Drop(segment));
+  CHECK(!s.table.Drop(segment));
+  CHECK(s.Claim(1).batch == 0);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("the name of a segment is taken once") {
+  Setup s;
+  const Handle segment = s.Add({Due(0)}, "a");
+  const auto frame = TasksFrame({Due(0)});
+  Handle handle = 0;
+  CHECK(s.table.Add({frame.data(), frame.size(), TextOf("a"), nullptr, 0, false}, kNow, &handle) ==
+        TaskTable::IngestError::kKnown);
+  CHECK(s.table.Find(TextOf("a")) == segment);
+  CHECK(s.table.Find(TextOf("b")) == 0);
+}
+
+TEST_CASE("records that share bytes are refused, in tasks and in results") {
+  Setup s;
+  FrameMaker maker(FrameKind::kTasks, kTaskBytes);
+  maker.String("t");
+  maker.Bytes(std::string(400, 'x'));
+  for (int i = 0; i < 3; i++) WriteAs<uint32_t>(maker.Record() + 44, 400);
+  const auto frame = maker.Finish();
+  Handle handle = 0;
+  CHECK(s.table.Add({frame.data(), frame.size(), TextOf("a"), nullptr, 0, false}, kNow, &handle) ==
+        TaskTable::IngestError::kFrame);
+  s.Add({Due(0), Due(0), Due(0)}, "b");
+  const auto claimed = s.Claim(3);
+  FrameMaker results(FrameKind::kResults, kResultBytes);
+  results.Bytes(std::string(200, 'x'));
+  for (uint32_t i = 0; i < 3; i++) {
+    uint8_t* at = results.Record();
+    WriteAs<uint32_t>(at, i);
+    WriteAs<uint32_t>(at + 20, 200);
+  }
+  const auto shared = results.Finish();
+  std::vector<TaskTable::Verdict> verdicts;
+  CHECK(!s.table.ApplyResults(claimed.batch, shared.data(), shared.size(), kNow, &verdicts));
+  CHECK(s.counters.states[1] == 3);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("ends of one frame share memory until the last of them is settled") {
+  Setup s;
+  const Handle segment = s.Add({Due(0), Due(0), Due(0)}, "a");
+  const auto claimed = s.Claim(3);
+  const auto frame = ResultsFrame({{0, Outcome::kCompleted, "one"},
+                                   {1, Outcome::kCompleted, "two"},
+                                   {2, Outcome::kCompleted, ""}});
+  std::vector<TaskTable::Verdict> verdicts;
+  REQUIRE(s.table.ApplyResults(claimed.batch, frame.data(), frame.size(), kNow, &verdicts));
+  CHECK(verdicts.empty());
+  CHECK(s.table.Watch(s.table.TaskAt(segment, 1)) == TaskTable::WatchAnswer::kWatching);
+  TaskTable::Filing filing;
+  std::vector<Handle> dead;
+  REQUIRE(s.table.File(s.cut, segment, {1u << 2, 100, 1e6}, &filing, &dead));
+  CHECK(filing.filed == 3);
+  CHECK(filing.complete);
+  std::vector<uint8_t> filed(filing.frame_bytes);
+  s.table.WriteFiled(filed.data());
+  FrameView view;
+  REQUIRE(FrameView::Open(filed.data(), filed.size(), FrameKind::kStates, &view) ==
+          FrameError::kNone);
+  StateFields state;
+  REQUIRE(ReadState(view, 1, &state) == FrameError::kNone);
+  CHECK(std::memcmp(view.Bytes(state.bytes_at), "two", 3) == 0);
+  TaskTable::Settled settled;
+  std::vector<TaskTable::Ended> watched;
+  REQUIRE(s.table.Settle(s.cut, &settled, &watched));
+  CHECK(settled.tasks == 3);
+  CHECK(settled.bytes == 21);
+  REQUIRE(watched.size() == 1);
+  CHECK(std::memcmp(watched[0].end, "two", 3) == 0);
+  s.table.FreeEnds();
+  CHECK(s.table.Watch(watched[0].task) == TaskTable::WatchAnswer::kSettled);
+  std::vector<Handle> lost;
+  CHECK(s.table.EndBatch(claimed.batch, &lost));
+  CHECK(lost.empty());
+  CHECK(s.table.Drop(segment));
+  CHECK(s.counters.tasks == 0);
+}
+
+TEST_CASE("stale ready entries are swept out, and the rest keeps its order") {
+  Setup s;
+  std::vector<TaskDraft> tasks(4000);
+  std::vector<Handle> segments;
+  for (int i = 0; i < 3; i++) segments.push_back(s.Add(tasks, "s" + std::to_string(i)));
+  for (uint32_t i = 0; i < 4000; i++) {
+    s.table.Cancel(s.table.TaskAt(segments[0], i), nullptr, 0, kNow);
+    if (i != 7) s.table.Cancel(s.table.TaskAt(segments[2], i), nullptr, 0, kNow);
+  }
+  CHECK(s.table.Check());
+  CHECK(s.counters.ready[0] == 4001);
+  uint32_t claimed = 0;
+  for (;;) {
+    const auto batch = s.table.Claim(s.cut, {0, 4096, 10, 1e9, 1e9}, kNow);
+    if (batch.batch == 0) break;
+    claimed += batch.tasks;
+  }
+  CHECK(claimed == 4001);
+}
+
+}  // namespace
+}  // namespace millrace
