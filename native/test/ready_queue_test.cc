@@ -213,6 +213,29 @@ TEST_CASE("tenants and priorities that come and go leave nothing behind") {
   CHECK(queue.Check());
 }
 
+TEST_CASE(
+    "a tenant that comes back has not got rid of its debt, however many come and go meanwhile") {
+  ReadyQueue queue(0);
+  queue.AddType(ReadyQueue::kNoLimit);
+  queue.SetWeight(1, 0.001);
+  const auto take = [&] {
+    ReadyQueue::Head head;
+    REQUIRE(queue.Peek(&head));
+    queue.Take(head);
+    queue.Release(0);
+    return head.token;
+  };
+  for (uint32_t i = 0; i < 3000; i++) queue.Push(0, 0, 0, 0, 0);
+  queue.Push(0, 0, 1, 1, 0);
+  while (take() != 1) continue;
+  for (uint32_t tenant = 2; tenant < 300; tenant++) {
+    queue.Push(0, 0, tenant, tenant, 0);
+    while (take() != tenant) continue;
+  }
+  queue.Push(0, 0, 1, 1, 0);
+  for (int i = 0; i < 500; i++) CHECK(take() == 0);
+}
+
 TEST_CASE("what is stale is swept out when it outnumbers the rest") {
   ReadyQueueDriver driver(0);
   driver.AddType(ReadyQueue::kNoLimit);

@@ -247,6 +247,57 @@ test('tasks of a type without a handler wait, and are ready when it is defined',
   table.close();
 });
 
+test('a type is passed over at its limit, which defining it again changes', () => {
+  const { table, claim, indexesOf } = setup();
+  table.defineType({ name: 'few', place: Place.THREAD, concurrency: 2 }, NOW);
+  const drafts = Array.from({ length: 6 }, () => ({ type: 'few', priority: 1 }));
+  table.ingest(tasksFrame([...drafts, {}]), 'ref', NOW);
+  assert.equal(table.takeable(Place.THREAD, 100), 3);
+  assert.equal(table.takeable(Place.THREAD, 2), 2);
+  assert.equal(table.takeable(Place.INLINE, 100), 0);
+  const batch = claim();
+  assert.deepEqual(indexesOf(batch), [0, 1, 6]);
+  assert.equal(table.takeable(Place.THREAD, 100), 0);
+  table.defineType({ name: 'few', place: Place.THREAD, concurrency: 3 }, NOW);
+  assert.deepEqual(indexesOf(claim()), [2]);
+  table.applyResults(batch, resultsFrame([{ slot: 1 }]), NOW);
+  assert.equal(table.takeable(Place.THREAD, 100), 1);
+  table.close();
+});
+
+test('what a task carries and ended with can be read, under names of any length', () => {
+  const { table, claim } = setup();
+  const writer = new FrameWriter(FrameKind.TASKS);
+  const tenant = 'ü'.repeat(2_000);
+  writeTask(writer, {
+    type: 't',
+    tenant,
+    dueAtMs: 0,
+    submittedAtMs: 1,
+    expiresAtMs: 0,
+    priority: 0,
+    attempt: 0,
+    losses: 0,
+    version: 3,
+    payload: 'in',
+    payloadBytes: 2,
+    metadata: Buffer.from('{"key":"k"}'),
+  });
+  const ref = 'segment'.repeat(300);
+  const segment = table.ingest(writer.finish(), ref, NOW);
+  const task = table.taskAt(segment, 0);
+  table.setWeight(tenant, 2);
+  assert.equal(table.tenantOf(task), tenant);
+  assert.equal(table.findSegment(ref), segment);
+  assert.equal(table.segmentRef(segment), ref);
+  assert.equal(Buffer.from(table.metadataOf(task)!).toString(), '{"key":"k"}');
+  assert.equal(table.endOf(task)?.length, 0);
+  table.applyResults(claim(), resultsFrame([{ slot: 0, json: '"out"' }]), NOW);
+  assert.equal(Buffer.from(table.endOf(task)!).toString(), '"out"');
+  assert.equal(table.inspect(task)?.version, 3);
+  table.close();
+});
+
 test('tenants of one priority share batches by their weights', () => {
   const { table, claim } = setup();
   table.setWeight('pro', 4);
