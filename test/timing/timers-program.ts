@@ -57,8 +57,11 @@ const scenes: Readonly<Record<string, () => void>> = {
   throws() {
     process.on('uncaughtException', (error) => say(`uncaught ${error}`));
     const timers = createTimers();
+    let thrown = 0;
     const interval: TimerHandle = timers.setTimer(2, () => {
       timers.refresh(interval);
+      // Due after all the others, so it is the last to be called.
+      if (++thrown === 3) timers.setTimer(20, end);
       throw null;
     });
     let left = 300;
@@ -68,11 +71,11 @@ const scenes: Readonly<Record<string, () => void>> = {
         if (i === 150) throw new Error('in a callback');
       });
     }
-    timers.setTimer(20, () => {
+    const end = (): never => {
       say(`${left} left`);
       timers.close();
       throw undefined;
-    });
+    };
   },
 
   /** As with setTimeout, an error that nobody handles ends the process. */
