@@ -1,50 +1,11 @@
 #include "chunk_arena.h"
 
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 
-#if defined(_WIN32)
-#include <windows.h>
-#else
-#include <sys/mman.h>
-#endif
-
 #include "occupancy.h"
+#include "system_memory.h"
 
 namespace millrace {
-namespace {
-
-// With `populate` the system backs all of it at once, which is cheaper than a fault for each 4 KiB.
-char* SystemAllocate(size_t bytes, bool populate) {
-#if defined(_WIN32)
-  void* base = VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
-  const bool failed = base == nullptr;
-#else
-  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-#if defined(MAP_POPULATE)
-  if (populate) flags |= MAP_POPULATE;
-#endif
-  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-  const bool failed = base == MAP_FAILED;
-#endif
-  if (failed) {
-    std::fprintf(stderr, "millrace: out of memory for pending timers\n");
-    std::abort();
-  }
-  return static_cast<char*>(base);
-}
-
-void SystemFree(char* base, size_t bytes) {
-#if defined(_WIN32)
-  (void)bytes;
-  VirtualFree(base, 0, MEM_RELEASE);
-#else
-  munmap(base, bytes);
-#endif
-}
-
-}  // namespace
 
 ChunkArena::ChunkArena() : bases_(1, nullptr), pages_(1, Page{}) {}
 
@@ -121,7 +82,8 @@ uint32_t ChunkArena::OpenPage(unsigned size_class) {
   char* base;
   if (spare_.empty()) {
     // The first page of each class may stay nearly empty for ever.
-    base = SystemAllocate(kPageBytes, page_count_ >= 2 * kSizeClasses);
+    base = static_cast<char*>(
+        SystemAllocate(kPageBytes, page_count_ >= 2 * kSizeClasses, "pending timers"));
   } else {
     base = spare_.back();
     spare_.pop_back();

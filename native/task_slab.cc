@@ -1,46 +1,14 @@
 #include "task_slab.h"
 
-#include <cstdio>
-#include <cstdlib>
-
-#if defined(_WIN32)
-#include <windows.h>
-#else
-#include <sys/mman.h>
-#endif
-
 #include "occupancy.h"
+#include "system_memory.h"
 
 namespace millrace {
 namespace {
 
-uint8_t* SystemAllocate(size_t bytes) {
-#if defined(_WIN32)
-  void* base = VirtualAlloc(nullptr, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
-  const bool failed = base == nullptr;
-#else
-  int flags = MAP_PRIVATE | MAP_ANONYMOUS;
-#if defined(MAP_POPULATE)
-  // Backing all of it at once is cheaper than a fault for each 4 KiB.
-  flags |= MAP_POPULATE;
-#endif
-  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
-  const bool failed = base == MAP_FAILED;
-#endif
-  if (failed) {
-    std::fprintf(stderr, "millrace: out of memory for tasks\n");
-    std::abort();
-  }
-  return static_cast<uint8_t*>(base);
-}
-
-void SystemFree(uint8_t* base, size_t bytes) {
-#if defined(_WIN32)
-  (void)bytes;
-  VirtualFree(base, 0, MEM_RELEASE);
-#else
-  munmap(base, bytes);
-#endif
+// All of it is backed at once: a segment is filled as soon as it has its memory.
+uint8_t* AllocateBacked(size_t bytes) {
+  return static_cast<uint8_t*>(SystemAllocate(bytes, true, "tasks"));
 }
 
 unsigned Magnitude(unsigned units) {
@@ -62,7 +30,7 @@ SlabBlock TaskSlab::Allocate(size_t bytes) {
   SlabBlock block;
   block.bytes = static_cast<uint32_t>(bytes);
   if (bytes > kSharedBytesMax) {
-    block.data = SystemAllocate(bytes);
+    block.data = AllocateBacked(bytes);
     block.region = kOwnMapping;
     big_ += bytes;
     return block;
@@ -145,7 +113,7 @@ uint32_t TaskSlab::OpenRegion() {
   region->free_units = kUnits;
   region->run_max = kUnits;
   if (spare_.empty()) {
-    region->base = SystemAllocate(kRegionBytes);
+    region->base = AllocateBacked(kRegionBytes);
   } else {
     region->base = spare_.back();
     spare_.pop_back();
