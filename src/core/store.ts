@@ -148,6 +148,42 @@ export interface Lease {
   readonly ttlMs: number;
 }
 
+/** A renewal that the store has answered: the lease lives at least until `sentAtMs + ttlMs`. */
+export interface LeaseRenewal {
+  /** When it was sent, on the monotonic side of the store's clock. What the answer took is not counted in our favour. */
+  readonly sentAtMs: number;
+  readonly ttlMs: number;
+}
+
+export interface KeepLeaseOptions {
+  /** From one renewal to the next. @defaultValue a third of the lease's ttl */
+  readonly everyMs?: number;
+  /**
+   * Renewals pause while the last `progress()` is longer ago than this, so that a process that hangs loses its lease
+   * although the keeper itself may still run. @defaultValue the lease's ttl
+   */
+  readonly hangLimitMs?: number;
+  /** Called after every renewal that was answered; the first is sent at once. */
+  readonly onRenewed?: (renewal: LeaseRenewal) => void;
+  /**
+   * Called once, when the store has said that the lease has ended; nothing is renewed after it. Silence of the store
+   * is never `lost`: whoever acts under the lease stops at `sentAtMs + ttlMs` by its own clock, and may go on when a
+   * later renewal is answered.
+   */
+  readonly onLost?: (cause: MillraceError) => void;
+}
+
+/** Renews one lease until it is stopped or the lease is lost. */
+export interface LeaseKeeper {
+  readonly leaseId: LeaseId;
+  /** Says that the process makes progress. To be called by its main loop, well within `hangLimitMs`; costs nothing. */
+  progress(): void;
+  /** Sends a renewal now, out of turn: after a suspend, nothing should start before one is answered. */
+  renewNow(): void;
+  /** Renews no more, and calls nothing back. The lease is left to end, or to be revoked. Idempotent. */
+  stop(): Promise<void>;
+}
+
 export type WatchEvent =
   | { readonly type: 'put'; readonly entry: Entry }
   | { readonly type: 'delete'; readonly key: Key; readonly modRevision: Revision };
@@ -156,6 +192,21 @@ export type WatchEvent =
 export interface WatchBatch {
   readonly revision: Revision;
   readonly events: readonly WatchEvent[];
+}
+
+/**
+ * What a watch is for. A store that watches over a network keeps the classes on streams of their own, so that the
+ * small and urgent (who lives, who owns what) never waits behind the large.
+ */
+export type WatchClass = 'control' | 'data' | 'cache';
+
+export interface WatchOptions {
+  /** @defaultValue the revision after the newest at the time of the call */
+  readonly startRevision?: Revision;
+  /** Ends the watch quietly. */
+  readonly signal?: AbortSignal;
+  /** @defaultValue 'data' */
+  readonly class?: WatchClass;
 }
 
 export interface StoreLimits {
@@ -199,6 +250,14 @@ export interface Store {
   renewLease(leaseId: LeaseId): Promise<Lease>;
   /** Ends the lease now and deletes its keys. Harmless when it has ended. */
   revokeLease(leaseId: LeaseId): Promise<void>;
+  /**
+   * Renews a lease in the background, at once and then regularly, as long as the process makes progress. Where the
+   * answer comes over a network this happens on a thread of its own, so that a long garbage collection costs no lease.
+   * It ends with `stop()`, with the lease, or with the store.
+   *
+   * @throws ERR_MILLRACE_INVALID_OPTION for spans that are not positive
+   */
+  keepLease(lease: Lease, options?: KeepLeaseOptions): LeaseKeeper;
 
   /**
    * Every change of the range from `startRevision` on (default: the next one), in order, once, as it becomes
@@ -207,10 +266,13 @@ export interface Store {
    * The iteration ends by `return()` or an aborted signal, quietly; and throws ERR_MILLRACE_COMPACTED
    * (`details.compactRevision`) when what it needs next is gone, or ERR_MILLRACE_CLOSED with the store.
    */
-  watch(
-    range: KeyRange,
-    options?: { readonly startRevision?: Revision; readonly signal?: AbortSignal },
-  ): AsyncIterable<WatchBatch>;
+  watch(range: KeyRange, options?: WatchOptions): AsyncIterable<WatchBatch>;
+
+  /**
+   * The oldest revision that a running watch of this store still needs; undefined when no watch needs any. Compacting
+   * beyond it costs somebody a list. It moves on also while nothing happens in the watched ranges.
+   */
+  neededRevision(): Revision | undefined;
 
   /** Forgets history before `revision`: older reads and watches then answer ERR_MILLRACE_COMPACTED. */
   compact(revision: Revision): Promise<void>;

@@ -4,10 +4,12 @@
 import { MillraceError } from '../../src/core/errors.js';
 import type {
   Entry,
+  KeepLeaseOptions,
   Key,
   KeyRange,
   Lease,
   LeaseId,
+  LeaseKeeper,
   MutationOptions,
   RangeOptions,
   ReadOptions,
@@ -18,6 +20,7 @@ import type {
   Txn,
   TxnOutcome,
   WatchBatch,
+  WatchOptions,
 } from '../../src/core/store.js';
 
 /** What happens to one transaction. */
@@ -84,11 +87,16 @@ export class FaultyStore implements Store {
     return this.#inner.revokeLease(leaseId);
   }
 
-  watch(
-    range: KeyRange,
-    options?: { readonly startRevision?: Revision; readonly signal?: AbortSignal },
-  ): AsyncIterable<WatchBatch> {
+  keepLease(lease: Lease, options?: KeepLeaseOptions): LeaseKeeper {
+    return this.#inner.keepLease(lease, options);
+  }
+
+  watch(range: KeyRange, options?: WatchOptions): AsyncIterable<WatchBatch> {
     return this.#inner.watch(range, options);
+  }
+
+  neededRevision(): Revision | undefined {
+    return this.#inner.neededRevision();
   }
 
   compact(revision: Revision): Promise<void> {

@@ -80,6 +80,11 @@ export class StateMachine {
     return this.#backend.durability;
   }
 
+  /** The clock that leases count on. */
+  get clock(): Clock {
+    return this.#clock;
+  }
+
   /** The newest durable revision. */
   get revision(): Revision {
     return this.#keyspace.durable;

@@ -7,10 +7,12 @@
 import { MillraceError } from '../../core/errors.js';
 import {
   type Entry,
+  type KeepLeaseOptions,
   type Key,
   type KeyRange,
   type Lease,
   type LeaseId,
+  type LeaseKeeper,
   type MutationOptions,
   type RangeOptions,
   type ReadOptions,
@@ -22,7 +24,9 @@ import {
   type Txn,
   type TxnOutcome,
   type WatchBatch,
+  type WatchOptions,
 } from '../../core/store.js';
+import { LocalLeaseKeeper } from './local-lease-keeper.js';
 import type { StateMachine } from './state-machine.js';
 import {
   checkKey,
@@ -39,6 +43,7 @@ export class StoreView implements Store {
   readonly #machine: StateMachine;
   readonly #release: () => Promise<void>;
   readonly #watchers = new Set<Watcher>();
+  readonly #keepers = new Set<LocalLeaseKeeper>();
   #closed: Promise<void> | undefined;
 
   /** @param release - called once, on close, when nothing of this view is in flight any more */
@@ -88,10 +93,24 @@ export class StoreView implements Store {
     return this.#machine.revokeLease(leaseId);
   }
 
-  watch(
-    range: KeyRange,
-    options: { readonly startRevision?: Revision; readonly signal?: AbortSignal } = {},
-  ): AsyncIterable<WatchBatch> {
+  keepLease(lease: Lease, options: KeepLeaseOptions = {}): LeaseKeeper {
+    this.#requireOpen();
+    const { everyMs = lease.ttlMs / 3, hangLimitMs = lease.ttlMs, onRenewed, onLost } = options;
+    checkSpan(everyMs, 'everyMs');
+    checkSpan(hangLimitMs, 'hangLimitMs');
+    const keeper = new LocalLeaseKeeper(this.#machine.clock, lease.leaseId, {
+      everyMs,
+      hangLimitMs,
+      renew: async () => this.#machine.renewLease(lease.leaseId),
+      onRenewed,
+      onLost,
+      onStopped: () => this.#keepers.delete(keeper),
+    });
+    this.#keepers.add(keeper);
+    return keeper;
+  }
+
+  watch(range: KeyRange, options: WatchOptions = {}): AsyncIterable<WatchBatch> {
     this.#requireOpen();
     checkRange(range, this.limits);
     // "The next one" is decided here and now, not when somebody starts to iterate.
@@ -100,6 +119,14 @@ export class StoreView implements Store {
     return {
       [Symbol.asyncIterator]: () => this.#startWatcher(range, startRevision, options.signal),
     };
+  }
+
+  neededRevision(): Revision | undefined {
+    let lowest: Revision | undefined;
+    for (const { position } of this.#watchers) {
+      if (lowest === undefined || position < lowest) lowest = position;
+    }
+    return lowest;
   }
 
   async compact(revision: Revision): Promise<void> {
@@ -114,6 +141,7 @@ export class StoreView implements Store {
   }
 
   async #close(): Promise<void> {
+    for (const keeper of this.#keepers) void keeper.stop();
     for (const watcher of this.#watchers) watcher.end(closedError());
     await this.#machine.idle();
     await this.#release();

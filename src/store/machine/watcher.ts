@@ -39,6 +39,11 @@ export class Watcher implements AsyncIterableIterator<WatchBatch, undefined> {
     this.#onEnd = onEnd;
   }
 
+  /** Where reading goes on: everything before has been told, or did not concern the range. */
+  get position(): Revision {
+    return this.#position as Revision;
+  }
+
   [Symbol.asyncIterator](): this {
     return this;
   }

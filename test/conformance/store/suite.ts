@@ -3,7 +3,13 @@
  */
 import assert from 'node:assert/strict';
 import { describe, type TestContext, test } from 'node:test';
-import { type Compare, type Key, prefixRange, type Revision } from '../../../src/core/store.js';
+import {
+  type Compare,
+  type Key,
+  type LeaseRenewal,
+  prefixRange,
+  type Revision,
+} from '../../../src/core/store.js';
 import {
   ALL,
   apply,
@@ -635,6 +641,26 @@ function watches(setup: Setup): void {
     assert.deepEqual(await nextEvents(slow), ['put a=2']);
   });
 
+  test('the store knows the oldest revision that a watch still needs', async (t) => {
+    const { store, advance } = await setup(t);
+    assert.equal(store.neededRevision(), undefined);
+    const first = await apply(store, put('a', '1'));
+    const slow = iterate(t, store.watch({ from: 'a', to: 'b' }, { startRevision: first }));
+    const idle = iterate(t, store.watch({ from: 'x', to: 'y' }, { class: 'control' }));
+    const waiting = idle.next();
+    const second = await apply(store, put('a', '2'));
+    await advance(100);
+    assert.equal(store.neededRevision(), first);
+    await nextEvents(slow);
+    await nextEvents(slow);
+    const after = await apply(store, put('b', '1'));
+    assert.ok(store.neededRevision()! > second && store.neededRevision()! <= after + 1);
+    await slow.return?.();
+    await idle.return?.();
+    await waiting;
+    assert.equal(store.neededRevision(), undefined);
+  });
+
   test('an aborted signal ends a watch quietly, also one that waits', async (t) => {
     const { store } = await setup(t);
     const controller = new AbortController();
@@ -752,10 +778,74 @@ function leases(setup: Setup): void {
     assert.equal(await newest(store), before);
   });
 
+  test('a kept lease lives on, and every answered renewal is told with when it was sent', async (t) => {
+    const { store, advance } = await setup(t);
+    const lease = await store.grantLease(2_000);
+    await apply(store, put('a', '', lease.leaseId));
+    const renewals: LeaseRenewal[] = [];
+    const keeper = store.keepLease(lease, {
+      hangLimitMs: 60_000,
+      onRenewed: (renewal) => renewals.push(renewal),
+      onLost: (cause) => assert.fail(cause),
+    });
+    assert.equal(keeper.leaseId, lease.leaseId);
+    await advance(lease.ttlMs * 2.5);
+    assert.deepEqual(await keys(store), ['a']);
+    assert.ok(renewals.length >= 6, `${renewals.length} renewals in 2.5 ttls`);
+    for (const [index, { sentAtMs, ttlMs }] of renewals.entries()) {
+      assert.equal(ttlMs, lease.ttlMs);
+      if (index > 0) assert.ok(sentAtMs > renewals[index - 1]!.sentAtMs);
+    }
+    await keeper.stop();
+    await keeper.stop();
+    const told = renewals.length;
+    await advance(lease.ttlMs + 1_000);
+    assert.deepEqual([await keys(store), renewals.length], [[], told]);
+  });
+
+  test('a keeper lets the lease of a process without progress end, and says so', async (t) => {
+    const { store, advance } = await setup(t);
+    const lease = await store.grantLease(2_000);
+    const lost: string[] = [];
+    const keeper = store.keepLease(lease, {
+      hangLimitMs: 500,
+      onLost: ({ code }) => lost.push(code),
+    });
+    for (let step = 0; step < 20; step++) {
+      await advance(200);
+      keeper.progress();
+    }
+    await store.renewLease(lease.leaseId);
+    await advance(lease.ttlMs + 1_500);
+    await rejectsWith(store.renewLease(lease.leaseId), 'ERR_MILLRACE_LEASE_LOST');
+    for (let step = 0; step < 8; step++) {
+      keeper.progress();
+      await advance(200);
+    }
+    assert.deepEqual(lost, ['ERR_MILLRACE_LEASE_LOST']);
+  });
+
+  test('a keeper learns that its lease was revoked, also out of turn', async (t) => {
+    const { store, advance } = await setup(t);
+    const lease = await store.grantLease(60_000);
+    let lost = 0;
+    const keeper = store.keepLease(lease, { onLost: () => lost++ });
+    await advance(200);
+    await store.revokeLease(lease.leaseId);
+    keeper.renewNow();
+    await advance(200);
+    assert.equal(lost, 1);
+  });
+
   test('a ttl is a positive span', async (t) => {
     const { store } = await setup(t);
     for (const ttlMs of [0, -1, Number.NaN, Number.POSITIVE_INFINITY]) {
       await rejectsWith(store.grantLease(ttlMs), 'ERR_MILLRACE_INVALID_OPTION');
+    }
+    const lease = await store.grantLease(60_000);
+    for (const options of [{ everyMs: 0 }, { hangLimitMs: -1 }]) {
+      const keep = async () => store.keepLease(lease, options);
+      await rejectsWith(keep(), 'ERR_MILLRACE_INVALID_OPTION');
     }
   });
 }
@@ -763,7 +853,8 @@ function leases(setup: Setup): void {
 function closing(setup: Setup): void {
   test('a closed store refuses every call, and closing twice is fine', async (t) => {
     const { store } = await setup(t);
-    const { leaseId } = await store.grantLease(60_000);
+    const lease = await store.grantLease(60_000);
+    const { leaseId } = lease;
     await store.close();
     await store.close();
     for (const call of [
@@ -773,6 +864,7 @@ function closing(setup: Setup): void {
       () => store.grantLease(1_000),
       () => store.renewLease(leaseId),
       () => store.revokeLease(leaseId),
+      async () => store.keepLease(lease),
       () => store.compact(1 as Revision),
       async () => store.watch(ALL),
     ]) {
