@@ -73,6 +73,14 @@ export interface RunContext {
   ): Promise<T>;
 }
 
+/** A package in an exact version. */
+export interface Peer {
+  readonly name: string;
+  readonly version: string;
+  /** Packages it is used with, by name: exact versions. */
+  readonly beside?: Readonly<Record<string, string>>;
+}
+
 export interface Contender<Settings> {
   readonly name: string;
   /** The version of what is measured, e.g. that of its package. */
@@ -84,6 +92,8 @@ export interface Contender<Settings> {
   /** The figures it can have, if not all of the bench. */
   readonly metrics?: readonly string[];
   readonly parts?: readonly Part[];
+  /** Packages it needs and the project does not: installed before the first round. */
+  readonly peers?: readonly Peer[];
   /**
    * Measures, in a process of its own.
    *

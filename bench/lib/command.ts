@@ -7,6 +7,7 @@ import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
 import type { Bench, Contender, JsonObject, Scale } from './bench.js';
 import { drawReport } from './chart.js';
+import { installPeers } from './peers.js';
 import { BENCHES } from './places.js';
 import { describeProfile } from './profile.js';
 import { buildReport, reportHead } from './report.js';
@@ -71,6 +72,10 @@ async function run(args: readonly string[]): Promise<number> {
   const seconds = runs * estimate(bench, contenders, settings);
   console.error(
     `${bench.name}: ${contenders.length} contenders, ${runs} ${runs === 1 ? 'round' : 'rounds'}, about ${duration(seconds)}`,
+  );
+  await installPeers(
+    contenders.flatMap(({ peers = [] }) => peers),
+    (line) => console.error(line),
   );
   const head = reportHead(bench, settings, runs);
   const outcomes = await runRounds(bench, {

@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import type { JsonObject } from './bench.js';
 
 /** The package's directory; this file runs as <out>/bench/lib/places.js. */
-const ROOT: string = fileURLToPath(new URL('../../..', import.meta.url));
+export const ROOT: string = fileURLToPath(new URL('../../..', import.meta.url));
 /** The folder of compiled benches. */
 export const BENCHES: string = fileURLToPath(new URL('..', import.meta.url));
 

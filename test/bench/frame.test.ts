@@ -4,9 +4,10 @@ import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import type { Bench } from '../../bench/lib/bench.js';
+import { type Bench, Unavailable } from '../../bench/lib/bench.js';
 import { drawReport } from '../../bench/lib/chart.js';
 import { benchCommand } from '../../bench/lib/command.js';
+import { importPeer } from '../../bench/lib/peers.js';
 import { type BenchReport, buildReport, reportHead } from '../../bench/lib/report.js';
 import { runRounds } from '../../bench/lib/rounds.js';
 import { percentile, summarize } from '../../bench/lib/stats.js';
@@ -87,6 +88,11 @@ test('a contender that cannot run has null figures and a reason, and is not trie
   assert.deepEqual(metrics, { speed: null, size: null });
   assert.equal(reasons?.speed, 'there is no server');
   assert.equal(log.filter((line) => line.startsWith('absent')).length, 1);
+});
+
+test('a peer that is not installed is a contender that cannot run', async () => {
+  const peer = { name: 'no-such-package', version: '0.0.0' };
+  await assert.rejects(importPeer(peer), Unavailable);
 });
 
 test('a contender that throws or crashes costs only its own figures', async () => {
