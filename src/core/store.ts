@@ -225,6 +225,28 @@ export const STORE_LIMITS: StoreLimits = {
 };
 
 /**
+ * Where locks and elections keep their keys. Other programs compete for the same names there (`etcdctl lock`), so on a
+ * shared server it lies outside the store's namespace.
+ */
+export interface LockSpace {
+  /**
+   * The same store seen without its namespace: same revisions, leases, connections and life. What it shows as a key is
+   * the whole key on the server.
+   */
+  readonly store: Pick<Store, 'get' | 'range' | 'txn' | 'watch'>;
+  /** Stands in front of every lock's and election's name; may be empty. */
+  readonly prefix: string;
+}
+
+/** How full a store is. */
+export interface StoreUsage {
+  /** What counts against the limit now, in bytes. */
+  readonly bytes: number;
+  /** At this many bytes it refuses to write. */
+  readonly bytesMax: number;
+}
+
+/**
  * Thread safety: one event loop. All calls may be in flight together; transactions apply in the order of the calls.
  * After close() every call throws ERR_MILLRACE_CLOSED.
  */
@@ -232,6 +254,8 @@ export interface Store {
   /** What an acknowledgement survives: the process (`volatile` does not), or power loss (`durable`). */
   readonly durability: 'volatile' | 'durable';
   readonly limits: StoreLimits;
+  /** Absent where nobody else can compete: locks then have a corner of the store's own keys. */
+  readonly lockSpace?: LockSpace;
 
   get(key: Key, options?: ReadOptions): Promise<Entry | undefined>;
   range(range: KeyRange, options?: RangeOptions): Promise<Snapshot>;
@@ -276,6 +300,12 @@ export interface Store {
 
   /** Forgets history before `revision`: older reads and watches then answer ERR_MILLRACE_COMPACTED. */
   compact(revision: Revision): Promise<void>;
+
+  /**
+   * How full the store is; absent where history forgets itself and nobody else fills the space.
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE
+   */
+  usage?(): Promise<StoreUsage>;
 
   /** Finishes what is in flight, ends watches, releases files and connections. Idempotent. */
   close(): Promise<void>;
