@@ -176,6 +176,11 @@ export interface KeepLeaseOptions {
 /** Renews one lease until it is stopped or the lease is lost. */
 export interface LeaseKeeper {
   readonly leaseId: LeaseId;
+  /**
+   * The newest renewal that was answered, if any, the moment it was answered. `onRenewed` may come later: after a long
+   * pause of the main thread the timer that fences runs before the news. So look here before fencing.
+   */
+  lastRenewal(): LeaseRenewal | undefined;
   /** Says that the process makes progress. To be called by its main loop, well within `hangLimitMs`; costs nothing. */
   progress(): void;
   /** Sends a renewal now, out of turn: after a suspend, nothing should start before one is answered. */

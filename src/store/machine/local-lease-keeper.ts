@@ -6,7 +6,13 @@
  */
 import type { Clock, WakeUp } from '../../core/clock.js';
 import { hasCode, type MillraceError } from '../../core/errors.js';
-import type { KeepLeaseOptions, Lease, LeaseId, LeaseKeeper } from '../../core/store.js';
+import type {
+  KeepLeaseOptions,
+  Lease,
+  LeaseId,
+  LeaseKeeper,
+  LeaseRenewal,
+} from '../../core/store.js';
 
 export interface LocalKeeping {
   readonly everyMs: number;
@@ -24,6 +30,7 @@ export class LocalLeaseKeeper implements LeaseKeeper {
   readonly #keeping: LocalKeeping;
   #progressAtMs: number;
   #wakeUp: WakeUp;
+  #lastRenewal: LeaseRenewal | undefined;
   #isStopped = false;
 
   constructor(clock: Clock, leaseId: LeaseId, keeping: LocalKeeping) {
@@ -33,6 +40,10 @@ export class LocalLeaseKeeper implements LeaseKeeper {
     this.#progressAtMs = clock.monoMs();
     // Not inside the constructor: who is called back must hold the keeper first.
     this.#wakeUp = clock.wakeSoon(() => this.renewNow());
+  }
+
+  lastRenewal(): LeaseRenewal | undefined {
+    return this.#lastRenewal;
   }
 
   progress(): void {
@@ -46,7 +57,9 @@ export class LocalLeaseKeeper implements LeaseKeeper {
     const sentAtMs = this.#clock.monoMs();
     this.#keeping.renew().then(
       ({ ttlMs }) => {
-        if (!this.#isStopped) this.#keeping.onRenewed?.({ sentAtMs, ttlMs });
+        if (this.#isStopped) return;
+        this.#lastRenewal = { sentAtMs, ttlMs };
+        this.#keeping.onRenewed?.(this.#lastRenewal);
       },
       (error: unknown) => {
         if (hasCode(error, 'ERR_MILLRACE_LEASE_LOST')) this.#lose(error);
