@@ -5,8 +5,6 @@
  * `Runtime`.
  */
 import { getRandomValues } from 'node:crypto';
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Clock } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { type Incarnation, newIncarnation } from './core/ids.js';
@@ -16,6 +14,7 @@ import { type Random, seededRandom } from './core/random.js';
 import { type AnyTask, type TaskModule, tasksByName, tasksOfModule } from './core/task.js';
 import { Engine } from './engine/engine.js';
 import { InlinePool } from './pool/inline-pool.js';
+import { moduleUrl } from './pool/module-url.js';
 import { Runtime } from './runtime.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
 import { systemClock } from './timing/system-clock.js';
@@ -136,13 +135,7 @@ async function buildPools(
   const thread = new ThreadPool({
     ...common,
     tasks: moduleUrl(location),
-    threads: { max: options.threadsMax },
+    threads: options.threads,
   });
   return inline ? { thread, inline } : { thread };
-}
-
-/** A path counts from the working directory; a `file:` URL stays as it is. */
-function moduleUrl(tasks: URL | string): string {
-  if (tasks instanceof URL) return tasks.href;
-  return tasks.startsWith('file:') ? tasks : pathToFileURL(resolve(tasks)).href;
 }

@@ -3,7 +3,7 @@
  */
 import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
-import { invalidOption, oneOf, wholeNumber } from './core/options.js';
+import { invalidOption, knownOptions, oneOf, wholeNumber } from './core/options.js';
 import { type Size, sizeBytes } from './core/sizes.js';
 import type { TaskModule } from './core/task.js';
 import type { RetentionMs } from './engine/janitor.js';
@@ -18,6 +18,8 @@ export interface RuntimeOptions {
   /** Where tasks are kept. @defaultValue fileStore('.millrace') */
   readonly store?: StoreFactory;
   readonly threads?: {
+    /** Never fewer worker threads, whatever `auto` comes to. At most `max`. @defaultValue 1 */
+    readonly min?: number;
     /** Worker threads; `auto` is one per core the process may use. @defaultValue 'auto' */
     readonly max?: number | 'auto';
   };
@@ -62,7 +64,7 @@ export interface RuntimeOptions {
 export interface ResolvedOptions {
   readonly tasks: URL | string | TaskModule;
   readonly store: StoreFactory;
-  readonly threadsMax: number | 'auto';
+  readonly threads: { readonly min: number; readonly max: number | 'auto' };
   readonly queue: {
     readonly tasksMax: number;
     readonly bytesMax: number;
@@ -78,12 +80,30 @@ export interface ResolvedOptions {
 const PAYLOAD_BYTES_CEILING = 524_288;
 const THREADS_CEILING = 1_024;
 
+const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
+  tasks: true,
+  store: true,
+  threads: true,
+  queue: true,
+  payload: true,
+  retention: true,
+  shutdown: true,
+  signals: true,
+};
+const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
+
 /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
 export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
   if (typeof options !== 'object' || options === null) {
     throw invalidOption('createRuntime options', options, 'an object with `tasks`');
   }
-  const { tasks, threads = {}, queue = {}, payload = {}, retention = {}, shutdown = {} } = options;
+  knownOptions(options, '', RUNTIME_OPTIONS);
+  const threads = knownOptions(options.threads, 'threads.', { min: true, max: true });
+  const queue = knownOptions(options.queue, 'queue.', QUEUE_OPTIONS);
+  const payload = knownOptions(options.payload, 'payload.', { maxBytes: true, maxDepth: true });
+  const { completed, failed, idempotency } = knownRetention(options.retention);
+  const shutdown = knownOptions(options.shutdown, 'shutdown.', { soft: true, hard: true });
+  const { tasks } = options;
   const isLocation = typeof tasks === 'string' || tasks instanceof URL;
   if (!isLocation && typeof tasks?.tasks !== 'object') {
     throw invalidOption('tasks', tasks, "a module's URL or path, or what defineTasks returned");
@@ -103,10 +123,7 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
   return {
     tasks,
     store,
-    threadsMax:
-      threads.max === undefined || threads.max === 'auto'
-        ? 'auto'
-        : wholeNumber(threads.max, 'threads.max', 1, THREADS_CEILING),
+    threads: resolveThreads(threads),
     queue: {
       tasksMax: wholeNumber(queue.maxTasks ?? 1_000_000, 'queue.maxTasks', 1, 1_000_000_000),
       bytesMax: sizeBytes(queue.maxBytes ?? '1GB', 'queue.maxBytes'),
@@ -122,16 +139,10 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
       ),
     },
     retention: {
-      completedMs: durationMs(retention.completed?.age ?? '1h', 'retention.completed.age'),
-      completedBytesMax: sizeBytes(
-        retention.completed?.bytes ?? '256MB',
-        'retention.completed.bytes',
-      ),
-      failedMs: durationMs(retention.failed?.age ?? '7d', 'retention.failed.age'),
-      idempotencyMs: Math.max(
-        1_000,
-        durationMs(retention.idempotency ?? '24h', 'retention.idempotency'),
-      ),
+      completedMs: durationMs(completed.age ?? '1h', 'retention.completed.age'),
+      completedBytesMax: sizeBytes(completed.bytes ?? '256MB', 'retention.completed.bytes'),
+      failedMs: durationMs(failed.age ?? '7d', 'retention.failed.age'),
+      idempotencyMs: Math.max(1_000, durationMs(idempotency ?? '24h', 'retention.idempotency')),
     },
     shutdown: {
       softMs,
@@ -139,4 +150,29 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
     },
     signals: options.signals ?? false,
   };
+}
+
+function knownRetention(options: RuntimeOptions['retention']) {
+  const retention = knownOptions(options, 'retention.', {
+    completed: true,
+    failed: true,
+    idempotency: true,
+  });
+  return {
+    completed: knownOptions(retention.completed, 'retention.completed.', {
+      age: true,
+      bytes: true,
+    }),
+    failed: knownOptions(retention.failed, 'retention.failed.', { age: true }),
+    idempotency: retention.idempotency,
+  };
+}
+
+function resolveThreads({
+  min = 1,
+  max = 'auto',
+}: NonNullable<RuntimeOptions['threads']>): ResolvedOptions['threads'] {
+  const most = max === 'auto' ? max : wholeNumber(max, 'threads.max', 1, THREADS_CEILING);
+  const ceiling = most === 'auto' ? THREADS_CEILING : most;
+  return { min: wholeNumber(min, 'threads.min', 0, ceiling), max: most };
 }

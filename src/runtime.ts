@@ -10,7 +10,7 @@ import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
 import { DUE_AT_MS_MAX, requireTaskId } from './core/ids.js';
-import { invalidOption, wholeNumber } from './core/options.js';
+import { invalidOption, knownOptions, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
@@ -47,6 +47,15 @@ export interface RuntimeStats extends EngineStats {
 }
 
 const NAME_CHARS_MAX = 200;
+const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
+  delay: true,
+  at: true,
+  priority: true,
+  tenant: true,
+  idempotencyKey: true,
+  ttl: true,
+  signal: true,
+};
 
 /** A running millrace in this process. Comes from {@link createRuntime}. */
 export class Runtime {
@@ -222,6 +231,7 @@ export class Runtime {
 
   #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions): NewTask {
     if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+    knownOptions(options, '', SUBMIT_OPTIONS);
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
     const nowMs = this.#clock.wallMs();
     const delayMs = delayOf(options, nowMs);

@@ -5,6 +5,7 @@
  */
 import { parseArgs } from 'node:util';
 import { MillraceError } from '../core/errors.js';
+import { nearMiss } from '../core/near-miss.js';
 import { type Arguments, COMMON_OPTIONS, type CommandFact, type OptionFact } from './command.js';
 
 /** @throws ERR_MILLRACE_INVALID_OPTION for words that the command does not know, want or have enough of */
@@ -56,21 +57,6 @@ export function wholeOption(
   );
 }
 
-/** The known word that was probably meant, or undefined when none is close. */
-export function nearMiss(typed: string, known: readonly string[]): string | undefined {
-  let best: string | undefined;
-  let bestDistance = Math.max(1, Math.floor(typed.length / 3)) + 1;
-  for (const word of known) {
-    const isStart = typed.length >= 2 && word.startsWith(typed);
-    const distance = isStart ? 1 : editDistance(typed, word);
-    if (distance < bestDistance) {
-      best = word;
-      bestDistance = distance;
-    }
-  }
-  return best;
-}
-
 /** The error for a command that was called in a way it does not understand; says where the help is. */
 export function usage(command: { readonly name: string } | undefined, fact: string): MillraceError {
   const help = command === undefined ? 'millrace --help' : `millrace ${command.name} --help`;
@@ -113,26 +99,4 @@ function checkPositionals(command: CommandFact, positionals: readonly string[]):
   if (positionals.length > positionalsMax) {
     throw usage(command, `'${positionals[positionalsMax]?.slice(0, 60)}' is one argument too many`);
   }
-}
-
-/** Insertions, deletions, replacements and swaps of neighbours that lead from one word to another. */
-function editDistance(a: string, b: string): number {
-  const rows: number[][] = [Array.from({ length: b.length + 1 }, (_, j) => j)];
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const isSame = a[i - 1] === b[j - 1];
-      let distance = Math.min(
-        rows[i - 1]![j]! + 1,
-        row[j - 1]! + 1,
-        rows[i - 1]![j - 1]! + (isSame ? 0 : 1),
-      );
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) {
-        distance = Math.min(distance, rows[i - 2]![j - 2]! + 1);
-      }
-      row.push(distance);
-    }
-    rows.push(row);
-  }
-  return rows[a.length]![b.length]!;
 }

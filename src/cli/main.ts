@@ -12,7 +12,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { isMillraceError, type MillraceError } from '../core/errors.js';
-import { nearMiss, readArguments, usage } from './arguments.js';
+import { nearMiss } from '../core/near-miss.js';
+import { readArguments, usage } from './arguments.js';
 import { type Command, ExitCode } from './command.js';
 import { DEMO } from './demo-fact.js';
 import { commandHelp, generalHelp } from './help.js';

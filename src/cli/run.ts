@@ -10,10 +10,11 @@
 import { channel } from 'node:diagnostics_channel';
 import { toWire, type WireError } from '../core/error-wire.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
+import { nearMiss } from '../core/near-miss.js';
 import type { AnyTask } from '../core/task.js';
 import { createRuntime } from '../millrace.js';
 import type { Runtime } from '../runtime.js';
-import { nearMiss, usage, wholeOption } from './arguments.js';
+import { usage, wholeOption } from './arguments.js';
 import { type Arguments, ExitCode } from './command.js';
 import { Interruption, STOPPING } from './interruption.js';
 import { Progress } from './progress.js';

@@ -2,6 +2,7 @@
  * Checks for values that users pass in, each once, at the edge; what is inside can then trust them.
  */
 import { MillraceError } from './errors.js';
+import { nearMiss } from './near-miss.js';
 
 /** A whole number in [min, max]. @throws ERR_MILLRACE_INVALID_OPTION */
 export function wholeNumber(value: unknown, name: string, min: number, max: number): number {
@@ -15,6 +16,42 @@ export function wholeNumber(value: unknown, name: string, min: number, max: numb
 export function oneOf<T extends string>(value: unknown, name: string, allowed: readonly T[]): T {
   if (allowed.includes(value as T)) return value as T;
   throw invalidOption(name, value, allowed.map((item) => `'${item}'`).join(' or '));
+}
+
+/**
+ * An object of options, none of which is unknown: a misspelt one would be ignored, and its author believes in it.
+ *
+ * @param options - as the user gave them; `undefined` is no options
+ * @param path - what stands before their names in errors: '', `queue.`, `task 'mail': retry.`
+ * @param known - every name there is; the compiler sees to it that none is forgotten
+ * @throws ERR_MILLRACE_INVALID_OPTION that says which known option is near
+ */
+export function knownOptions<T extends object>(
+  options: T | undefined,
+  path: string,
+  known: Readonly<Record<keyof T, true>>,
+): Partial<T> {
+  if (options === undefined) return {};
+  const names = Object.keys(known);
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    const name = path.replace(/\.$/, '') || 'options';
+    throw invalidOption(name, options, `an object with ${names.join(', ')}`);
+  }
+  for (const name in options) {
+    if (!Object.hasOwn(known, name)) throw unknownOption(name, path, names);
+  }
+  return options;
+}
+
+function unknownOption(name: string, path: string, known: readonly string[]): MillraceError {
+  const option = `${path}${name.slice(0, 80)}`;
+  const near = nearMiss(name.slice(0, 80), known);
+  const meant = near === undefined ? '' : ` did you mean ${path}${near}?`;
+  return new MillraceError(
+    'ERR_MILLRACE_INVALID_OPTION',
+    `there is no option ${option};${meant} known are ${known.join(', ')}`,
+    { details: { option, known } },
+  );
 }
 
 /** The error for an option with an unusable value; says what would do. */

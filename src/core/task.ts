@@ -8,7 +8,7 @@ import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { type Duration, durationMs } from './durations.js';
 import { MillraceError } from './errors.js';
 import { isQueueName } from './ids.js';
-import { invalidOption, oneOf, wholeNumber } from './options.js';
+import { invalidOption, knownOptions, oneOf, wholeNumber } from './options.js';
 
 /** When and how often a failed execution is repeated. */
 export interface RetryOptions {
@@ -256,17 +256,39 @@ function contractOf(spec: TaskSpec, run: Handler<unknown, unknown> | undefined):
   };
 }
 
+type TaskOptions = ContractOptions<unknown> & { readonly run?: unknown };
+
+const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
+  name: true,
+  version: true,
+  input: true,
+  exec: true,
+  queue: true,
+  concurrency: true,
+  retry: true,
+  ttl: true,
+  onLost: true,
+  run: true,
+};
+const RETRY_OPTIONS: Readonly<Record<keyof RetryOptions, true>> = {
+  attempts: true,
+  backoff: true,
+  min: true,
+  max: true,
+  jitter: true,
+};
 const NAME_FORM = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,199}$/;
 
-function specOf(options: ContractOptions<unknown> & { readonly run?: unknown }): TaskSpec {
+function specOf(options: TaskOptions): TaskSpec {
   if (typeof options !== 'object' || options === null) {
     throw invalidOption('defineTask options', options, 'an object');
   }
-  const { name, retry = {} } = options;
+  const { name } = options;
   if (typeof name !== 'string' || !NAME_FORM.test(name)) {
     throw invalidOption('name', name, "letters, digits and '._-:/', at most 200 characters");
   }
   const option = `task '${name}': `;
+  knownOptions<TaskOptions>(options, option, TASK_OPTIONS);
   const queue = options.queue ?? 'default';
   if (!isQueueName(queue)) {
     throw invalidOption(
@@ -282,9 +304,7 @@ function specOf(options: ContractOptions<unknown> & { readonly run?: unknown }):
   if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
     throw invalidOption(`${option}input`, schema, 'a Standard Schema (zod, valibot, arktype ...)');
   }
-  if (typeof retry !== 'object' || retry === null) {
-    throw invalidOption(`${option}retry`, retry, "an object such as { attempts: 5, min: '1s' }");
-  }
+  const retry = knownOptions<RetryOptions>(options.retry, `${option}retry.`, RETRY_OPTIONS);
   const minMs = durationMs(retry.min ?? 500, `${option}retry.min`);
   return {
     name,

@@ -3,6 +3,7 @@
  */
 import type { ResourceLimits } from 'node:worker_threads';
 import type { Duration } from '../core/durations.js';
+import { knownOptions } from '../core/options.js';
 import type { Size } from '../core/sizes.js';
 import type { Timeout } from './deadlines.js';
 import type { ThreadCounts } from './thread-pool.js';
@@ -71,7 +72,7 @@ export interface BatchPoolOptions {
   readonly autoscale?: boolean;
   /**
    * Replace worn threads, one at a time, each when its successor is ready: a remedy for modules that leak.
-   * Looked at when a batch ends. @defaultValue never
+   * Looked at when a batch ends; the age also of idle threads. @defaultValue never
    */
   readonly recycle?: RecycleOptions;
   /** Of each thread, as node:worker_threads has them. @defaultValue none */
@@ -129,4 +130,50 @@ export interface BatchPoolStats {
   readonly meanBatch: number;
   /** Of an item, from the call of its handler to its end; recent ones count more. */
   readonly meanRunMs: number;
+}
+
+const POOL_OPTIONS: Readonly<Record<keyof BatchPoolOptions, true>> = {
+  filename: true,
+  threads: true,
+  batch: true,
+  admission: true,
+  timeout: true,
+  onLost: true,
+  autoscale: true,
+  recycle: true,
+  resourceLimits: true,
+};
+const RESOURCE_LIMITS: Readonly<Record<keyof ResourceLimits, true>> = {
+  maxYoungGenerationSizeMb: true,
+  maxOldGenerationSizeMb: true,
+  codeRangeSizeMb: true,
+  stackSizeMb: true,
+};
+const RUN_OPTIONS: Readonly<Record<keyof RunOptions, true>> = { signal: true, timeout: true };
+
+/** Refuses options that do not exist, on every level. @throws ERR_MILLRACE_INVALID_OPTION */
+export function checkPoolOptions(options: BatchPoolOptions): void {
+  knownOptions(options, '', POOL_OPTIONS);
+  if (typeof options.threads !== 'number') {
+    knownOptions(options.threads, 'threads.', { min: true, max: true });
+  }
+  knownOptions(options.batch, 'batch.', { max: true, linger: true });
+  knownOptions(options.admission, 'admission.', { maxTasks: true, maxBytes: true, onFull: true });
+  knownOptions(options.recycle, 'recycle.', { tasks: true, heap: true, age: true });
+  knownOptions(options.resourceLimits, 'resourceLimits.', RESOURCE_LIMITS);
+}
+
+/** The same for those of `run`. @throws ERR_MILLRACE_INVALID_OPTION */
+export function checkRunOptions(options: RunOptions): void {
+  knownOptions(options, '', RUN_OPTIONS);
+}
+
+/** The same for those of `runMany`. @throws ERR_MILLRACE_INVALID_OPTION */
+export function checkRunManyOptions(options: RunManyOptions): void {
+  knownOptions(options, '', { ...RUN_OPTIONS, settled: true });
+}
+
+/** The same for those of `writable`. @throws ERR_MILLRACE_INVALID_OPTION */
+export function checkWritableOptions<Output>(options: WritableOptions<Output>): void {
+  knownOptions(options, '', { ...RUN_OPTIONS, onResult: true });
 }

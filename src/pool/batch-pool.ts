@@ -9,18 +9,22 @@ import type { WritableStream } from 'node:stream/web';
 import { encodePayload, type PayloadLimits } from '../core/codec.js';
 import { durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
-import { invalidOption, oneOf, wholeNumber } from '../core/options.js';
+import { invalidOption, knownOptions, oneOf, wholeNumber } from '../core/options.js';
 import { sizeBytes } from '../core/sizes.js';
 import { Admission } from './admission.js';
 import { Autoscaler, type Load } from './autoscaler.js';
-import type {
-  BatchPoolOptions,
-  BatchPoolStats,
-  CloseOptions,
-  RecycleOptions,
-  RunManyOptions,
-  RunOptions,
-  WritableOptions,
+import {
+  type BatchPoolOptions,
+  type BatchPoolStats,
+  type CloseOptions,
+  checkPoolOptions,
+  checkRunManyOptions,
+  checkRunOptions,
+  checkWritableOptions,
+  type RecycleOptions,
+  type RunManyOptions,
+  type RunOptions,
+  type WritableOptions,
 } from './batch-pool-options.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
 import { Limits, limitMs, nodeTimers, type Timers } from './deadlines.js';
@@ -32,6 +36,7 @@ import type { WearLimits } from './worker-thread.js';
 
 /** One item, or its result: whatever fits admission by default. */
 const ITEM_LIMITS: PayloadLimits = { bytesMax: 64 * 1_024 ** 2, depthMax: 64 };
+const NO_OPTIONS: RunOptions = {};
 const KEEP_ALIVE_MS = 2 ** 30;
 /** Work that waits for each thread when the queue counts as full. */
 const QUEUE_FULL_MS = 1_000;
@@ -76,6 +81,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
     if (typeof options !== 'object' || options === null) {
       throw invalidOption('BatchPool options', options, 'an object with a filename');
     }
+    checkPoolOptions(options);
     const { filename, threads, batch = {}, admission = {}, resourceLimits } = options;
     if (!(filename instanceof URL) && (typeof filename !== 'string' || filename === '')) {
       throw invalidOption('filename', filename, 'the URL or path of a module');
@@ -132,8 +138,9 @@ export class BatchPool<Input = unknown, Output = unknown> {
    * or ERR_MILLRACE_QUEUE_FULL, _TASK_TIMEOUT, _TASK_LOST, _TASKS_MODULE, _CLOSED, _PAYLOAD_NOT_SERIALIZABLE, _PAYLOAD_TOO_LARGE,
    * _PAYLOAD_TOO_DEEP, or the signal's reason.
    */
-  run(item: Input, options: RunOptions = {}): Promise<Output> {
+  run(item: Input, options: RunOptions = NO_OPTIONS): Promise<Output> {
     return new Promise((resolve, reject) => {
+      if (options !== NO_OPTIONS) checkRunOptions(options);
       const { signal, timeout } = options;
       const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
       if (signal?.aborted) {
@@ -167,6 +174,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
     items: Iterable<Input> | AsyncIterable<Input>,
     options: RunManyOptions = {},
   ): AsyncIterableIterator<unknown> {
+    checkRunManyOptions(options);
     const { settled = false, signal, timeout } = options;
     const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
     return new ResultStream(this.#streams, items, { settled, signal, timeoutMs });
@@ -178,6 +186,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
    * signal, gives up on the items that are under way.
    */
   writable(options: WritableOptions<Output> = {}): WritableStream<Input> {
+    checkWritableOptions(options);
     const { onResult, signal, timeout } = options;
     const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
     return itemSink(this.#streams, {
@@ -221,6 +230,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
 
   /** Takes nothing more, waits for accepted items within the grace period, then ends the threads. */
   close(options: CloseOptions = {}): Promise<void> {
+    knownOptions(options, '', { grace: true });
     this.#closing ??= this.#close(durationMs(options.grace ?? '30s', 'grace'));
     return this.#closing;
   }

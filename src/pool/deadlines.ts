@@ -20,7 +20,7 @@
 import type { WakeUp } from '../core/clock.js';
 import { type Duration, durationMs, formatMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
-import { invalidOption } from '../core/options.js';
+import { invalidOption, knownOptions } from '../core/options.js';
 import type { RunTimes } from './run-times.js';
 import type { ThreadBatch } from './worker-thread.js';
 
@@ -66,6 +66,7 @@ export interface WatchedItem {
   readonly timeoutMs: number;
 }
 
+const TIMEOUT_OPTIONS = { adaptive: true, min: true, max: true, grace: true } as const;
 const GRACE_MS = 1_000;
 const MIN_MS = 1_000;
 const MAX_MS = 300_000;
@@ -92,6 +93,7 @@ export class Limits {
           : typeof timeout === 'object' && timeout !== null
             ? timeout
             : { adaptive: false, max: limitMs(timeout, 'timeout') };
+    knownOptions<TimeoutOptions>(options, 'timeout.', TIMEOUT_OPTIONS);
     const { adaptive = true, min, max, grace } = options;
     if (typeof adaptive !== 'boolean' && !(typeof adaptive === 'number' && adaptive >= 1)) {
       throw invalidOption('timeout.adaptive', adaptive, 'true, false, or a factor of at least 1');

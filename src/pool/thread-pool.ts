@@ -12,9 +12,9 @@
  *
  * A thread that is worn (by tasks run, heap growth or age) is replaced without anything lost: its successor is ready
  * before it gets no more batches, and it ends with the last it has. One at a time, so the pool stays at its strength.
+ * Threads are looked at when one of them has run a batch, and, since an idle thread ages too, when the oldest has
+ * reached its age. The thread in reserve has nothing to hand over: it ends, and the next one starts.
  */
-import { resolve as resolvePath } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { ResourceLimits } from 'node:worker_threads';
 import { publish } from '../core/channels.js';
 import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from '../core/codec.js';
@@ -23,7 +23,8 @@ import { wholeNumber } from '../core/options.js';
 import type { BatchListener, Pool } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
 import { usableCpus } from './machine.js';
-import { type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
+import { moduleUrl } from './module-url.js';
+import { checkEntry, type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
   /** Never fewer. A pool that does not scale by itself has the larger of both. @defaultValue 1 */
@@ -60,6 +61,8 @@ export interface ThreadPoolOptions {
 export const THREADS_MAX = 1_024;
 const RESPAWN_MIN_MS = 100;
 const RESPAWN_MAX_MS = 10_000;
+/** A thread whose age could not be acted upon is looked at again, but not in a loop. */
+const AGE_LOOK_MS_MIN = 100;
 /** Node turns longer delays into 1 ms. */
 const TIMEOUT_MS_MAX = 2 ** 31 - 1;
 
@@ -76,6 +79,8 @@ export class ThreadPool extends BaseService implements Pool {
   #keepsReserve = false;
   #isRecycling = false;
   #recycleAtMs = 0;
+  /** Until the oldest thread has its age. */
+  #ageTimer: NodeJS.Timeout | undefined;
   #recycled = 0;
   readonly #respawns = new Set<NodeJS.Timeout>();
   #isOpen = false;
@@ -200,6 +205,7 @@ export class ThreadPool extends BaseService implements Pool {
   drain(graceMs: number): Promise<void> {
     this.#isOpen = false;
     this.#isDraining = true;
+    clearTimeout(this.#ageTimer);
     for (const timer of this.#respawns) clearTimeout(timer);
     this.#respawns.clear();
     // A later call with less patience shortens the first one's.
@@ -216,6 +222,7 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   protected async onStart(): Promise<void> {
+    checkEntry();
     const keepsReserve = this.#keepsReserve;
     this.#keepsReserve = false;
     try {
@@ -227,6 +234,7 @@ export class ThreadPool extends BaseService implements Pool {
     }
     if (this.#isDraining) return;
     this.#isOpen = true;
+    this.#awaitAge();
     if (keepsReserve || this.#keepsReserve) this.keepReserve();
     this.onFree?.();
   }
@@ -309,15 +317,37 @@ export class ThreadPool extends BaseService implements Pool {
   #recycle(worn: WorkerThread): void {
     const { recycle } = this.#options;
     if (recycle === undefined || this.#isRecycling || !this.#isOpen) return;
-    if (!this.#threads.has(worn) || worn.isRetired || !worn.isReady || !worn.isWorn(recycle))
-      return;
+    if (worn.isRetired || !worn.isReady || !worn.isWorn(recycle)) return;
     // Its successors do not load: not again at once.
     if (performance.now() < this.#recycleAtMs) return;
-    this.#isRecycling = true;
-    void this.#replace(worn).then(() => {
+    if (this.#threads.has(worn)) this.#isRecycling = true;
+    else if (worn === this.#reserve && worn.batchCount === 0) this.#isRecycling = true;
+    else return;
+    const replaced = worn === this.#reserve ? this.#replaceReserve(worn) : this.#replace(worn);
+    void replaced.then(() => {
       this.#isRecycling = false;
-      for (const thread of this.#threads) this.#recycle(thread);
+      this.#recycleWorn();
     });
+  }
+
+  /** Replaces the first worn thread, if there is one, and comes back when the next one has its age. */
+  #recycleWorn(): void {
+    for (const thread of this.#all()) this.#recycle(thread);
+    this.#awaitAge();
+  }
+
+  #awaitAge(): void {
+    const ageMs = this.#options.recycle?.ageMs ?? Number.POSITIVE_INFINITY;
+    if (ageMs === Number.POSITIVE_INFINITY || this.#isRecycling || !this.#isOpen) return;
+    const ages = this.#all().map((thread) => (thread.isRetired ? 0 : thread.ageMs));
+    const leftMs = Math.max(
+      ageMs - Math.max(0, ...ages),
+      this.#recycleAtMs - performance.now(),
+      AGE_LOOK_MS_MIN,
+    );
+    clearTimeout(this.#ageTimer);
+    const delayMs = Math.min(Math.ceil(leftMs), TIMEOUT_MS_MAX);
+    this.#ageTimer = setTimeout(() => this.#recycleWorn(), delayMs).unref();
   }
 
   async #replace(worn: WorkerThread): Promise<void> {
@@ -332,6 +362,13 @@ export class ThreadPool extends BaseService implements Pool {
     await worn.retire();
     this.#recycled++;
     // A resize meanwhile counted both of them.
+    if (this.#isOpen) void this.#spawnMissing();
+  }
+
+  /** It is idle and not counted: nothing has to be ready before it ends. */
+  async #replaceReserve(worn: WorkerThread): Promise<void> {
+    await worn.retire();
+    this.#recycled++;
     if (this.#isOpen) void this.#spawnMissing();
   }
 
@@ -371,11 +408,4 @@ export function threadCount(counts: ThreadCounts = {}): number {
     wholeNumber(counts.min, 'threads.min', 0, max === 'auto' ? THREADS_MAX : most);
   }
   return Math.max(most, counts.min ?? 1);
-}
-
-/** The URL to import a module from. Strings that are no URL are paths. */
-function moduleUrl(module: URL | string): string {
-  if (module instanceof URL) return module.href;
-  if (/^(file|data|node):/.test(module)) return module;
-  return pathToFileURL(resolvePath(module)).href;
 }

@@ -8,6 +8,7 @@
  * own `exit` event is the only proof of death. Results that were on their way by then are heard first, so a task
  * that reported is never also lost.
  */
+import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import {
   MessageChannel,
@@ -149,7 +150,7 @@ export class WorkerThread {
 
   /** Whether it ran a batch, or at least lived for a while after it was ready: not one that dies by itself. */
   get wasOfUse(): boolean {
-    return this.#logs.length > 0 || performance.now() - this.#readyAtMs > SETTLED_MS;
+    return this.#logs.length > 0 || this.ageMs > SETTLED_MS;
   }
 
   /** Memory that its heap holds, as it last said; 0 before it is ready. */
@@ -162,8 +163,13 @@ export class WorkerThread {
     return (
       this.#tasksRun >= tasks ||
       this.#vitals.usedBytes - this.#usedBytesAtFirst >= heapBytes ||
-      performance.now() - this.#readyAtMs >= ageMs
+      this.ageMs >= ageMs
     );
+  }
+
+  /** Since it was ready; below 0 before. */
+  get ageMs(): number {
+    return performance.now() - this.#readyAtMs;
   }
 
   /** Batches that may be sent here now. */
@@ -329,6 +335,21 @@ function reasonOf(cause: unknown): LossReason {
   if (cause === undefined) return 'exit';
   const { code } = cause as { code?: unknown };
   return code === 'ERR_WORKER_OUT_OF_MEMORY' ? 'out-of-memory' : 'uncaught';
+}
+
+/**
+ * Whether a thread can start at all. Node does not say when a worker's own file is missing, and a bundler that took
+ * this file in left that one behind.
+ *
+ * @throws ERR_MILLRACE_TASKS_MODULE
+ */
+export function checkEntry(entry: string = ENTRY): void {
+  if (existsSync(entry)) return;
+  throw new MillraceError(
+    'ERR_MILLRACE_TASKS_MODULE',
+    `worker threads cannot start: ${entry} is not there; a bundler has to leave millrace out (esbuild: --external:millrace), or the installation is incomplete`,
+    { details: { location: entry } },
+  );
 }
 
 function notLoaded(module: string, reason: string, cause?: unknown): MillraceError {

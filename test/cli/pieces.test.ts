@@ -1,12 +1,11 @@
 /**
- * The pieces of the command line by themselves: globs, NDJSON, near misses, slots, numbers, tables, progress.
+ * The pieces of the command line by themselves: globs, NDJSON, slots, numbers, tables, progress.
  */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { PassThrough, Writable } from 'node:stream';
 import { test } from 'node:test';
 import { setImmediate } from 'node:timers/promises';
-import { nearMiss } from '../../src/cli/arguments.js';
 import { GcObserver } from '../../src/cli/gc-observer.js';
 import { parseGlob } from '../../src/cli/glob.js';
 import { type Line, ndjsonLines } from '../../src/cli/ndjson-lines.js';
@@ -188,21 +187,6 @@ test('slots: never more than there are, first come first served, idle when all a
   assert.equal(isIdle, false);
   for (let i = 0; i < 2; i++) slots.release();
   await idle;
-});
-
-test('a mistyped word finds the one that was meant, and only when it is close', () => {
-  const known = ['input', 'store', 'threads', 'json'];
-  for (const [typed, meant] of [
-    ['inptu', 'input'],
-    ['thread', 'threads'],
-    ['sotre', 'store'],
-    ['jsn', 'json'],
-    ['th', 'threads'],
-    ['output', undefined],
-    ['x', undefined],
-  ] as const) {
-    assert.equal(nearMiss(typed, known), meant, typed);
-  }
 });
 
 test('numbers as people read them', () => {

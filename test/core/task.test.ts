@@ -250,3 +250,14 @@ test('a tasks module with no task says where and what it exports', async (t) => 
     );
   }
 });
+
+test('an option that does not exist is refused with the one that was probably meant', () => {
+  for (const [options, message] of [
+    [{ concurency: 2 }, /no option task 'a': concurency; did you mean task 'a': concurrency\?/],
+    [{ retry: { attempt: 2 } }, /no option task 'a': retry.attempt; did you mean .*attempts\?/],
+    [{ retry: 5 }, /task 'a': retry is 5; give an object with attempts, backoff/],
+  ] as const) {
+    const refused = { code: 'ERR_MILLRACE_INVALID_OPTION', message };
+    assert.throws(() => define({ name: 'a', run, ...options }), refused);
+  }
+});

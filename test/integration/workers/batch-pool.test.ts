@@ -356,10 +356,29 @@ describe('BatchPool', () => {
       [{ batch: { linger: '2s' } }, /batch.linger is '2s'/],
       [{ admission: { maxTasks: -1 } }, /admission.maxTasks is -1/],
       [{ admission: { onFull: 'drop' as never } }, /admission.onFull is 'drop'/],
+      [{ thread: 2 } as never, /no option thread; did you mean threads\?/],
+      [{ threads: { maximum: 2 } } as never, /no option threads.maximum; /],
+      [{ batch: { size: 2 } } as never, /no option batch.size; known are max, linger/],
+      [{ batch: 64 } as never, /batch is 64; give an object with max, linger/],
+      [{ admission: { maxTask: 2 } } as never, /did you mean admission.maxTasks\?/],
+      [{ timeout: { maximum: 2 } } as never, /no option timeout.maximum/],
+      [{ recycle: { ages: 2 } } as never, /did you mean recycle.age\?/],
+      [{ resourceLimits: { maxHeap: 2 } } as never, /no option resourceLimits.maxHeap/],
     ];
     for (const [options, message] of refused) {
       assert.throws(() => new BatchPool({ filename: ITEMS, ...options }), message);
     }
     assert.throws(() => new BatchPool(undefined as never), /BatchPool options is undefined/);
+  });
+
+  it('refuses unusable options of its methods too', async (t) => {
+    const pool = setup(t);
+    const refused = { code: 'ERR_MILLRACE_INVALID_OPTION', message: /did you mean timeout\?/ };
+    const options = { timeot: 5 } as never;
+    await assert.rejects(pool.run({}, options), refused);
+    assert.throws(() => pool.runMany([], options), refused);
+    assert.throws(() => pool.writable(options), refused);
+    assert.throws(() => pool.close({ gracee: 5 } as never), { code: refused.code });
+    assert.equal(await pool.run({ echo: 'open' }), 'open');
   });
 });

@@ -62,6 +62,24 @@ describe('recycle', () => {
     assert.notEqual(await thread(pool), first);
   });
 
+  it('by age, also while they are idle, and the thread in reserve; one at a time', async (t) => {
+    const pool = setup(t, { threads: 2, recycle: { age: 150 }, timeout: '10s' });
+    await pool.run({});
+    while (pool.stats().threads < 2) await new Promise((resolve) => setTimeout(resolve, 2));
+    const first = await thread(pool);
+    // Nothing runs from here on.
+    while (pool.stats().recycled < 6) {
+      const { threads } = pool.stats();
+      assert.ok(threads === 2 || threads === 3, `${threads} threads`);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+    assert.notEqual(await thread(pool), first);
+    await pool.close();
+    const { recycled } = pool.stats();
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    assert.equal(pool.stats().recycled, recycled);
+  });
+
   it('by the growth of its heap', async (t) => {
     const pool = setup(t, { recycle: { heap: '16MB' } });
     const first = await thread(pool);

@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import type { ChannelPayloads } from '../../../src/core/channels.js';
 import type { MillraceError } from '../../../src/core/errors.js';
 import { ThreadPool, type ThreadPoolOptions } from '../../../src/pool/thread-pool.js';
+import { checkEntry } from '../../../src/pool/worker-thread.js';
 import { batchOf, type Entry, runBatch, runFrame, SEGMENT } from '../../pool/batches.js';
 
 const TASKS = new URL('../../fixtures/workers/tasks.js', import.meta.url);
@@ -272,6 +273,14 @@ describe('ThreadPool', () => {
       await Promise.all([both.start(), both.start(), both.stop(), both.stop()]);
       assert.equal(both.threadCount, 0);
       assert.equal(both.freePlaces, 0);
+    });
+
+    it('would say at once that the file that threads start from is missing', () => {
+      checkEntry();
+      assert.throws(() => checkEntry('/nowhere/worker-entry.js'), {
+        code: 'ERR_MILLRACE_TASKS_MODULE',
+        message: /\/nowhere\/worker-entry\.js is not there; .*--external:millrace/,
+      });
     });
 
     it('refuses unusable options', () => {

@@ -1,0 +1,35 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { defineTasks } from '../src/core/task.js';
+import { type RuntimeOptions, resolveOptions } from '../src/runtime-options.js';
+
+const tasks = defineTasks({});
+
+/** As a JavaScript caller would. */
+function resolve(options: object): ReturnType<typeof resolveOptions> {
+  return resolveOptions({ tasks, ...options } as RuntimeOptions);
+}
+
+test('threads: a minimum, a maximum, or what the machine runs at once', () => {
+  assert.deepEqual(resolve({}).threads, { min: 1, max: 'auto' });
+  assert.deepEqual(resolve({ threads: { min: 2, max: 3 } }).threads, { min: 2, max: 3 });
+  for (const threads of [{ max: 0 }, { min: 3, max: 2 }, { max: 'all' }, { max: 1_025 }, 4]) {
+    assert.throws(() => resolve({ threads }), { code: 'ERR_MILLRACE_INVALID_OPTION' });
+  }
+});
+
+test('an option that does not exist is refused, on every level', () => {
+  for (const [options, message] of [
+    [{ thread: { max: 1 } }, /no option thread; did you mean threads\?/],
+    [{ threads: { maximum: 1 } }, /no option threads.maximum; known are min, max/],
+    [{ queue: { maxTask: 1 } }, /did you mean queue.maxTasks\?/],
+    [{ payload: { bytes: 1 } }, /no option payload.bytes/],
+    [{ retention: { complete: {} } }, /did you mean retention.completed\?/],
+    [{ retention: { completed: { ages: 1 } } }, /did you mean retention.completed.age\?/],
+    [{ retention: { failed: { aged: 1 } } }, /did you mean retention.failed.age\?/],
+    [{ shutdown: { soften: 1 } }, /no option shutdown.soften/],
+    [{ queue: 5 }, /queue is 5; give an object with maxTasks/],
+  ] as const) {
+    assert.throws(() => resolve(options), { code: 'ERR_MILLRACE_INVALID_OPTION', message });
+  }
+});
