@@ -8,6 +8,7 @@
  */
 import { type Channel, channel } from 'node:diagnostics_channel';
 import type { MillraceError } from './errors.js';
+import type { Revision, WatchClass } from './store.js';
 
 /** Every channel name with the payload its subscribers get. */
 export interface ChannelPayloads {
@@ -46,6 +47,25 @@ export interface ChannelPayloads {
   'millrace:task:unhandled': { readonly taskId: string; readonly type: string };
   /** A result came from an execution that is not the current one, and was refused. */
   'millrace:result:stale': { readonly taskId: string; readonly attempt: number };
+  /** A stream of watches was cut; it comes back by itself, each watch where it was. */
+  'millrace:watch:cut': {
+    readonly class: WatchClass;
+    /** How many watches it carried. */
+    readonly watches: number;
+    readonly cause: MillraceError;
+  };
+  /** A watch was detached because its reader is too slow; it goes on from the store's history. */
+  'millrace:watch:lagging': { readonly class: WatchClass; readonly neededRevision: Revision };
+  /** How long a write took to come back through a watch. */
+  'millrace:watch:delay': {
+    readonly class: WatchClass;
+    /** From sending the write to seeing its event. */
+    readonly delayMs: number;
+    /** From sending the write to its acknowledgement; the part of the delay that is not the watch's. */
+    readonly commitMs: number | undefined;
+  };
+  /** The thread that renews leases ended unasked; another takes over. */
+  'millrace:lease:sentinel-lost': { readonly cause: MillraceError };
   /** A worker thread ended unasked. */
   'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
   /** A round of forgetting old records failed; the next one makes it good. */
