@@ -70,6 +70,34 @@ export interface ChannelPayloads {
   'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
   /** A round of forgetting old records failed; the next one makes it good. */
   'millrace:janitor:failed': { readonly cause: MillraceError };
+  /** The session has a lease: the first one, or another after a loss. */
+  'millrace:session:granted': { readonly leaseId: string; readonly ttlMs: number };
+  /** The store was silent for so long that the lease may have ended; nothing acts under it. */
+  'millrace:session:fenced': { readonly leaseId: string; readonly silentMs: number };
+  /** A renewal was answered after a fence or a doubt: the lease was alive all along. */
+  'millrace:session:lifted': { readonly leaseId: string };
+  /** The lease is over; what hung on it is gone. */
+  'millrace:session:lost': { readonly leaseId: string; readonly cause: MillraceError };
+  /** A lock was granted. */
+  'millrace:lock:acquired': {
+    readonly name: string;
+    readonly token: bigint;
+    readonly waitMs: number;
+    readonly isHandOff: boolean;
+  };
+  /** A holder is done; `isLost` when it had lost the lock before. */
+  'millrace:lock:released': {
+    readonly name: string;
+    readonly token: bigint;
+    readonly heldMs: number;
+    readonly isLost: boolean;
+  };
+  /** A lock has been held for as long as a lease lives; again each time that doubles. */
+  'millrace:lock:held-long': {
+    readonly name: string;
+    readonly token: bigint;
+    readonly heldMs: number;
+  };
   /** A stored record did not decode; it was set aside and the rest goes on. */
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
 }
