@@ -10,7 +10,7 @@ import type { MemberRecord, Members } from './coordination/members.js';
 import type { Session } from './coordination/session.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { newIncarnation } from './core/ids.js';
-import { invalidOption } from './core/options.js';
+import { invalidOption, knownOptions } from './core/options.js';
 import { seededRandom } from './core/random.js';
 import type { StoreFactory } from './store/factory.js';
 import { systemClock } from './timing/system-clock.js';
@@ -67,6 +67,7 @@ export async function createCoordination(
   store: StoreFactory,
   options: CoordinationOptions = {},
 ): Promise<CoordinationHandle> {
+  knownOptions(options, '', { ttl: true, node: true, record: true });
   const random = seededRandom(getRandomValues(new Uint32Array(4)));
   const ttlMs = options.ttl === undefined ? TTL_MS : durationMs(options.ttl, 'ttl');
   if (ttlMs < TTL_MS_MIN || ttlMs > TTL_MS_MAX) {
@@ -84,6 +85,7 @@ export async function createCoordination(
       node,
       label: `${hostname()}:${process.pid}`,
       record: options.record ?? { host: hostname(), pid: process.pid },
+      isMember: true,
       locking: 'queueing',
     },
   );

@@ -34,6 +34,8 @@ export interface CoordinationSettings {
   /** This process among the members. */
   readonly node: string;
   readonly record: MemberRecord;
+  /** Whether it puts a record of itself among the members. */
+  readonly isMember: boolean;
   /** `single-key` is the naive way, for comparison. */
   readonly locking: 'queueing' | 'single-key';
 }
@@ -48,11 +50,13 @@ export class Coordination extends BaseService {
   readonly members: Members;
   /** What compaction must leave readable for this process. */
   readonly needed: NeededRevisions;
+  readonly #isMember: boolean;
 
   constructor(ports: CoordinationPorts, settings: CoordinationSettings) {
     super();
     const { clock, random, store } = ports;
     const { ttlMs } = settings;
+    this.#isMember = settings.isMember;
     const space: LockSpace = store.lockSpace ?? { store, prefix: LOCAL_LOCK_PREFIX };
     this.session = new Session(clock, random.fork('session'), store, ttlMs);
     const context = { clock, random: random.fork('line'), space, session: this.session };
@@ -72,7 +76,7 @@ export class Coordination extends BaseService {
 
   protected async onStart(): Promise<void> {
     await this.session.start();
-    await this.members.start();
+    if (this.#isMember) await this.members.start();
   }
 
   protected async onStop(): Promise<void> {

@@ -108,11 +108,11 @@ export class Members extends BaseService {
   }
 
   /** Everybody who is there, now and after every change. Ends quietly with the signal. */
-  async *watch({ signal }: { readonly signal?: AbortSignal } = {}): AsyncGenerator<
-    readonly Member[],
-    void,
-    undefined
-  > {
+  async *watch({
+    signal,
+  }: {
+    readonly signal?: AbortSignal;
+  } = {}): AsyncGenerator<readonly Member[], void, undefined> {
     const range = prefixRange(NODES);
     const signals = [this.#closing.signal, ...(signal ? [signal] : [])];
     const giveUp = AbortSignal.any(signals);

@@ -73,7 +73,7 @@ const DRIFT_MS_MAX = 500;
 const REVOKE_MS_MAX = 2_000;
 
 /** How long before its end a lease counts as over: for clock rates that differ, and for what is on its way. */
-export function fenceMarginMs(ttlMs: number): number {
+function fenceMarginMs(ttlMs: number): number {
   return Math.min(Math.max(ttlMs * 0.1, 500), ttlMs / 4);
 }
 
@@ -316,7 +316,7 @@ class Holding {
     const drift = this.#offset() - this.#offsetMs;
     if (Math.abs(drift) > DRIFT_MS_MAX) this.beDoubtful(this.#clock.monoMs());
     // A fence holds until a renewal lifts it, also when the wall clock goes back.
-    this.#isFenced ||= this.silentMs() >= this.#ttlMs - fenceMarginMs(this.#ttlMs);
+    this.#isFenced ||= this.#isSilent() && this.#isSilentIndeed();
     this.state = this.#isFenced ? 'fenced' : this.#doubtAtMs === undefined ? 'live' : 'doubtful';
     return this.state;
   }
@@ -328,14 +328,26 @@ class Holding {
   }
 
   renew({ sentAtMs, ttlMs }: LeaseRenewal): void {
-    if (sentAtMs < (this.#doubtAtMs ?? sentAtMs)) return;
     // Answers may overtake one another.
     if (sentAtMs < this.#sentAtMs) return;
     this.#sentAtMs = sentAtMs;
     this.#ttlMs = ttlMs;
+    // What the clocks did since the doubt arose still counts against it.
+    if (sentAtMs < (this.#doubtAtMs ?? sentAtMs)) return;
     this.#offsetMs = this.#offset();
     this.#doubtAtMs = undefined;
     this.#isFenced = false;
+  }
+
+  #isSilent(): boolean {
+    return this.silentMs() >= this.#ttlMs - fenceMarginMs(this.#ttlMs);
+  }
+
+  /** After a long pause of this thread the keeper may know of an answer whose news is still on its way. */
+  #isSilentIndeed(): boolean {
+    const last = this.keeper.lastRenewal();
+    if (last !== undefined) this.renew(last);
+    return this.#isSilent();
   }
 
   abort(cause: MillraceError): void {

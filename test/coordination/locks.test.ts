@@ -21,7 +21,10 @@ test('one process: callers get the lock in the order of their calls, with rising
     ),
   );
   assert.deepEqual(order, [0, 1, 2, 3]);
-  assert.deepEqual(tokens, [...new Set(tokens)].sort((a, b) => Number(a - b)));
+  assert.deepEqual(
+    tokens,
+    [...new Set(tokens)].sort((a, b) => Number(a - b)),
+  );
   assert.equal(tokens.length, 4);
   // One to enter, one for each hand-off, one to leave.
   assert.equal(faults.sent.length, 5);
@@ -140,9 +143,15 @@ test('a timeout tells who holds the lock', async (t) => {
   const local = track(a.c.locks.withLock('x', { timeout: '2s' }, () => {}));
   await w.clock.advance(2_999);
   assert.equal(remote.state, 'open');
-  assert.match(String(local.error), /'l\/x' was not free within 2000 ms; this process has held it for 2000 ms/);
+  assert.match(
+    String(local.error),
+    /'l\/x' was not free within 2000 ms; this process has held it for 2000 ms/,
+  );
   await w.clock.advance(1);
-  assert.match(String(remote.error), /it is held by 'alpha:7' \(lease [0-9a-f]+\), and 0 more are ahead/);
+  assert.match(
+    String(remote.error),
+    /it is held by 'alpha:7' \(lease [0-9a-f]+\), and 0 more are ahead/,
+  );
   held.open();
   await first;
   await w.clock.settle();
@@ -172,7 +181,10 @@ test('an aborted wait leaves the line, and never runs', async (t) => {
   await first;
   await w.clock.settle();
   assert.equal(ran, false);
-  await assert.rejects(b.c.locks.withLock('x', { signal: aborter.signal }, () => {}), reason);
+  await assert.rejects(
+    b.c.locks.withLock('x', { signal: aborter.signal }, () => {}),
+    reason,
+  );
 });
 
 test('a lock inside a lock is refused, wherever in the chain of awaits, and tryLock is not', async (t) => {

@@ -109,6 +109,7 @@ test('half a second between the clocks is no reason to doubt', async () => {
 
 test('a suspend longer than the lease fences at once, though the monotonic clock stood still', async () => {
   const { clock, session, tenure, kinds } = await setup();
+  await clock.advance(1);
   clock.jumpWall(60_000);
   assert.equal(session.isLive(tenure), false);
   assert.equal(session.state, 'fenced');
@@ -202,4 +203,23 @@ test('short leases have short margins', async () => {
   assert.equal(session.isLive(tenure), true);
   await clock.advance(11);
   assert.equal(session.isLive(tenure), false);
+});
+
+test('a renewal that was answered while this thread stood still counts, before its news arrives', async () => {
+  const { clock, store, session, tenure, kinds } = await setup();
+  const keepLease = store.keepLease.bind(store);
+  let known: { sentAtMs: number; ttlMs: number } | undefined;
+  store.keepLease = (lease, options) => {
+    const keeper = keepLease(lease, options);
+    keeper.lastRenewal = () => known;
+    return keeper;
+  };
+  await store.revokeLease(tenure.leaseId);
+  await clock.advance(5_001);
+  const next = await session.live();
+  store.isCut = true;
+  known = { sentAtMs: clock.monoMs() + 10_000, ttlMs: TTL_MS };
+  await clock.advance(FENCE_MS + 5_000);
+  assert.equal(session.isLive(next), true);
+  assert.deepEqual(kinds(), ['granted', 'ended', 'granted']);
 });

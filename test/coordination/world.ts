@@ -51,6 +51,7 @@ export async function world(t: TestContext): Promise<World> {
           label,
           node: `node${all.length}`,
           record: { label },
+          isMember: true,
           locking: 'queueing',
         },
       );
@@ -66,7 +67,11 @@ export async function world(t: TestContext): Promise<World> {
 }
 
 /** A promise whose state can be asked. */
-export function track<T>(promise: Promise<T>): { value: T | undefined; error: unknown; state: string } {
+export function track<T>(promise: Promise<T>): {
+  value: T | undefined;
+  error: unknown;
+  state: string;
+} {
   const tracked = { value: undefined as T | undefined, error: undefined as unknown, state: 'open' };
   promise.then(
     (value) => {
