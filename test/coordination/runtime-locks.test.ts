@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { defineTask, defineTasks } from '../../src/index.js';
-import { testBed } from '../support/runtime.js';
+import { testBed, within } from '../support/runtime.js';
 
 const tasks = defineTasks({
   nothing: defineTask({ name: 'nothing', exec: 'inline', run: () => {} }),
@@ -10,7 +10,7 @@ const tasks = defineTasks({
 test('runtimes on one store share their locks, and a runtime without locks takes no lease', async (t) => {
   const bed = testBed(tasks);
   const runtime = await bed.start();
-  t.after(() => runtime.close());
+  t.after(() => within(bed.clock, 60_000, runtime.close()));
   let leases = 0;
   const grant = bed.faults.grantLease.bind(bed.faults);
   bed.faults.grantLease = (ttlMs) => {
@@ -31,7 +31,7 @@ test('runtimes on one store share their locks, and a runtime without locks takes
 test('with locks switched off, one polled key does for all shards', async (t) => {
   const bed = testBed(tasks);
   const runtime = await bed.start({ experimental: { off: ['locks'] } });
-  t.after(() => runtime.close());
+  t.after(() => within(bed.clock, 60_000, runtime.close()));
   const inside = await runtime.locks.withLock('order', { shard: 1 }, async () => {
     const other = runtime.locks.tryLock('order', { shard: 2 });
     return other;
