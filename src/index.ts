@@ -2,6 +2,7 @@
  * millrace: a distributed task runtime that Node.js services embed.
  */
 export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
+export type { TaskLine } from './core/channels.js';
 export type { Duration } from './core/durations.js';
 export {
   type ErrorCode,
@@ -20,9 +21,12 @@ export {
   defineTasks,
   type ExecutionContext,
   type Handler,
+  type LogLevel,
+  type LogMethod,
   type RetryOptions,
   type Task,
   type TaskContract,
+  type TaskLog,
   type TaskModule,
 } from './core/task.js';
 export { createRuntime } from './millrace.js';

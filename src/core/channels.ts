@@ -9,6 +9,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel';
 import type { MillraceError } from './errors.js';
 import type { Revision, WatchClass } from './store.js';
+import type { LogLevel } from './task.js';
 
 /** Every channel name with the payload its subscribers get. */
 export interface ChannelPayloads {
@@ -45,6 +46,21 @@ export interface ChannelPayloads {
   };
   /** A task waits because this node has no handler of its name. */
   'millrace:task:unhandled': { readonly taskId: string; readonly type: string };
+  /** A handler called `ctx.log`. */
+  'millrace:task:log': {
+    /** Undefined in a BatchPool. */
+    readonly taskId?: string;
+    readonly type: string;
+    readonly attempt: number;
+    readonly tenant?: string;
+    readonly level: LogLevel;
+    /** Wall clock, epoch ms. */
+    readonly atMs: number;
+    readonly message: string;
+    readonly fields?: unknown;
+    /** Lines of this task that were dropped since its last one. */
+    readonly dropped: number;
+  };
   /** A result came from an execution that is not the current one, and was refused. */
   'millrace:result:stale': { readonly taskId: string; readonly attempt: number };
   /** A stream of watches was cut; it comes back by itself, each watch where it was. */
@@ -102,6 +118,9 @@ export interface ChannelPayloads {
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
 }
 
+/** One call of `ctx.log`. */
+export type TaskLine = ChannelPayloads['millrace:task:log'];
+
 export type ChannelName = keyof ChannelPayloads;
 
 const channels = new Map<ChannelName, Channel>();
@@ -111,10 +130,20 @@ export function publish<Name extends ChannelName>(
   name: Name,
   payload: () => ChannelPayloads[Name],
 ): void {
+  const found = channelOf(name);
+  if (found.hasSubscribers) found.publish(payload());
+}
+
+/** Whether anybody listens, for what has to be prepared far from here. */
+export function hasSubscribers(name: ChannelName): boolean {
+  return channelOf(name).hasSubscribers;
+}
+
+function channelOf(name: ChannelName): Channel {
   let found = channels.get(name);
   if (found === undefined) {
     found = channel(name);
     channels.set(name, found);
   }
-  if (found.hasSubscribers) found.publish(payload());
+  return found;
 }

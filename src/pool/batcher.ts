@@ -19,6 +19,7 @@
  */
 import { fromWire } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
+import type { TaskProgress } from '../core/pool.js';
 import { Outcome } from '../core/states.js';
 import { DeadlineWatch, type Limits, overran, type Timers, type Watched } from './deadlines.js';
 import { ItemFrameWriter, readResults } from './item-frames.js';
@@ -44,6 +45,8 @@ export interface Item {
   /** While it runs. */
   flight: Flight | undefined;
   slot: number;
+  /** Hears how far its handler is. */
+  readonly onProgress?: ((value: unknown) => void) | undefined;
   onValue(value: unknown): void;
   onError(error: unknown): void;
 }
@@ -216,6 +219,7 @@ export class Batcher {
     const frame = this.#writer.finish();
     const listener = {
       onResults: (results: Uint8Array) => this.#onResults(flight, results),
+      onProgress: (progress: TaskProgress) => this.#onProgress(flight, progress),
       onEnd: (loss: MillraceError | undefined) => this.#onEnd(flight, loss),
     };
     flight.batch = isAlone ? this.#pool.runAlone(frame, listener) : this.#pool.run(frame, listener);
@@ -259,6 +263,17 @@ export class Batcher {
     this.#requeue(again);
     if (ended > 0) this.#onEnded(ended, bytes);
     this.send();
+  }
+
+  #onProgress(flight: Flight, { slot, json }: TaskProgress): void {
+    const item = flight.items[slot];
+    if (item?.onProgress === undefined || item.isDropped) return;
+    try {
+      item.onProgress(JSON.parse(json));
+    } catch (error) {
+      this.drop(item, 'onProgress threw');
+      item.onError(error);
+    }
   }
 
   #timeOut(item: Item, flight: Flight): void {
