@@ -111,9 +111,9 @@ export interface OpenResult {
 }
 
 /** Starts tasks at a fixed rate. */
-export async function openLoop(
-  target: Target,
-  payloads: readonly Payload[],
+export async function openLoop<Item>(
+  target: { run(item: Item): Promise<unknown> },
+  payloads: readonly Item[],
   { perSecond, warmUpMs, measureMs }: OpenLoad,
 ): Promise<OpenResult> {
   const periodMs = 1000 / perSecond;

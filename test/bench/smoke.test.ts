@@ -18,6 +18,14 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     churnPerMs: 10,
     churnMs: 20_000,
   },
+  pool: {
+    warmUpMs: 50,
+    measureMs: 100,
+    latencyMs: 100,
+    blameTimeoutMs: 50,
+    blameGraceMs: 20,
+    overloadMs: 500,
+  },
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
 };
 

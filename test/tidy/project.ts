@@ -9,12 +9,16 @@ import { fileURLToPath } from 'node:url';
 /** Absolute path of the project: three levels above dist/test/tidy. */
 export const ROOT: string = fileURLToPath(new URL('../../..', import.meta.url));
 
-/** The files below a folder of the project, as sorted paths relative to the project; none if it is missing. */
+/**
+ * The files below a folder of the project, as sorted paths relative to the project; none if it is missing. What the benches
+ * install (bench/.peers) is not the project's.
+ */
 export function projectFiles(folder: string): string[] {
   try {
     return readdirSync(join(ROOT, folder), { withFileTypes: true, recursive: true })
       .filter((entry) => entry.isFile())
       .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length))
+      .filter((file) => !file.startsWith('bench/.peers/'))
       .sort();
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
