@@ -109,8 +109,7 @@ function tryLock(lock) {
   return false;
 }
 
-/** Whether there is a process with this id. */
-export function isAlive(pid) {
+function isAlive(pid) {
   try {
     process.kill(pid, 0);
     return true;

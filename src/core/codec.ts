@@ -24,7 +24,9 @@ export interface EncodedPayload {
   readonly byteLength: number;
 }
 
-const NOTHING: EncodedPayload = { text: '', byteLength: 0 };
+/** How a payload's bytes are to be read. Stored payloads are JSON; a BatchPool's items may be buffers. */
+export const Encoding = { JSON: 0, BYTES: 1, ARRAY_BUFFER: 2 } as const;
+export type Encoding = (typeof Encoding)[keyof typeof Encoding];
 
 /**
  * Encodes a value as JSON. `undefined` becomes no bytes at all, and comes back as `undefined`.
@@ -33,7 +35,19 @@ const NOTHING: EncodedPayload = { text: '', byteLength: 0 };
  * @throws ERR_MILLRACE_PAYLOAD_NOT_SERIALIZABLE, _TOO_LARGE or _TOO_DEEP
  */
 export function encodePayload(value: unknown, what: string, limits: PayloadLimits): EncodedPayload {
-  if (value === undefined) return NOTHING;
+  const payload = { text: '', byteLength: 0 };
+  encodeInto(payload, value, what, limits);
+  return payload;
+}
+
+/** The same into an object that is there. It is left as it was when this throws, or when the value is `undefined`. */
+export function encodeInto(
+  payload: { text: string; byteLength: number },
+  value: unknown,
+  what: string,
+  limits: PayloadLimits,
+): void {
+  if (value === undefined) return;
   let text: string | undefined;
   try {
     text = JSON.stringify(value);
@@ -47,15 +61,19 @@ export function encodePayload(value: unknown, what: string, limits: PayloadLimit
   }
   if (text === undefined) throw notSerializable(what, `a ${typeof value} has no JSON form`);
   const byteLength = Buffer.byteLength(text);
-  if (byteLength > limits.bytesMax) {
-    throw new MillraceError(
-      'ERR_MILLRACE_PAYLOAD_TOO_LARGE',
-      `${what} is ${byteLength} bytes of JSON, the limit is ${limits.bytesMax}; store it elsewhere and pass a reference`,
-      { details: { bytes: byteLength, bytesMax: limits.bytesMax } },
-    );
-  }
+  if (byteLength > limits.bytesMax) throw payloadTooLarge(what, byteLength, limits);
   if (isDeeperThan(text, limits.depthMax)) throw tooDeep(what, limits);
-  return { text, byteLength };
+  payload.text = text;
+  payload.byteLength = byteLength;
+}
+
+/** The error for a payload above its limit. */
+export function payloadTooLarge(what: string, bytes: number, limits: PayloadLimits): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_PAYLOAD_TOO_LARGE',
+    `${what} is ${bytes} bytes, the limit is ${limits.bytesMax}; store it elsewhere and pass a reference`,
+    { details: { bytes, bytesMax: limits.bytesMax } },
+  );
 }
 
 /** What `encodePayload` encoded. @throws SyntaxError for bytes that are not JSON */

@@ -7,7 +7,7 @@
  *   header | string table | records (fixed size, 8-aligned) | bytes
  *
  *   header, 32 bytes:
- *     [0] u32 magic 'MRF1'   [4] u8 version   [5] u8 kind      [6] u16 zero
+ *     [0] u32 magic 'MRF1'   [4] u8 version   [5] u8 kind      [6] u16 flags
  *     [8] u32 records        [12] u32 strings [16] u32 recordsOffset
  *     [20] u32 bytesOffset   [24] u32 total   [28] u32 zero
  *   string table: per string u16 byte length + UTF-8; then zeros up to a multiple of 8
@@ -20,6 +20,12 @@ import { invariant, MillraceError } from './errors.js';
 
 export const FrameKind = { TASKS: 1, BATCH: 2, RESULTS: 3, STATES: 4 } as const;
 export type FrameKind = (typeof FrameKind)[keyof typeof FrameKind];
+
+/** Bits of the header's flags. */
+export const FrameFlag = {
+  /** The bytes area, with brackets around it, is one JSON array: a value per record, in their order. */
+  JSON_LIST: 1,
+} as const;
 
 /** Written into every frame; a reader refuses newer ones. */
 export const FRAME_VERSION = 1;

@@ -67,10 +67,6 @@ export interface DispatcherEvents {
   onChanged(): void;
   /** There may be something to claim. */
   onFree(): void;
-  /** A running task says how far it is. */
-  onProgress(task: TaskId, json: string): void;
-  /** Nothing of what these tasks said holds any more. */
-  onProgressOver(tasks: Iterable<TaskId>): void;
 }
 
 export class Dispatcher {
@@ -219,17 +215,9 @@ export class Dispatcher {
   }
 
   #run(batch: BatchHandle, token: Revision): void {
-    const heard = new Set<TaskId>();
     const running = this.#pool.run(this.#table.launch(batch, token), {
       onResults: (frame) => this.#onResults(batch, frame),
-      onProgress: ({ taskId: task, json }) => {
-        heard.add(task as TaskId);
-        this.#events.onProgress(task as TaskId, json);
-      },
-      onEnd: (loss) => {
-        this.#events.onProgressOver(heard);
-        this.#onEnd(batch, loss);
-      },
+      onEnd: (loss) => this.#onEnd(batch, loss),
     });
     this.#running.set(batch, running);
     for (const [task, reason] of this.#cancelReasons) {

@@ -3,10 +3,10 @@
  *
  *   run, runMany, writable -> admission (tasks, bytes) -> batcher -> ThreadPool <- autoscaler
  *
- * Items and results travel as JSON. Each item has its own result and error, although up to 64 share a message.
+ * Items and results travel as JSON, a Uint8Array or ArrayBuffer as the bytes it is. Each item has its own result and error, although up to 64 share a message.
  */
 import type { WritableStream } from 'node:stream/web';
-import { encodePayload, type PayloadLimits } from '../core/codec.js';
+import { Encoding, encodeInto, type PayloadLimits, payloadTooLarge } from '../core/codec.js';
 import { durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
 import { invalidOption, knownOptions, oneOf, wholeNumber } from '../core/options.js';
@@ -27,6 +27,7 @@ import {
   type WritableOptions,
 } from './batch-pool-options.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
+import { ByteSlab } from './byte-slab.js';
 import { Limits, limitMs, nodeTimers, type Timers } from './deadlines.js';
 import { itemSink, type SinkOptions } from './item-sink.js';
 import { Machine } from './machine.js';
@@ -64,6 +65,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
   readonly #maxTasks: number;
   readonly #maxBytes: number;
   readonly #streams: StreamPort;
+  readonly #slab = new ByteSlab();
   readonly #keepAlive: NodeJS.Timeout;
   readonly #autoscaler: Autoscaler | undefined;
   #isShedding = false;
@@ -110,9 +112,11 @@ export class BatchPool<Input = unknown, Output = unknown> {
       this.#admission.release(bytes, items);
       this.#settleIdle();
     });
+    // For each thread the batches it has before it, and as many more that wait or have results nobody took yet.
+    const window = Math.min(this.#maxTasks, Math.max(64, 16 * max * this.#threads.size));
     this.#streams = {
-      // For each thread two batches there and two more that wait or have results nobody took yet.
-      window: Math.min(this.#maxTasks, Math.max(64, 4 * max * this.#threads.size)),
+      window,
+      portion: Math.min(max, Math.ceil(window / 2)),
       submit: (input, entry, signal) => this.#submit(input, entry, signal, 'wait'),
       drop: (entry, reason) => this.#batcher.drop(entry, reason),
     };
@@ -141,14 +145,13 @@ export class BatchPool<Input = unknown, Output = unknown> {
   run(item: Input, options: RunOptions = NO_OPTIONS): Promise<Output> {
     return new Promise((resolve, reject) => {
       if (options !== NO_OPTIONS) checkRunOptions(options);
-      const { signal, timeout, onProgress } = options;
+      const { signal, timeout } = options;
       const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
       if (signal?.aborted) {
         reject(signal.reason);
         return;
       }
       const entry = new RunItem(resolve as (value: unknown) => void, reject, timeoutMs);
-      if (onProgress !== undefined) entry.onProgress = (value) => onProgress(value, 0);
       if (signal !== undefined) entry.listen(signal, () => this.#batcher.drop(entry, 'aborted'));
       try {
         this.#submit(item, entry, signal, this.#onFull)?.catch((error) => entry.onError(error));
@@ -176,14 +179,9 @@ export class BatchPool<Input = unknown, Output = unknown> {
     options: RunManyOptions = {},
   ): AsyncIterableIterator<unknown> {
     checkRunManyOptions(options);
-    const { settled = false, signal, timeout, onProgress } = options;
+    const { settled = false, signal, timeout } = options;
     const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
-    return new ResultStream(this.#streams, items, {
-      settled,
-      signal,
-      timeoutMs,
-      onProgress,
-    });
+    return new ResultStream(this.#streams, items, { settled, signal, timeoutMs });
   }
 
   /**
@@ -193,19 +191,17 @@ export class BatchPool<Input = unknown, Output = unknown> {
    */
   writable(options: WritableOptions<Output> = {}): WritableStream<Input> {
     checkWritableOptions(options);
-    const { onResult, signal, timeout, onProgress } = options;
+    const { onResult, signal, timeout } = options;
     const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
     return itemSink(this.#streams, {
       onResult: onResult as SinkOptions['onResult'],
       signal,
       timeoutMs,
-      onProgress,
     });
   }
 
   stats(): BatchPoolStats {
     const { completed, failed, timedOut, lost, batches, batchedItems } = this.#batcher.counts;
-    const { noteCounts } = this.#threads;
     return {
       threads: this.#threads.threadCount,
       recycled: this.#threads.recycled,
@@ -221,8 +217,6 @@ export class BatchPool<Input = unknown, Output = unknown> {
       batches,
       meanBatch: batches === 0 ? 0 : batchedItems / batches,
       meanRunMs: this.#batcher.times.meanMs,
-      linesDropped: noteCounts.dropped,
-      notesLate: noteCounts.late,
     };
   }
 
@@ -278,9 +272,9 @@ export class BatchPool<Input = unknown, Output = unknown> {
   ): Promise<void> | undefined {
     if (this.#isClosed) throw closed();
     if (this.#broken !== undefined) throw this.#broken;
-    const { text, byteLength } = encodePayload(input, 'the item', ITEM_LIMITS);
-    entry.json = text;
-    entry.byteLength = byteLength;
+    if (input instanceof Uint8Array || input instanceof ArrayBuffer) this.#copyInto(entry, input);
+    else encodeInto(entry, input, 'the item', ITEM_LIMITS);
+    const { byteLength } = entry;
     if (this.#isShedding && onFull === 'reject') throw this.#full();
     if (this.#admission.tryAcquire(byteLength)) {
       this.#accept(entry);
@@ -288,6 +282,18 @@ export class BatchPool<Input = unknown, Output = unknown> {
     }
     if (onFull === 'reject') throw this.#full();
     return this.#admission.acquire(byteLength, 1, signal).then(() => this.#accept(entry));
+  }
+
+  /** A buffer is copied now, as JSON is made now: what its owner does with it afterwards is not the item's affair. */
+  #copyInto(entry: EntryToFill, input: Uint8Array | ArrayBuffer): void {
+    const { byteLength } = input;
+    if (byteLength > ITEM_LIMITS.bytesMax) {
+      throw payloadTooLarge('the item', byteLength, ITEM_LIMITS);
+    }
+    const isView = input instanceof Uint8Array;
+    entry.bytes = this.#slab.copy(isView ? input : new Uint8Array(input));
+    entry.encoding = isView ? Encoding.BYTES : Encoding.ARRAY_BUFFER;
+    entry.byteLength = byteLength;
   }
 
   /** The permits are there. */
@@ -364,14 +370,15 @@ export class BatchPool<Input = unknown, Output = unknown> {
 
 /** An item somebody waits for with a promise. */
 class RunItem implements Item {
-  json = '';
+  text = '';
+  bytes: Uint8Array | undefined;
+  encoding: Encoding = Encoding.JSON;
   byteLength = 0;
   stage: ItemStage = ItemStage.NEW;
   isDropped = false;
   flight: Item['flight'];
   slot = 0;
   readonly timeoutMs: number;
-  onProgress: Item['onProgress'];
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (error: unknown) => void;
   #unlisten: (() => void) | undefined;

@@ -22,7 +22,12 @@
  * promise escapes from here, except by killing the thread.
  * Thread safety: none. Time and turns of the event loop come in through `RunnerTime`.
  */
-import { DEFAULT_PAYLOAD_LIMITS, encodePayload, type PayloadLimits } from '../core/codec.js';
+import {
+  DEFAULT_PAYLOAD_LIMITS,
+  encodePayload,
+  type PayloadLimits,
+  payloadTooLarge,
+} from '../core/codec.js';
 import { toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.js';
@@ -31,25 +36,17 @@ import { type AnyTask, Cancel, Snooze } from '../core/task.js';
 import { FrameText } from './frame-text.js';
 import { type ResultLog, singleResult } from './result-log.js';
 import { TaskContext } from './task-context.js';
-import {
-  NoteBook,
-  type NoteCounts,
-  type NoteDesk,
-  type Notes,
-  NoteTaker,
-  type NoteTime,
-} from './task-notes.js';
 
 /** Where a runner gets its time from. */
-export interface RunnerTime extends NoteTime {
+export interface RunnerTime {
+  /** Monotonic milliseconds. */
+  nowMs(): number;
   /** Calls back after the I/O that is ready now. */
   soon(turn: () => void): void;
 }
 
 /** Who is told about a batch. Called from within the runner, never from within `run`. */
 export interface BatchReport {
-  /** Tasks have said something; before the results of those that have ended since. */
-  onNotes(notes: Notes): void;
   /** Some tasks ended; the frame owns its buffer. */
   onResults(frame: Uint8Array<ArrayBuffer>): void;
   /** Every task of the batch has begun, and those that have not ended do not need the thread now. At most once. */
@@ -63,10 +60,8 @@ export interface RunnerOptions {
   readonly executor?: string;
   /** Of results. @defaultValue those of payloads */
   readonly limits?: PayloadLimits;
-  /** Whether anybody would read a line of `ctx.log`. @defaultValue nobody */
-  readonly wantsLines?: () => boolean;
-  /** Gets what was said too much or too late. */
-  readonly noteCounts?: NoteCounts;
+  /** Whether results that are buffers travel as such, and not as JSON. @defaultValue false */
+  readonly allowsBytes?: boolean;
 }
 
 /** A batch in a runner. */
@@ -104,7 +99,7 @@ export class BatchRunner {
   readonly time: RunnerTime;
   readonly executor: string;
   readonly limits: PayloadLimits;
-  readonly notes: NoteTaker;
+  readonly allowsBytes: boolean;
   readonly #lanes = new Map<string, Lane>();
   readonly #queue: Batch[] = [];
   #unflushed: Batch[] = [];
@@ -118,8 +113,7 @@ export class BatchRunner {
     this.time = time;
     this.executor = options.executor ?? 'local';
     this.limits = options.limits ?? DEFAULT_PAYLOAD_LIMITS;
-    const counts = options.noteCounts ?? { dropped: 0, late: 0 };
-    this.notes = new NoteTaker(time, options.wantsLines ?? (() => false), counts);
+    this.allowsBytes = options.allowsBytes ?? false;
     for (const [name, task] of tasks) {
       this.#lanes.set(name, {
         task,
@@ -228,14 +222,14 @@ export class BatchRunner {
 /** Where a task of a batch is. */
 const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3 } as const;
 
-class Batch implements RunnerBatch, NoteDesk {
+class Batch implements RunnerBatch {
   readonly #runner: BatchRunner;
   readonly #reader: FrameReader;
   readonly #text: FrameText;
+  /** All inputs, where they could be read in one go. */
+  #inputs: readonly unknown[] | undefined;
   readonly #report: BatchReport;
   readonly #log: ResultLog;
-  /** What tasks said and was not sent; made when one says something. */
-  #book: NoteBook | undefined;
   readonly #stages: Uint8Array;
   readonly #contexts: (TaskContext | undefined)[];
   /** By string index, so that names are looked up once per batch. */
@@ -249,26 +243,16 @@ class Batch implements RunnerBatch, NoteDesk {
   #hasEnded = false;
 
   constructor(runner: BatchRunner, reader: FrameReader, report: BatchReport, log: ResultLog) {
-    const { frame, view, count } = reader;
+    const { count } = reader;
     this.#runner = runner;
     this.#reader = reader;
-    this.#text = new FrameText(frame, view.getUint32(20, true));
+    this.#text = new FrameText(reader);
     this.#report = report;
     this.#log = log;
     this.#stages = new Uint8Array(count);
     this.#contexts = new Array(count);
     this.#lanes = reader.strings.map((name) => runner.lane(name));
     this.#left = count;
-  }
-
-  get taker(): NoteTaker {
-    return this.#runner.notes;
-  }
-
-  bookOf(index: number): NoteBook | undefined {
-    if (this.#stages[index] === Stage.ENDED) return undefined;
-    this.#book ??= new NoteBook(this.taker, (notes) => this.#report.onNotes(notes));
-    return this.#book;
   }
 
   get hasBegun(): boolean {
@@ -279,6 +263,11 @@ class Batch implements RunnerBatch, NoteDesk {
   begin(fromMs: number, untilMs: number): number {
     let nowMs = fromMs;
     if (this.#left === 0) this.#flushOnce();
+    if (this.#next === 0) {
+      this.#inputs = this.#text.list();
+      // That was no task's time.
+      if (this.#inputs !== undefined) nowMs = this.#runner.time.nowMs();
+    }
     while (this.#next < this.#stages.length) {
       const index = this.#next++;
       if (this.#stages[index] === Stage.PENDING) nowMs = this.#beginTask(index, nowMs);
@@ -355,12 +344,12 @@ class Batch implements RunnerBatch, NoteDesk {
     this.#log.begin(index, nowMs);
     let input: unknown;
     try {
-      input = this.#inputAt(at);
+      input = this.#inputs === undefined ? this.#inputAt(at) : this.#inputs[index];
     } catch (error) {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, error);
       return nowMs;
     }
-    const context = new TaskContext(reader, index, this.#runner.executor, this);
+    const context = new TaskContext(reader, index, this.#runner.executor);
     this.#contexts[index] = context;
     const schema = lane.task.spec.schema;
     if (schema === undefined) return this.#call(lane, index, input, context, nowMs);
@@ -452,6 +441,13 @@ class Batch implements RunnerBatch, NoteDesk {
     let outcome: Outcome = Outcome.COMPLETED;
     try {
       if (typeof value === 'object' && value !== null) {
+        if (this.#runner.allowsBytes && isBytes(value)) {
+          const { byteLength } = value;
+          const { limits } = this.#runner;
+          if (byteLength > limits.bytesMax) throw payloadTooLarge('the result', byteLength, limits);
+          this.#settle(index, outcome, runMs, value, byteLength);
+          return;
+        }
         if (isSnooze(value)) {
           outcome = Outcome.SNOOZED;
           json = String(value.delayMs);
@@ -490,8 +486,8 @@ class Batch implements RunnerBatch, NoteDesk {
     index: number,
     outcome: Outcome,
     runMs: number,
-    json: string | undefined,
-    jsonBytes: number = json === undefined ? 0 : Buffer.byteLength(json),
+    result: string | Uint8Array | ArrayBuffer | undefined,
+    byteLength: number = typeof result === 'string' ? Buffer.byteLength(result) : 0,
   ): void {
     const { view } = this.#reader;
     const at = this.#reader.recordAt(index);
@@ -500,18 +496,16 @@ class Batch implements RunnerBatch, NoteDesk {
     // A clock that is not quite monotonic must not make a frame that does not decode.
     const ranMs = Math.max(0, runMs);
     const log = this.#log;
-    if (this.#book !== undefined) this.#contexts[index]?.closeNotes();
     this.#stages[index] = Stage.ENDED;
     this.#contexts[index] = undefined;
     log.end(index);
 
-    if (!log.hasRoom(jsonBytes)) this.#post();
-    if (log.hasRoom(jsonBytes)) {
+    if (!log.hasRoom(byteLength)) this.#post();
+    if (log.hasRoom(byteLength)) {
       if (log.count === 0) this.#unreportedSinceMs = this.#runner.time.nowMs();
-      log.add(slot, outcome, attempt, ranMs, json ?? '', jsonBytes);
+      log.add(slot, outcome, attempt, ranMs, result ?? '', byteLength);
     } else {
-      this.#book?.send();
-      this.#report.onResults(singleResult(slot, outcome, attempt, ranMs, json ?? ''));
+      this.#report.onResults(singleResult(slot, outcome, attempt, ranMs, result ?? ''));
     }
     this.#left--;
     if (this.#left === 0) this.#post();
@@ -520,7 +514,6 @@ class Batch implements RunnerBatch, NoteDesk {
 
   /** Sends what there is, and says so when it was the last. */
   #post(): void {
-    this.#book?.send();
     if (this.#log.count > 0) this.#report.onResults(this.#log.take());
     if (this.#left === 0) {
       this.#hasEnded = true;
@@ -534,17 +527,16 @@ class Batch implements RunnerBatch, NoteDesk {
     this.#runner.willFlush(this);
   }
 
-  /** @throws ERR_MILLRACE_STORE_CORRUPT for bytes that are outside the frame or not JSON */
+  /** @throws ERR_MILLRACE_STORE_CORRUPT for bytes that are outside the frame or not what they are said to be */
   #inputAt(at: number): unknown {
-    const view = this.#reader.view;
+    const { view } = this.#reader;
+    const position = view.getUint32(at + 32, true);
     const length = view.getUint32(at + 36, true);
-    if (length === 0) return undefined;
-    const json = this.#text.at(view.getUint32(at + 32, true), length);
-    if (json === undefined) throw badFrame('a payload lies outside the frame');
     try {
-      return JSON.parse(json);
+      return this.#text.value(view.getUint16(at + 26, true), position, length);
     } catch (cause) {
-      throw badFrame(`a payload is not JSON: ${(cause as Error).message}`);
+      if (cause instanceof SyntaxError) throw badFrame(`a payload is not JSON: ${cause.message}`);
+      throw cause;
     }
   }
 }
@@ -560,6 +552,10 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
     value !== null &&
     typeof (value as { then?: unknown }).then === 'function'
   );
+}
+
+function isBytes(value: object): value is Uint8Array | ArrayBuffer {
+  return value instanceof Uint8Array || value instanceof ArrayBuffer;
 }
 
 // An instance of another installed copy has the same class name and the same one field.

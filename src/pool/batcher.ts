@@ -17,12 +17,11 @@
  * Invariants: (1) each item ends exactly once; (2) an item is in one of both queues, in flight, or ended; (3) permits
  * are not handled here: `onEnded` says how many items and bytes have left.
  */
-import { fromWire } from '../core/error-wire.js';
+import { fromWire, type WireError } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
-import type { TaskProgress } from '../core/pool.js';
 import { Outcome } from '../core/states.js';
 import { DeadlineWatch, type Limits, overran, type Timers, type Watched } from './deadlines.js';
-import { ItemFrameWriter, readResults } from './item-frames.js';
+import { type ItemPayload, ItemResults, itemFrame } from './item-frames.js';
 import { type Death, judge, type LossRecord } from './loss-policy.js';
 import { RunTimes } from './run-times.js';
 import type { LossReason } from './sent-batch.js';
@@ -34,9 +33,7 @@ export const ItemStage = { NEW: 0, QUEUED: 1, RUNNING: 2, ENDED: 3 } as const;
 export type ItemStage = (typeof ItemStage)[keyof typeof ItemStage];
 
 /** One item on its way. Everything but the callbacks and the datum is the batcher's. */
-export interface Item {
-  readonly json: string;
-  readonly byteLength: number;
+export interface Item extends ItemPayload {
   /** How long it may run; 0 means what the pool's items may. */
   readonly timeoutMs: number;
   stage: ItemStage;
@@ -45,8 +42,6 @@ export interface Item {
   /** While it runs. */
   flight: Flight | undefined;
   slot: number;
-  /** Hears how far its handler is. */
-  readonly onProgress?: ((value: unknown) => void) | undefined;
   onValue(value: unknown): void;
   onError(error: unknown): void;
 }
@@ -75,6 +70,10 @@ export interface BatcherCounts {
 
 /** Work in one batch, by the measured time per item. */
 const BATCH_MS = 10;
+/** Measured work that a thread has before it, where small batches make that possible. */
+const AHEAD_MS = 0.5;
+const PLACES_MIN = 2;
+const PLACES_MAX = 8;
 
 export class Batcher {
   readonly counts: BatcherCounts = {
@@ -90,7 +89,6 @@ export class Batcher {
   readonly #options: BatcherOptions;
   readonly #onEnded: (items: number, bytes: number) => void;
   readonly #watch: DeadlineWatch;
-  readonly #writer = new ItemFrameWriter();
   #queue: Item[] = [];
   /** Items before it have left; they are cut off now and then. */
   #head = 0;
@@ -142,10 +140,22 @@ export class Batcher {
 
   /** Fills the free places. */
   send(): void {
+    if (this.#head === this.#queue.length) return;
+    this.#pool.places = this.#places();
+    // Shared out once: halving what is left again and again would end in batches of one.
+    const size = this.#batchSize();
     while (this.#head < this.#queue.length && this.#pool.freePlaces > 0) {
-      const items = this.#take(this.#batchSize());
+      const items = this.#take(size);
       if (items.length > 0) this.#launch(items);
     }
+  }
+
+  /** Batches a thread has at once: two, or as many more as keep a thread busy while this one does something else. */
+  #places(): number {
+    const { meanMs } = this.times;
+    if (meanMs === 0) return PLACES_MIN;
+    const batches = Math.ceil(AHEAD_MS / (meanMs * this.#options.max));
+    return Math.min(PLACES_MAX, Math.max(PLACES_MIN, batches));
   }
 
   /** Nobody waits for the item any more: it does not begin if that can still be helped, else its signal is aborted. */
@@ -211,15 +221,13 @@ export class Batcher {
       item.flight = flight;
       item.slot = slot;
       if (item.timeoutMs > 0) shortestMs = Math.min(shortestMs, item.timeoutMs);
-      this.#writer.add(item.json, item.byteLength);
     }
     this.counts.batches++;
     this.counts.batchedItems += items.length;
     this.#inFlight += items.length;
-    const frame = this.#writer.finish();
+    const frame = itemFrame(items);
     const listener = {
       onResults: (results: Uint8Array) => this.#onResults(flight, results),
-      onProgress: (progress: TaskProgress) => this.#onProgress(flight, progress),
       onEnd: (loss: MillraceError | undefined) => this.#onEnd(flight, loss),
     };
     flight.batch = isAlone ? this.#pool.runAlone(frame, listener) : this.#pool.run(frame, listener);
@@ -237,43 +245,40 @@ export class Batcher {
   #onResults(flight: Flight, frame: Uint8Array): void {
     let ended = 0;
     let bytes = 0;
-    const again: Item[] = [];
-    readResults(frame, (slot, outcome, runMs, json) => {
+    let again: Item[] | undefined;
+    const results = new ItemResults(frame);
+    for (let index = 0; index < results.count; index++) {
+      const slot = results.slot(index);
       const item = flight.items[slot];
-      if (item === undefined) return;
+      if (item === undefined) continue;
       flight.items[slot] = undefined;
       item.flight = undefined;
       this.#inFlight--;
+      const outcome = results.outcome(index);
       if (outcome === Outcome.NOT_STARTED && !item.isDropped) {
+        again ??= [];
         again.push(item);
-        return;
+        continue;
       }
       item.stage = ItemStage.ENDED;
       ended++;
       bytes += item.byteLength;
+      const runMs = results.runMs(index);
       if (runMs > 0) this.times.add(runMs);
       if (this.#records.size > 0) this.#records.delete(item);
-      if (item.isDropped) return;
-      if (outcome === Outcome.CANCELLED && flight.overdue?.has(slot)) {
+      if (item.isDropped) continue;
+      if (outcome === Outcome.COMPLETED) {
+        this.counts.completed++;
+        item.onValue(results.value(index));
+      } else if (outcome === Outcome.CANCELLED && flight.overdue?.has(slot)) {
         this.#timeOut(item, flight);
       } else {
-        this.#settle(item, outcome, json);
+        this.#failed(item, outcome, results.value(index));
       }
-    });
-    this.#requeue(again);
+    }
+    if (again !== undefined) this.#requeue(again);
     if (ended > 0) this.#onEnded(ended, bytes);
     this.send();
-  }
-
-  #onProgress(flight: Flight, { slot, json }: TaskProgress): void {
-    const item = flight.items[slot];
-    if (item?.onProgress === undefined || item.isDropped) return;
-    try {
-      item.onProgress(JSON.parse(json));
-    } catch (error) {
-      this.drop(item, 'onProgress threw');
-      item.onError(error);
-    }
   }
 
   #timeOut(item: Item, flight: Flight): void {
@@ -300,15 +305,10 @@ export class Batcher {
     }
   }
 
-  #settle(item: Item, outcome: Outcome, json: string): void {
-    if (outcome === Outcome.COMPLETED) {
-      this.counts.completed++;
-      item.onValue(json === '' ? undefined : JSON.parse(json));
-      return;
-    }
+  #failed(item: Item, outcome: Outcome, value: unknown): void {
     this.counts.failed++;
     if (outcome === Outcome.CANCELLED) {
-      const reason = String(JSON.parse(json));
+      const reason = String(value);
       item.onError(
         new MillraceError('ERR_MILLRACE_TASK_CANCELLED', `the item was cancelled: ${reason}`, {
           details: { reason },
@@ -322,7 +322,7 @@ export class Batcher {
         ),
       );
     } else {
-      item.onError(fromWire(JSON.parse(json)));
+      item.onError(fromWire(value as WireError));
     }
   }
 

@@ -1,65 +1,124 @@
 /**
  * Batch frames of single items, and their results, without an object per record: BatchPool's share of a task's cost
  * on the main thread is mostly here. The layouts are those of core/records.ts.
+ *
+ * Items of a pool differ in little: slot, encoding, and where the payload is. The rest of a frame, down to its header,
+ * is a template that is copied. Payloads are written to where they stay, once. Where all of them are JSON, commas
+ * between them make one array of the bytes area, which the reader parses in one go (FrameFlag.JSON_LIST): a call costs more
+ * than a short text.
  */
-import { FrameKind, FrameWriter, openFrame } from '../core/frame.js';
+import { Encoding } from '../core/codec.js';
+import { FrameFlag, FrameKind, type FrameReader, FrameWriter, openFrame } from '../core/frame.js';
 import { isOutcome, Outcome } from '../core/states.js';
 import { FrameText } from './frame-text.js';
 import { ITEM } from './messages.js';
 
-/** Builds batches of items. Reusable: what it finished is in a buffer of its own. */
-export class ItemFrameWriter {
-  readonly #writer = new FrameWriter(FrameKind.BATCH);
-  /** Of all items, written in one go: a write costs more than a short text. */
-  #json = '';
-  #jsonBytes = 0;
+/** An item's payload: `text` when it is JSON ('' for undefined), else `bytes`. */
+export interface ItemPayload {
+  readonly text: string;
+  readonly bytes: Uint8Array | undefined;
+  readonly byteLength: number;
+  readonly encoding: Encoding;
+}
 
-  /** Appends an item whose slot is its position. */
-  add(json: string, byteLength: number): void {
-    const writer = this.#writer;
-    const type = writer.addString(ITEM);
-    const nothing = writer.addString('');
-    const slot = writer.count;
+const RECORD_BYTES = 48;
+const COMMA = 0x2c;
+
+/** A frame of so many items without payloads. */
+function template(count: number): Uint8Array {
+  const writer = new FrameWriter(FrameKind.BATCH, { records: count, bytes: 0 });
+  const type = writer.addString(ITEM);
+  const nothing = writer.addString('');
+  for (let slot = 0; slot < count; slot++) {
     const at = writer.addRecord();
-    const view = writer.view;
+    const { view } = writer;
     view.setUint32(at, slot, true);
     view.setUint16(at + 4, type, true);
     view.setUint16(at + 6, nothing, true);
     view.setUint16(at + 16, 1, true);
     view.setUint16(at + 24, nothing, true);
-    view.setUint32(at + 32, this.#jsonBytes, true);
-    view.setUint32(at + 36, byteLength, true);
-    this.#json += json;
-    this.#jsonBytes += byteLength;
   }
-
-  finish(): Uint8Array<ArrayBuffer> {
-    this.#writer.addText(this.#json, this.#jsonBytes);
-    const frame = this.#writer.finish();
-    this.#writer.reset();
-    this.#json = '';
-    this.#jsonBytes = 0;
-    return frame;
-  }
+  return writer.finish();
 }
 
-/** Calls back for each record of a results frame. `json` is '' for `undefined`. */
-export function readResults(
-  frame: Uint8Array,
-  each: (slot: number, outcome: Outcome, runMs: number, json: string) => void,
-): void {
-  const reader = openFrame(frame, FrameKind.RESULTS);
-  const { view, count } = reader;
-  const text = new FrameText(frame, view.getUint32(20, true));
-  for (let index = 0; index < count; index++) {
-    const at = reader.recordAt(index);
-    const outcome = view.getUint16(at + 4, true);
-    const length = view.getUint32(at + 20, true);
-    each(
-      view.getUint32(at, true),
-      isOutcome(outcome) ? outcome : Outcome.FAILED_FOR_GOOD,
-      view.getFloat64(at + 8, true),
-      length === 0 ? '' : (text.at(view.getUint32(at + 16, true), length) ?? ''),
+const RECORDS_AT = new DataView(template(0).buffer).getUint32(16, true);
+let longest = template(64);
+
+/** A batch of items, each in the slot that is its position. The frame owns its buffer. */
+export function itemFrame(items: readonly ItemPayload[]): Uint8Array<ArrayBuffer> {
+  const count = items.length;
+  let total = 0;
+  let isList = count > 0;
+  for (const { encoding, byteLength } of items) {
+    total += byteLength;
+    if (encoding !== Encoding.JSON || byteLength === 0) isList = false;
+  }
+  if (isList) total += count - 1;
+  const bytesAt = RECORDS_AT + count * RECORD_BYTES;
+  if (longest.length < bytesAt) longest = template(count);
+  // Not out of Node's shared slab: the buffer is transferred.
+  const frame = Buffer.allocUnsafeSlow(bytesAt + total);
+  frame.set(bytesAt === longest.length ? longest : longest.subarray(0, bytesAt));
+  const view = new DataView(frame.buffer);
+  view.setUint16(6, isList ? FrameFlag.JSON_LIST : 0, true);
+  view.setUint32(8, count, true);
+  view.setUint32(20, bytesAt, true);
+  view.setUint32(24, frame.length, true);
+  let at = bytesAt;
+  let record = RECORDS_AT;
+  for (const { text, bytes, byteLength, encoding } of items) {
+    if (isList && at > bytesAt) frame[at++] = COMMA;
+    view.setUint16(record + 26, encoding, true);
+    view.setUint32(record + 32, at - bytesAt, true);
+    view.setUint32(record + 36, byteLength, true);
+    if (bytes !== undefined) frame.set(bytes, at);
+    // Equal lengths mean ASCII, which the latin1 writer copies without transcoding.
+    else if (byteLength === text.length) frame.write(text, at, byteLength, 'latin1');
+    else frame.write(text, at, byteLength, 'utf8');
+    at += byteLength;
+    record += RECORD_BYTES;
+  }
+  return frame as Uint8Array<ArrayBuffer>;
+}
+
+/** A results frame, record by record. */
+export class ItemResults {
+  readonly count: number;
+  readonly #reader: FrameReader;
+  readonly #text: FrameText;
+  /** All values, where they could be read in one go. */
+  readonly #values: readonly unknown[] | undefined;
+
+  /** @throws ERR_MILLRACE_STORE_CORRUPT when the frame's outer shape is wrong */
+  constructor(frame: Uint8Array) {
+    this.#reader = openFrame(frame, FrameKind.RESULTS);
+    this.count = this.#reader.count;
+    this.#text = new FrameText(this.#reader);
+    this.#values = this.#text.list();
+  }
+
+  slot(index: number): number {
+    return this.#reader.view.getUint32(this.#reader.recordAt(index), true);
+  }
+
+  outcome(index: number): Outcome {
+    const outcome = this.#reader.view.getUint8(this.#reader.recordAt(index) + 4);
+    return isOutcome(outcome) ? outcome : Outcome.FAILED_FOR_GOOD;
+  }
+
+  runMs(index: number): number {
+    return this.#reader.view.getFloat64(this.#reader.recordAt(index) + 8, true);
+  }
+
+  /** The value of a completed item, or what else the record has. @throws SyntaxError for bytes that are not JSON */
+  value(index: number): unknown {
+    if (this.#values !== undefined) return this.#values[index];
+    const { view } = this.#reader;
+    const at = this.#reader.recordAt(index);
+    return this.#text.value(
+      view.getUint8(at + 5),
+      view.getUint32(at + 16, true),
+      view.getUint32(at + 20, true),
     );
   }
 }

@@ -10,6 +10,7 @@
  * Invariants: (1) `#entries` are the items accepted and not ended; (2) after an error or abort nothing is under way.
  */
 import { WritableStream, type WritableStreamDefaultController } from 'node:stream/web';
+import { Encoding } from '../core/codec.js';
 import { hasCode } from '../core/errors.js';
 import { type Item, ItemStage } from './batcher.js';
 import type { StreamPort } from './result-stream.js';
@@ -18,7 +19,6 @@ export interface SinkOptions {
   readonly onResult: ((outcome: PromiseSettledResult<unknown>, index: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
   readonly timeoutMs: number;
-  readonly onProgress: ((value: unknown, index: number) => void) | undefined;
 }
 
 /** Makes the stream. */
@@ -33,7 +33,9 @@ export function itemSink(port: StreamPort, options: SinkOptions): WritableStream
 }
 
 class SinkEntry implements Item {
-  json = '';
+  text = '';
+  bytes: Uint8Array | undefined;
+  encoding: Encoding = Encoding.JSON;
   byteLength = 0;
   stage: ItemStage = ItemStage.NEW;
   isDropped = false;
@@ -51,11 +53,6 @@ class SinkEntry implements Item {
     return this.#sink.timeoutMs;
   }
 
-  get onProgress(): ((value: unknown) => void) | undefined {
-    const { onProgress } = this.#sink;
-    return onProgress && ((value) => onProgress(value, this.index));
-  }
-
   onValue(value: unknown): void {
     this.#sink.onEnded(this, { status: 'fulfilled', value });
   }
@@ -67,7 +64,6 @@ class SinkEntry implements Item {
 
 class ItemSink {
   readonly timeoutMs: number;
-  readonly onProgress: SinkOptions['onProgress'];
   readonly #port: StreamPort;
   readonly #onResult: SinkOptions['onResult'];
   readonly #signal: AbortSignal | undefined;
@@ -81,12 +77,11 @@ class ItemSink {
   #failure: { readonly reason: unknown } | undefined;
   #onIdle: (() => void) | undefined;
 
-  constructor(port: StreamPort, { onResult, signal, timeoutMs, onProgress }: SinkOptions) {
+  constructor(port: StreamPort, { onResult, signal, timeoutMs }: SinkOptions) {
     this.#port = port;
     this.#onResult = onResult;
     this.#signal = signal;
     this.timeoutMs = timeoutMs;
-    this.onProgress = onProgress;
   }
 
   start(controller: WritableStreamDefaultController): void {

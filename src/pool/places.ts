@@ -19,6 +19,7 @@ export class Places {
   #parked = 0;
   #tasks = 0;
 
+  /** @param limits - looked at each time: they may change */
   constructor(limits: PlaceLimits) {
     this.#limits = limits;
   }

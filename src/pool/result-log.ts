@@ -5,7 +5,7 @@
  *   [0] u32 results   [4] u32 bytes of JSON   [8] u64 zero
  *   [16] marks: one f64 per record of the batch: 0 not begun, above 0 when its handler was called (milliseconds on
  *        the running thread's clock), below 0 ended
- *   then result records as in a results frame, 24 bytes each; then their JSON
+ *   then result records as in a results frame, 24 bytes each; then their JSON, with commas between, or bytes
  *
  * The running thread appends a result when a task ends and takes all of them into a frame when it reports. If it
  * dies in between, the other side takes what is left: a task that ended is not lost with its thread, however that
@@ -17,13 +17,20 @@
  * Thread safety: one thread at a time; the other one reads after the first has ended. Marks may be read at any time:
  * each is one aligned store, and what is seen late is looked at again.
  */
-import { FRAME_HEADER_BYTES, FrameKind, FrameWriter, recordBytes } from '../core/frame.js';
-import { writeResult } from '../core/records.js';
+import { Encoding } from '../core/codec.js';
+import {
+  FRAME_HEADER_BYTES,
+  FrameFlag,
+  FrameKind,
+  FrameWriter,
+  recordBytes,
+} from '../core/frame.js';
 import type { Outcome } from '../core/states.js';
 
 const HEAD_BYTES = 16;
 const MARK_BYTES = 8;
 const ENDED = -1;
+const COMMA = 0x2c;
 const RECORD_BYTES = recordBytes(FrameKind.RESULTS);
 /** Results of a batch until it reports. More is no harm: it reports in between. */
 const JSON_BYTES = 131_072;
@@ -41,6 +48,8 @@ export class ResultLog {
   readonly #json: Buffer;
   #count: number;
   #jsonUsed: number;
+  /** Whether every result in it is JSON, so that the frame is a list. */
+  #isList: boolean;
 
   /** Over memory of `bytesFor` bytes, zeroed or written by another log. */
   constructor(memory: ArrayBuffer | SharedArrayBuffer, capacity: number) {
@@ -53,6 +62,7 @@ export class ResultLog {
     this.#json = Buffer.from(memory, this.#recordsAt + capacity * RECORD_BYTES);
     this.#count = Atomics.load(this.#head, 0);
     this.#jsonUsed = this.#head[1]!;
+    this.#isList = this.#count === 0;
   }
 
   static bytesFor(capacity: number): number {
@@ -83,35 +93,48 @@ export class ResultLog {
     return this.#marks[index]!;
   }
 
-  /** Whether `add` has room for so many bytes of JSON now; after `take`, if at all. */
-  hasRoom(jsonBytes: number): boolean {
-    return this.#jsonUsed + jsonBytes <= JSON_BYTES && this.#count < this.capacity;
+  /** Whether `add` has room for so many bytes now; after `take`, if at all. */
+  hasRoom(byteLength: number): boolean {
+    const comma = this.#jsonUsed > 0 ? 1 : 0;
+    return this.#jsonUsed + comma + byteLength <= JSON_BYTES && this.#count < this.capacity;
   }
 
-  /** REQUIRES: hasRoom(jsonBytes). `jsonBytes` is the UTF-8 length of `json`; 0 for `undefined`. */
+  /**
+   * REQUIRES: hasRoom(byteLength). `byteLength` is the UTF-8 length of a text, 0 for `undefined`; the result is JSON if
+   * it is a text.
+   */
   add(
     slot: number,
     outcome: Outcome,
     attempt: number,
     runMs: number,
-    json: string,
-    jsonBytes: number,
+    result: string | Uint8Array | ArrayBuffer,
+    byteLength: number,
   ): void {
     const view = this.#view;
     const at = this.#count * RECORD_BYTES;
-    const jsonAt = this.#jsonUsed;
+    if (this.#jsonUsed > 0) this.#json[this.#jsonUsed++] = COMMA;
+    const resultAt = this.#jsonUsed;
     view.setUint32(at, slot, true);
-    view.setUint16(at + 4, outcome, true);
+    view.setUint8(at + 4, outcome);
+    view.setUint8(at + 5, encodingOf(result));
     view.setUint16(at + 6, attempt, true);
     view.setFloat64(at + 8, runMs, true);
-    view.setUint32(at + 16, jsonBytes === 0 ? 0 : jsonAt, true);
-    view.setUint32(at + 20, jsonBytes, true);
-    if (jsonBytes > 0) {
+    view.setUint32(at + 16, byteLength === 0 ? 0 : resultAt, true);
+    view.setUint32(at + 20, byteLength, true);
+    if (typeof result !== 'string') {
+      this.#isList = false;
+      this.#json.set(result instanceof Uint8Array ? result : new Uint8Array(result), resultAt);
+    } else if (byteLength === 0) {
+      this.#isList = false;
+    } else if (byteLength === result.length) {
       // Equal lengths mean ASCII, which the latin1 writer copies without transcoding.
-      this.#json.write(json, jsonAt, jsonBytes === json.length ? 'latin1' : 'utf8');
-      this.#jsonUsed = jsonAt + jsonBytes;
-      this.#head[1] = this.#jsonUsed;
+      this.#json.write(result, resultAt, byteLength, 'latin1');
+    } else {
+      this.#json.write(result, resultAt, byteLength, 'utf8');
     }
+    this.#jsonUsed = resultAt + byteLength;
+    this.#head[1] = this.#jsonUsed;
     this.#count++;
     Atomics.store(this.#head, 0, this.#count);
   }
@@ -123,6 +146,7 @@ export class ResultLog {
     const frame = new Uint8Array(bytesOffset + this.#jsonUsed);
     frame.set(EMPTY_FRAME);
     const header = new DataView(frame.buffer);
+    header.setUint16(6, this.#isList ? FrameFlag.JSON_LIST : 0, true);
     header.setUint32(8, this.#count, true);
     header.setUint32(20, bytesOffset, true);
     header.setUint32(24, frame.length, true);
@@ -141,6 +165,7 @@ export class ResultLog {
   #reset(): void {
     this.#count = 0;
     this.#jsonUsed = 0;
+    this.#isList = true;
     this.#head[1] = 0;
     Atomics.store(this.#head, 0, 0);
   }
@@ -152,9 +177,24 @@ export function singleResult(
   outcome: Outcome,
   attempt: number,
   runMs: number,
-  json: string,
+  result: string | Uint8Array | ArrayBuffer,
 ): Uint8Array<ArrayBuffer> {
   const writer = new FrameWriter(FrameKind.RESULTS, { records: 1, bytes: 0 });
-  writeResult(writer, { slot, outcome, attempt, runMs, json });
+  const at = writer.addRecord();
+  const bytes =
+    typeof result === 'string' ? Buffer.from(result) : new Uint8Array(result as ArrayBuffer);
+  const { view } = writer;
+  view.setUint32(at, slot, true);
+  view.setUint8(at + 4, outcome);
+  view.setUint8(at + 5, encodingOf(result));
+  view.setUint16(at + 6, attempt, true);
+  view.setFloat64(at + 8, runMs, true);
+  view.setUint32(at + 16, writer.addBytes(bytes), true);
+  view.setUint32(at + 20, bytes.length, true);
   return writer.finish();
+}
+
+function encodingOf(result: string | Uint8Array | ArrayBuffer): Encoding {
+  if (typeof result === 'string') return Encoding.JSON;
+  return result instanceof Uint8Array ? Encoding.BYTES : Encoding.ARRAY_BUFFER;
 }

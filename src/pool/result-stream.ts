@@ -13,15 +13,23 @@
  * Invariants: (1) `#entries` from `#head` on is the window, in order; (2) at most one pull waits for something;
  * (3) after the end nothing is pulled and nothing is under way.
  */
+import { Encoding } from '../core/codec.js';
 import { type Item, ItemStage } from './batcher.js';
 
-/** An item whose text is still to come. */
-export type EntryToFill = Item & { json: string; byteLength: number };
+/** An item whose payload is still to come. */
+export type EntryToFill = Item & {
+  text: string;
+  bytes: Uint8Array | undefined;
+  encoding: Encoding;
+  byteLength: number;
+};
 
 /** What a stream asks of its pool. */
 export interface StreamPort {
   /** Items beyond the consumer. */
   readonly window: number;
+  /** The source is read when there is room for so many: at most `window`. */
+  readonly portion: number;
   /** Encodes an item into `entry` and sends it; a promise when it has to wait for room. Throws for bad input. */
   submit(input: unknown, entry: EntryToFill, signal: AbortSignal): Promise<void> | undefined;
   drop(entry: Item, reason: string): void;
@@ -29,7 +37,9 @@ export interface StreamPort {
 
 /** An item and, later, what became of it. */
 export class StreamEntry implements Item {
-  json = '';
+  text = '';
+  bytes: Uint8Array | undefined;
+  encoding: Encoding = Encoding.JSON;
   byteLength = 0;
   stage: ItemStage = ItemStage.NEW;
   isDropped = false;
@@ -40,20 +50,13 @@ export class StreamEntry implements Item {
   /** Ends the iteration also when outcomes are settled: it is no item's. */
   isFatal = false;
   readonly #stream: ResultStream;
-  readonly #index: number;
 
-  constructor(stream: ResultStream, index: number) {
+  constructor(stream: ResultStream) {
     this.#stream = stream;
-    this.#index = index;
   }
 
   get timeoutMs(): number {
     return this.#stream.timeoutMs;
-  }
-
-  get onProgress(): ((value: unknown) => void) | undefined {
-    const { onProgress } = this.#stream;
-    return onProgress && ((value) => onProgress(value, this.#index));
   }
 
   onValue(value: unknown): void {
@@ -74,9 +77,6 @@ type Answer = (result: IteratorResult<unknown> | Promise<never>) => void;
 export class ResultStream implements AsyncIterableIterator<unknown> {
   /** How long each item may run; 0 means what the pool's items may. */
   readonly timeoutMs: number;
-  /** Hears of progress, and of which item. */
-  readonly onProgress: ((value: unknown, index: number) => void) | undefined;
-  #read = 0;
   readonly #port: StreamPort;
   readonly #source: Iterator<unknown> | AsyncIterator<unknown>;
   readonly #settled: boolean;
@@ -97,12 +97,10 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
       readonly settled: boolean;
       readonly signal: AbortSignal | undefined;
       readonly timeoutMs: number;
-      readonly onProgress: ((value: unknown, index: number) => void) | undefined;
     },
   ) {
     this.#port = port;
     this.timeoutMs = options.timeoutMs;
-    this.onProgress = options.onProgress;
     this.#settled = options.settled;
     this.#source =
       Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
@@ -181,7 +179,8 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
 
   #pullIfRoom(): void {
     if (this.#isPulling || this.#isExhausted) return;
-    if ((this.#entries.length - this.#head) * 2 > this.#port.window) return;
+    const { window, portion } = this.#port;
+    if (this.#entries.length - this.#head > window - portion) return;
     if (this.#head > 0) {
       this.#entries = this.#entries.slice(this.#head);
       this.#head = 0;
@@ -223,7 +222,7 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
       this.#isExhausted = true;
       return undefined;
     }
-    const entry = new StreamEntry(this, this.#read++);
+    const entry = new StreamEntry(this);
     this.#entries.push(entry);
     const fail = (error: unknown): void => {
       if (!entry.isDropped) entry.onError(error);
@@ -239,7 +238,7 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   /** The next thing to come out, and the last. */
   #addFatal(error: unknown): void {
     this.#isExhausted = true;
-    const entry = new StreamEntry(this, this.#read);
+    const entry = new StreamEntry(this);
     entry.isFatal = true;
     this.#entries.push(entry);
     entry.onError(error);

@@ -24,7 +24,6 @@ import type { BatchListener, Pool } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
 import { usableCpus } from './machine.js';
 import { moduleUrl } from './module-url.js';
-import type { NoteCounts } from './task-notes.js';
 import { checkEntry, type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
@@ -83,13 +82,14 @@ export class ThreadPool extends BaseService implements Pool {
   /** Until the oldest thread has its age. */
   #ageTimer: NodeJS.Timeout | undefined;
   #recycled = 0;
-  readonly #notesOfGone: NoteCounts = { dropped: 0, late: 0 };
   readonly #respawns = new Set<NodeJS.Timeout>();
   #isOpen = false;
   #isDraining = false;
   #failedStarts = 0;
   #graceTimer: NodeJS.Timeout | undefined;
   #graceEndsMs = Number.POSITIVE_INFINITY;
+  /** Shared by all threads. */
+  readonly #placeLimits: { places: number; readonly overlapMax: number };
   /** Ends the wait of a drain. */
   #stopWaiting: (() => void) | undefined;
 
@@ -99,7 +99,15 @@ export class ThreadPool extends BaseService implements Pool {
     this.#options = options;
     this.#module = moduleUrl(options.tasks);
     this.#target = threadCount(options.threads);
-    wholeNumber(options.placesPerThread ?? 2, 'placesPerThread', 1, 64);
+    this.#placeLimits = {
+      places: wholeNumber(options.placesPerThread ?? 2, 'placesPerThread', 1, 64),
+      overlapMax: options.overlapMax ?? 256,
+    };
+  }
+
+  /** Batches one thread has at once, from now on. */
+  set places(count: number) {
+    this.#placeLimits.places = count;
   }
 
   /** Threads there should be. */
@@ -148,13 +156,6 @@ export class ThreadPool extends BaseService implements Pool {
   /** Threads replaced because they were worn, since the start. */
   get recycled(): number {
     return this.#recycled;
-  }
-
-  /** What tasks said too much or too late since the start. */
-  get noteCounts(): Readonly<NoteCounts> {
-    const counts = { ...this.#notesOfGone };
-    for (const thread of this.#all()) add(counts, thread.noteCounts);
-    return counts;
   }
 
   /** From now on there is a thread in reserve; it starts when the others have. */
@@ -279,15 +280,14 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   #spawn(): WorkerThread {
-    const { placesPerThread, overlapMax, resourceLimits, loadTimeoutMs, executor, limits, kind } =
-      this.#options;
+    const { resourceLimits, loadTimeoutMs, executor, limits, kind } = this.#options;
     const thread = new WorkerThread(
       {
         module: this.#module,
         kind: kind ?? 'tasks',
         executor: executor ?? 'local',
         limits: limits ?? DEFAULT_PAYLOAD_LIMITS,
-        placeLimits: { places: placesPerThread ?? 2, overlapMax: overlapMax ?? 256 },
+        placeLimits: this.#placeLimits,
         loadTimeoutMs: loadTimeoutMs ?? 60_000,
         resourceLimits,
       },
@@ -384,7 +384,6 @@ export class ThreadPool extends BaseService implements Pool {
   #onGone(thread: WorkerThread, loss: MillraceError): void {
     if (thread === this.#reserve) this.#reserve = undefined;
     this.#threads.delete(thread);
-    add(this.#notesOfGone, thread.noteCounts);
     if (thread.isRetired) return;
     if (this.#isDraining) {
       if (this.#isIdle) this.#stopWaiting?.();
@@ -408,11 +407,6 @@ export class ThreadPool extends BaseService implements Pool {
     timer.unref();
     this.#respawns.add(timer);
   }
-}
-
-function add(sum: NoteCounts, { dropped, late }: Readonly<NoteCounts>): void {
-  sum.dropped += dropped;
-  sum.late += late;
 }
 
 /** How many threads the options mean. @throws ERR_MILLRACE_INVALID_OPTION */
