@@ -88,7 +88,9 @@ export class Runtime {
     this.#store = parts.store;
     this.#engine = parts.engine;
     this.#threads = parts.threads;
-    const admission = new Admission(parts.options.queue);
+    const { tasksMax, bytesMax } = parts.options.queue;
+    const nowMs = (): number => parts.clock.monoMs();
+    const admission = new Admission({ tasksMax, bytesMax, nowMs });
     this.#admission = admission;
     this.#engine.onReleased = (bytes, tasks) => admission.release(bytes, tasks);
     this.#engine.onRecovered = (bytes, tasks) => admission.occupy(bytes, tasks);
@@ -276,11 +278,9 @@ export class Runtime {
 
   async #waitForRoom(bytes: number, signal: AbortSignal | undefined): Promise<void> {
     if (this.#options.queue.onFull === 'wait') return this.#admission.acquire(bytes, 1, signal);
-    const { pendingTasks, pendingBytes } = this.#admission;
-    throw new MillraceError(
-      'ERR_MILLRACE_QUEUE_FULL',
-      `${pendingTasks} tasks (${pendingBytes} bytes) are open, the limits are ${this.#options.queue.tasksMax} (${this.#options.queue.bytesMax}); try again later`,
-      { details: { pendingTasks, pendingBytes, retryAfterMs: 100 } },
+    throw this.#admission.full(
+      'tasks',
+      'try again later, or raise queue.maxTasks and queue.maxBytes',
     );
   }
 

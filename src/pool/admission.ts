@@ -1,26 +1,45 @@
 /**
  * Admission: how much may be pending, in tasks and in bytes, and who waits for room.
  *
- * A counting semaphore over two quantities. Waiters are served strictly in order: nobody overtakes, also not a
- * small request a large one, so nobody starves. Once somebody had to wait, room is given out again only below the
- * low watermark, and then to as many as fit: producers wake in groups and do some work each time, instead of one
- * by one at the brim.
+ * A counting semaphore over two quantities, with two watermarks. The limits are the high one:
+ *
+ *             a request does not fit
+ *      OPEN ------------------------> SHUT       SHUT: whoever asks waits its turn, or is refused
+ *       ^                              |
+ *       `--- low watermark reached ----'         then as many waiters as fit
+ *
+ * So producers wake in groups and do some work each time, instead of one by one at the brim, and one that was told to
+ * come back later finds room when it does. Waiters are served strictly in order: nobody overtakes, also not a small
+ * request a large one, so nobody starves. A request that does not fit although the low watermark is reached shuts
+ * nobody else out.
  *
  * A request larger than the limits is admitted when nothing else is pending, so it cannot wait for ever.
  *
+ * When to come back is an estimate: what has to be released until the low watermark, by the rate of recent releases.
+ *
  * Invariants: (1) what was acquired and not released is what is pending; (2) pending stays within the limits,
  * except for one oversized request alone and for what was occupied; (3) permits are granted in the order they were asked for.
- * Thread safety: none. No clock, no globals. Cost: O(1) per call, aborts included.
+ * Thread safety: none. No globals; the clock comes in. Cost: O(1) per call, aborts included.
  */
-import { invariant } from '../core/errors.js';
+import { invariant, MillraceError } from '../core/errors.js';
 import { wholeNumber } from '../core/options.js';
 
 export interface AdmissionLimits {
   readonly tasksMax: number;
   readonly bytesMax: number;
-  /** Share of the limits below which waiters are let in again. @defaultValue 0.9 */
+  /** Share of the limits at which those are let in again who found no room. @defaultValue 0.9 */
   readonly lowWatermark?: number;
+  /** Monotonic milliseconds. */
+  readonly nowMs: () => number;
 }
+
+const RATE_WINDOW_MS = 200;
+/** Nothing released for so long says that there was nothing to do, not that it is slow. */
+const RATE_PAUSE_MS = 5_000;
+const RATE_SHARE = 0.5;
+const RETRY_MS_UNKNOWN = 100;
+const RETRY_MS_MIN = 1;
+const RETRY_MS_MAX = 60_000;
 
 interface Waiter {
   readonly bytes: number;
@@ -39,11 +58,19 @@ export class Admission {
   #tasks = 0;
   #bytes = 0;
   #waiting = 0;
+  #isShut = false;
+  readonly #nowMs: () => number;
+  /** Tasks released per ms; 0 is unknown. */
+  #rate = 0;
+  #windowAtMs: number;
+  #windowTasks = 0;
   #first: Waiter | undefined;
   #last: Waiter | undefined;
 
   /** @throws ERR_MILLRACE_INVALID_OPTION */
-  constructor({ tasksMax, bytesMax, lowWatermark = 0.9 }: AdmissionLimits) {
+  constructor({ tasksMax, bytesMax, lowWatermark = 0.9, nowMs }: AdmissionLimits) {
+    this.#nowMs = nowMs;
+    this.#windowAtMs = nowMs();
     this.#tasksMax = wholeNumber(tasksMax, 'tasksMax', 1, Number.MAX_SAFE_INTEGER);
     this.#bytesMax = wholeNumber(bytesMax, 'bytesMax', 1, Number.MAX_SAFE_INTEGER);
     invariant(lowWatermark >= 0 && lowWatermark <= 1, 'admission-watermark', { lowWatermark });
@@ -64,9 +91,13 @@ export class Admission {
     return this.#waiting;
   }
 
-  /** Takes permits if nobody waits and there is room. */
+  /** Takes permits if nobody waits, there is room, and there has been since the low watermark was reached. */
   tryAcquire(bytes: number, tasks = 1): boolean {
-    if (this.#first !== undefined || !this.#fits(bytes, tasks)) return false;
+    if (this.#first !== undefined || this.#isShut) return false;
+    if (!this.#fits(bytes, tasks)) {
+      this.#isShut = !this.#isLow;
+      return false;
+    }
     this.#tasks += tasks;
     this.#bytes += bytes;
     return true;
@@ -116,7 +147,48 @@ export class Admission {
     this.#tasks -= tasks;
     this.#bytes -= bytes;
     invariant(this.#tasks >= 0 && this.#bytes >= 0, 'admission-released-twice');
+    this.#measure(tasks);
     this.#admitWaiters();
+  }
+
+  /** The error for whoever is refused: ERR_MILLRACE_QUEUE_FULL with the time after which there should be room. */
+  full(noun: string, wayOut: string): MillraceError {
+    return new MillraceError(
+      'ERR_MILLRACE_QUEUE_FULL',
+      `${this.#tasks} ${noun} with ${this.#bytes} bytes are pending, the limits are ${this.#tasksMax} and ${this.#bytesMax}; ${wayOut}`,
+      {
+        details: {
+          pendingTasks: this.#tasks,
+          pendingBytes: this.#bytes,
+          retryAfterMs: this.retryAfterMs,
+        },
+      },
+    );
+  }
+
+  /** When the low watermark will be reached, by the rate of recent releases; 1 ms to a minute. */
+  get retryAfterMs(): number {
+    const bytesPerTask = this.#bytes / Math.max(1, this.#tasks);
+    const tasksLeft = Math.max(
+      1,
+      this.#tasks - this.#tasksLow,
+      (this.#bytes - this.#bytesLow) / Math.max(1, bytesPerTask),
+    );
+    const leftMs = this.#rate > 0 ? Math.ceil(tasksLeft / this.#rate) : RETRY_MS_UNKNOWN;
+    return Math.min(RETRY_MS_MAX, Math.max(RETRY_MS_MIN, leftMs));
+  }
+
+  #measure(tasks: number): void {
+    const nowMs = this.#nowMs();
+    const elapsedMs = nowMs - this.#windowAtMs;
+    this.#windowTasks += tasks;
+    if (elapsedMs < RATE_WINDOW_MS) return;
+    if (elapsedMs < RATE_PAUSE_MS) {
+      const rate = this.#windowTasks / elapsedMs;
+      this.#rate = this.#rate === 0 ? rate : this.#rate + (rate - this.#rate) * RATE_SHARE;
+    }
+    this.#windowAtMs = nowMs;
+    this.#windowTasks = 0;
   }
 
   /** Rejects everybody who waits. */
@@ -132,10 +204,18 @@ export class Admission {
     return this.#tasks === 0 && this.#bytes === 0;
   }
 
+  get #isLow(): boolean {
+    return this.#tasks <= this.#tasksLow && this.#bytes <= this.#bytesLow;
+  }
+
   #admitWaiters(): void {
-    if (this.#tasks > this.#tasksLow || this.#bytes > this.#bytesLow) return;
+    if (!this.#isLow) return;
+    this.#isShut = false;
     for (let waiter = this.#first; waiter !== undefined; waiter = this.#first) {
-      if (!this.#fits(waiter.bytes, waiter.tasks)) return;
+      if (!this.#fits(waiter.bytes, waiter.tasks)) {
+        this.#isShut = !this.#isLow;
+        return;
+      }
       this.#remove(waiter);
       this.#tasks += waiter.tasks;
       this.#bytes += waiter.bytes;

@@ -37,6 +37,7 @@ import type { WearLimits } from './worker-thread.js';
 
 /** One item, or its result: whatever fits admission by default. */
 const ITEM_LIMITS: PayloadLimits = { bytesMax: 64 * 1_024 ** 2, depthMax: 64 };
+const WAY_OUT = 'try again later, or raise admission.maxTasks and admission.maxBytes';
 const NO_OPTIONS: RunOptions = {};
 const KEEP_ALIVE_MS = 2 ** 30;
 /** Work that waits for each thread when the queue counts as full. */
@@ -94,7 +95,11 @@ export class BatchPool<Input = unknown, Output = unknown> {
     this.#maxTasks = wholeNumber(admission.maxTasks ?? 65_536, 'admission.maxTasks', 1, 1e9);
     this.#onFull = oneOf(admission.onFull ?? 'wait', 'admission.onFull', ['wait', 'reject']);
     this.#maxBytes = sizeBytes(admission.maxBytes ?? '64MB', 'admission.maxBytes');
-    this.#admission = new Admission({ tasksMax: this.#maxTasks, bytesMax: this.#maxBytes });
+    this.#admission = new Admission({
+      tasksMax: this.#maxTasks,
+      bytesMax: this.#maxBytes,
+      nowMs: () => timers.monoMs(),
+    });
     const limits = new Limits(options.timeout);
     const onLost = oneOf(options.onLost ?? 'retry', 'onLost', ['retry', 'fail']);
     const counts = typeof threads === 'number' ? { max: threads } : (threads ?? {});
@@ -275,12 +280,12 @@ export class BatchPool<Input = unknown, Output = unknown> {
     if (input instanceof Uint8Array || input instanceof ArrayBuffer) this.#copyInto(entry, input);
     else encodeInto(entry, input, 'the item', ITEM_LIMITS);
     const { byteLength } = entry;
-    if (this.#isShedding && onFull === 'reject') throw this.#full();
+    if (this.#isShedding && onFull === 'reject') throw this.#admission.full('items', WAY_OUT);
     if (this.#admission.tryAcquire(byteLength)) {
       this.#accept(entry);
       return undefined;
     }
-    if (onFull === 'reject') throw this.#full();
+    if (onFull === 'reject') throw this.#admission.full('items', WAY_OUT);
     return this.#admission.acquire(byteLength, 1, signal).then(() => this.#accept(entry));
   }
 
@@ -347,24 +352,6 @@ export class BatchPool<Input = unknown, Output = unknown> {
     if (this.#admission.pendingTasks > 0) return;
     this.#keepAlive.unref();
     this.#onIdle?.();
-  }
-
-  #full(): MillraceError {
-    const { pendingTasks, pendingBytes } = this.#admission;
-    const threads = Math.max(1, this.#threads.threadCount);
-    // What it takes to work off a tenth of what is pending.
-    const retryAfterMs = Math.ceil((this.#batcher.times.meanMs * pendingTasks) / threads / 10);
-    return new MillraceError(
-      'ERR_MILLRACE_QUEUE_FULL',
-      `${pendingTasks} items with ${pendingBytes} bytes are pending, the limit is ${this.#maxTasks} items; try again later or raise admission.maxTasks and admission.maxBytes`,
-      {
-        details: {
-          pendingTasks,
-          pendingBytes,
-          retryAfterMs: Math.min(60_000, Math.max(1, retryAfterMs)),
-        },
-      },
-    );
   }
 }
 
