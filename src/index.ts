@@ -1,6 +1,8 @@
 /**
  * millrace: a distributed task runtime that Node.js services embed.
  */
+export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
+export type { TaskLine } from './core/channels.js';
 export type { Duration } from './core/durations.js';
 export {
   type ErrorCode,
@@ -19,14 +21,18 @@ export {
   defineTasks,
   type ExecutionContext,
   type Handler,
+  type LogLevel,
+  type LogMethod,
   type RetryOptions,
   type Task,
   type TaskContract,
+  type TaskLog,
   type TaskModule,
 } from './core/task.js';
 export { createRuntime } from './millrace.js';
 export type { Runtime, RuntimeStats, SubmitOptions } from './runtime.js';
-export type { RuntimeOptions } from './runtime-options.js';
+export type { RuntimeLocks } from './runtime-locks.js';
+export type { RuntimeOptions, Switch } from './runtime-options.js';
 export {
   type FileStoreOptions,
   fileStore,

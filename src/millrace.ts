@@ -5,6 +5,8 @@
  * `Runtime`.
  */
 import { getRandomValues } from 'node:crypto';
+import { hostname } from 'node:os';
+import { Coordination } from './coordination/coordination.js';
 import type { Clock } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { type Incarnation, newIncarnation } from './core/ids.js';
@@ -29,6 +31,7 @@ export interface World {
 
 /** Names the lane of the one node of a local store. */
 const LOCAL_NODE = 'local';
+const SESSION_TTL_MS = 15_000;
 const KEEP_ALIVE_MS = 2 ** 30;
 
 /**
@@ -68,6 +71,17 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       node: LOCAL_NODE,
       retention: resolved.retention,
     });
+    const coordination = new Coordination(
+      { clock: world.clock, random: world.random.fork('coordination'), store },
+      {
+        ttlMs: SESSION_TTL_MS,
+        node: LOCAL_NODE,
+        label: `${hostname()}:${process.pid}`,
+        record: {},
+        isMember: false,
+        locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
+      },
+    );
     const runtime = new Runtime({
       clock: world.clock,
       holdProcess: world.holdProcess,
@@ -75,6 +89,7 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       tasks,
       store,
       engine,
+      coordination,
       threads: pools.thread,
     });
     await runtime.start();

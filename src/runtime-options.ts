@@ -59,7 +59,15 @@ export interface RuntimeOptions {
   };
   /** Close on SIGINT and SIGTERM. @defaultValue false */
   readonly signals?: boolean;
+  /** For measuring what a mechanism is worth; not for production. */
+  readonly experimental?: {
+    /** Replaces mechanisms by the naive way of doing the same: `locks` by one key that is polled. @defaultValue none */
+    readonly off?: readonly Switch[];
+  };
 }
+
+/** What `experimental.off` can switch off. */
+export type Switch = 'locks';
 
 export interface ResolvedOptions {
   readonly tasks: URL | string | TaskModule;
@@ -74,6 +82,7 @@ export interface ResolvedOptions {
   readonly retention: RetentionMs;
   readonly shutdown: { readonly softMs: number; readonly hardMs: number };
   readonly signals: boolean;
+  readonly off: ReadonlySet<Switch>;
 }
 
 /** Larger ones would not fit a store's request next to the rest of a commit. */
@@ -89,7 +98,9 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   retention: true,
   shutdown: true,
   signals: true,
+  experimental: true,
 };
+const SWITCHES: readonly Switch[] = ['locks'];
 const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
 
 /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
@@ -149,7 +160,15 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
       hardMs: Math.max(softMs, durationMs(shutdown.hard ?? '25s', 'shutdown.hard')),
     },
     signals: options.signals ?? false,
+    off: resolveSwitches(options.experimental),
   };
+}
+
+function resolveSwitches(options: RuntimeOptions['experimental']): ReadonlySet<Switch> {
+  const { off = [] } = knownOptions(options, 'experimental.', { off: true });
+  if (!Array.isArray(off))
+    throw invalidOption('experimental.off', off, "a list, such as ['locks']");
+  return new Set(off.map((name) => oneOf(name, 'experimental.off', SWITCHES)));
 }
 
 function knownRetention(options: RuntimeOptions['retention']) {

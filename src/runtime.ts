@@ -4,6 +4,7 @@
  * Everything a user passes in is checked here, at the edge; the engine below can trust it.
  */
 import { channel } from 'node:diagnostics_channel';
+import type { Coordination } from './coordination/coordination.js';
 import type { ChannelPayloads } from './core/channels.js';
 import type { Clock } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
@@ -17,6 +18,7 @@ import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/t
 import type { Engine, EngineStats } from './engine/engine.js';
 import { encodeMetadata, type NewTask } from './engine/intake.js';
 import { Admission } from './pool/admission.js';
+import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
 import { TaskHandle } from './task-handle.js';
 
@@ -61,10 +63,13 @@ const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
 export class Runtime {
   /** The tasks of the module, by name. */
   readonly tasks: ReadonlyMap<string, AnyTask>;
+  /** Locks shared with every other process on the same store. */
+  readonly locks: RuntimeLocks;
   readonly #clock: Clock;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
   readonly #engine: Engine;
+  readonly #coordination: Coordination;
   readonly #threads: Pool | undefined;
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
@@ -79,6 +84,7 @@ export class Runtime {
     readonly tasks: ReadonlyMap<string, AnyTask>;
     readonly store: Store;
     readonly engine: Engine;
+    readonly coordination: Coordination;
     readonly threads: Pool | undefined;
   }) {
     this.tasks = parts.tasks;
@@ -87,6 +93,8 @@ export class Runtime {
     this.#options = parts.options;
     this.#store = parts.store;
     this.#engine = parts.engine;
+    this.#coordination = parts.coordination;
+    this.locks = new RuntimeLocks(parts.coordination);
     this.#threads = parts.threads;
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
@@ -187,6 +195,7 @@ export class Runtime {
     try {
       await this.#engine.shutdown(this.#options.shutdown);
       await this.#engine.stop();
+      await this.#coordination.stop();
       await this.#store.close();
     } finally {
       for (const cleanUp of this.#cleanUps) cleanUp();

@@ -85,6 +85,16 @@ export class TaskHandle<Output> {
     return this.#engine.cancel(this.#place, reason);
   }
 
+  /**
+   * What the handler says of its progress (`ctx.progress`), as it says it: a slow reader misses values, but not the
+   * newest. Ends with the task, whichever way that ended. Only the process that runs the task hears it.
+   *
+   * @throws ERR_MILLRACE_TASK_GONE, ERR_MILLRACE_CLOSED as {@link result}; the signal's reason
+   */
+  progress(options: { readonly signal?: AbortSignal } = {}): AsyncIterableIterator<unknown> {
+    return this.#engine.progress(this.#place, options.signal);
+  }
+
   #ended(options: WaitOptions | undefined): Promise<TaskEnd> {
     const ended = this.#engine.ended(this.#place);
     return options === undefined ? ended : this.#orGiveUp(ended, options);

@@ -109,7 +109,8 @@ function tryLock(lock) {
   return false;
 }
 
-function isAlive(pid) {
+/** Whether there is a process with this id. */
+export function isAlive(pid) {
   try {
     process.kill(pid, 0);
     return true;

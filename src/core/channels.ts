@@ -9,6 +9,7 @@
 import { type Channel, channel } from 'node:diagnostics_channel';
 import type { MillraceError } from './errors.js';
 import type { Revision, WatchClass } from './store.js';
+import type { LogLevel } from './task.js';
 
 /** Every channel name with the payload its subscribers get. */
 export interface ChannelPayloads {
@@ -45,6 +46,21 @@ export interface ChannelPayloads {
   };
   /** A task waits because this node has no handler of its name. */
   'millrace:task:unhandled': { readonly taskId: string; readonly type: string };
+  /** A handler called `ctx.log`. */
+  'millrace:task:log': {
+    /** Undefined in a BatchPool. */
+    readonly taskId?: string;
+    readonly type: string;
+    readonly attempt: number;
+    readonly tenant?: string;
+    readonly level: LogLevel;
+    /** Wall clock, epoch ms. */
+    readonly atMs: number;
+    readonly message: string;
+    readonly fields?: unknown;
+    /** Lines of this task that were dropped since its last one. */
+    readonly dropped: number;
+  };
   /** A result came from an execution that is not the current one, and was refused. */
   'millrace:result:stale': { readonly taskId: string; readonly attempt: number };
   /** A stream of watches was cut; it comes back by itself, each watch where it was. */
@@ -70,9 +86,40 @@ export interface ChannelPayloads {
   'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
   /** A round of forgetting old records failed; the next one makes it good. */
   'millrace:janitor:failed': { readonly cause: MillraceError };
+  /** The session has a lease: the first one, or another after a loss. */
+  'millrace:session:granted': { readonly leaseId: string; readonly ttlMs: number };
+  /** The store was silent for so long that the lease may have ended; nothing acts under it. */
+  'millrace:session:fenced': { readonly leaseId: string; readonly silentMs: number };
+  /** A renewal was answered after a fence or a doubt: the lease was alive all along. */
+  'millrace:session:lifted': { readonly leaseId: string };
+  /** The lease is over; what hung on it is gone. */
+  'millrace:session:lost': { readonly leaseId: string; readonly cause: MillraceError };
+  /** A lock was granted. */
+  'millrace:lock:acquired': {
+    readonly name: string;
+    readonly token: bigint;
+    readonly waitMs: number;
+    readonly isHandOff: boolean;
+  };
+  /** A holder is done; `isLost` when it had lost the lock before. */
+  'millrace:lock:released': {
+    readonly name: string;
+    readonly token: bigint;
+    readonly heldMs: number;
+    readonly isLost: boolean;
+  };
+  /** A lock has been held for as long as a lease lives; again each time that doubles. */
+  'millrace:lock:held-long': {
+    readonly name: string;
+    readonly token: bigint;
+    readonly heldMs: number;
+  };
   /** A stored record did not decode; it was set aside and the rest goes on. */
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
 }
+
+/** One call of `ctx.log`. */
+export type TaskLine = ChannelPayloads['millrace:task:log'];
 
 export type ChannelName = keyof ChannelPayloads;
 
@@ -83,10 +130,20 @@ export function publish<Name extends ChannelName>(
   name: Name,
   payload: () => ChannelPayloads[Name],
 ): void {
+  const found = channelOf(name);
+  if (found.hasSubscribers) found.publish(payload());
+}
+
+/** Whether anybody listens, for what has to be prepared far from here. */
+export function hasSubscribers(name: ChannelName): boolean {
+  return channelOf(name).hasSubscribers;
+}
+
+function channelOf(name: ChannelName): Channel {
   let found = channels.get(name);
   if (found === undefined) {
     found = channel(name);
     channels.set(name, found);
   }
-  if (found.hasSubscribers) found.publish(payload());
+  return found;
 }

@@ -90,6 +90,14 @@ export const ERRORS = {
     doc: 'The revision asked for is no longer kept; list again and go on from there.',
   },
   ERR_MILLRACE_LEASE_LOST: { kind: 'coordination', doc: 'The lease expired or was revoked.' },
+  ERR_MILLRACE_LOCK_TIMEOUT: {
+    kind: 'deadline',
+    doc: 'The lock was not free in time; `details` tell who holds it.',
+  },
+  ERR_MILLRACE_LOCK_NESTED: {
+    kind: 'usage',
+    doc: 'A lock was asked for by somebody who holds one.',
+  },
   ERR_MILLRACE_TASK_FAILED: {
     kind: 'task',
     doc: 'The task failed for good; `cause` is what its handler threw.',

@@ -11,11 +11,20 @@ import type { Service } from './service.js';
 export interface BatchListener {
   /** Some tasks of the batch ended. The frame is the receiver's to keep. */
   onResults(frame: Uint8Array): void;
+  /** A task of the batch says how far it is. The newest value counts; none comes after the task's result. */
+  onProgress?(progress: TaskProgress): void;
   /**
    * The batch is over: every task reported, or (`loss`) its thread died and those that did not report are lost.
    * Called once, last.
    */
   onEnd(loss: MillraceError | undefined): void;
+}
+
+export interface TaskProgress {
+  readonly slot: number;
+  /** '' outside an engine. */
+  readonly taskId: string;
+  readonly json: string;
 }
 
 /** A batch that runs. */

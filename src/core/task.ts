@@ -70,10 +70,33 @@ export interface ExecutionContext {
     readonly token: bigint;
   };
   readonly tenant: string | undefined;
+  /**
+   * Lines about this execution, published on the main thread's channel `millrace:task:log`. Never waits and never
+   * throws; a task has 500 lines a second, and says when it had more.
+   */
+  readonly log: TaskLog;
+  /**
+   * How far the task is, for `handle.progress()`: any JSON value of at most 16 KiB. Only the newest counts, and about
+   * 20 a second are sent. Ignored once the task has ended.
+   *
+   * @throws ERR_MILLRACE_PAYLOAD_NOT_SERIALIZABLE, _TOO_LARGE, _TOO_DEEP
+   */
+  progress(value: unknown): void;
   /** `return ctx.snooze('1m')`: run again later; no attempt is spent. */
   snooze(delay: Duration): Snooze;
   /** `return ctx.cancel('reason')`: end as cancelled. */
   cancel(reason?: string): Cancel;
+}
+
+export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
+
+/** One method per level: a message; or fields, an Error among them or alone, and a message. */
+export type TaskLog = Readonly<Record<LogLevel, LogMethod>>;
+
+export interface LogMethod {
+  (message: string): void;
+  /** @param fields - JSON of at most 16 KiB; what has none is replaced by the reason */
+  (fields: object, message?: string): void;
 }
 
 /** Returned by `ctx.snooze()`. */

@@ -67,6 +67,10 @@ export interface DispatcherEvents {
   onChanged(): void;
   /** There may be something to claim. */
   onFree(): void;
+  /** A running task says how far it is. */
+  onProgress(task: TaskId, json: string): void;
+  /** Nothing of what these tasks said holds any more. */
+  onProgressOver(tasks: Iterable<TaskId>): void;
 }
 
 export class Dispatcher {
@@ -215,9 +219,17 @@ export class Dispatcher {
   }
 
   #run(batch: BatchHandle, token: Revision): void {
+    const heard = new Set<TaskId>();
     const running = this.#pool.run(this.#table.launch(batch, token), {
       onResults: (frame) => this.#onResults(batch, frame),
-      onEnd: (loss) => this.#onEnd(batch, loss),
+      onProgress: ({ taskId: task, json }) => {
+        heard.add(task as TaskId);
+        this.#events.onProgress(task as TaskId, json);
+      },
+      onEnd: (loss) => {
+        this.#events.onProgressOver(heard);
+        this.#onEnd(batch, loss);
+      },
     });
     this.#running.set(batch, running);
     for (const [task, reason] of this.#cancelReasons) {

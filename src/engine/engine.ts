@@ -49,6 +49,7 @@ import {
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
+import { ProgressBoard, ProgressStream } from './progress.js';
 import { recover } from './recovery.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
@@ -97,6 +98,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #pools: Pool[];
   readonly #janitor: Janitor;
   readonly #waiters = new EndWaiters();
+  readonly #progress = new ProgressBoard();
   readonly #keep: readonly TaskState[];
   readonly #drainWaiters: (() => void)[] = [];
   /** Keyed submissions in a commit that flies. */
@@ -194,6 +196,16 @@ export class Engine extends BaseService implements CommitSource {
     const held = task.task || this.find(task.segment, task.index);
     if (this.#table.watch(held) === 'watching') return this.#waiters.wait(held);
     return this.#storedEnd(taskId(task.segment, task.index));
+  }
+
+  /**
+   * What a task that runs in this process says of its progress: the newest value, then the next ones, until its end
+   * is durable. Errors are those of `ended`, and the signal's reason.
+   */
+  progress(task: TaskPlace, signal?: AbortSignal): AsyncIterableIterator<unknown> {
+    const id = taskId(task.segment, task.index);
+    const listen = (listener: (json: string) => void) => this.#progress.listen(id, listener);
+    return new ProgressStream(listen, this.ended(task), signal);
   }
 
   /** Where a task stands. An end that is not durable is not told. @throws ERR_MILLRACE_TASK_GONE */
@@ -423,6 +435,10 @@ export class Engine extends BaseService implements CommitSource {
             this.#lane.request();
           },
           onFree: () => this.#requestClaim(),
+          onProgress: (task, json) => this.#progress.note(task, json),
+          onProgressOver: (tasks) => {
+            for (const task of tasks) this.#progress.forget(task);
+          },
         },
       }),
     );

@@ -5,6 +5,7 @@ import type { ResourceLimits } from 'node:worker_threads';
 import type { Duration } from '../core/durations.js';
 import { knownOptions } from '../core/options.js';
 import type { Size } from '../core/sizes.js';
+import type { TaskLog } from '../core/task.js';
 import type { Timeout } from './deadlines.js';
 import type { ThreadCounts } from './thread-pool.js';
 
@@ -21,6 +22,18 @@ export type ItemHandler<Input = unknown, Output = unknown> = (
 export interface ItemContext {
   /** Aborted when nobody waits for the result any more, or the item's time is over; `reason` is an Error. */
   readonly signal: AbortSignal;
+  /**
+   * Lines about this item, published on the main thread's channel `millrace:task:log` with the type `item`. Never
+   * waits and never throws; an item has 500 lines a second, and says when it had more.
+   */
+  readonly log: TaskLog;
+  /**
+   * How far the item is, for `onProgress`: any JSON value of at most 16 KiB. Only the newest counts, and about 20 a
+   * second are sent.
+   *
+   * @throws ERR_MILLRACE_PAYLOAD_NOT_SERIALIZABLE, _TOO_LARGE, _TOO_DEEP
+   */
+  progress(value: unknown): void;
 }
 
 export interface BatchOptions {
@@ -87,6 +100,11 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
   /** How long the item may run, instead of what the pool's `timeout` says. At least 1 ms. */
   readonly timeout?: Duration;
+  /**
+   * Hears what the handler says of its progress, and for which item, from 0. The newest value counts: those in
+   * between may be left out. What it throws is the item's error.
+   */
+  readonly onProgress?: (value: unknown, index: number) => void;
 }
 
 export interface RunManyOptions extends RunOptions {
@@ -133,6 +151,10 @@ export interface BatchPoolStats {
   readonly meanBatch: number;
   /** Of an item, from the call of its handler to its end; recent ones count more. */
   readonly meanRunMs: number;
+  /** Lines of `ctx.log` beyond what an item may say in a second. */
+  readonly linesDropped: number;
+  /** Lines and progress of items that had ended: ignored. */
+  readonly notesLate: number;
 }
 
 const POOL_OPTIONS: Readonly<Record<keyof BatchPoolOptions, true>> = {
@@ -152,7 +174,11 @@ const RESOURCE_LIMITS: Readonly<Record<keyof ResourceLimits, true>> = {
   codeRangeSizeMb: true,
   stackSizeMb: true,
 };
-const RUN_OPTIONS: Readonly<Record<keyof RunOptions, true>> = { signal: true, timeout: true };
+const RUN_OPTIONS: Readonly<Record<keyof RunOptions, true>> = {
+  signal: true,
+  timeout: true,
+  onProgress: true,
+};
 
 /** Refuses options that do not exist, on every level. @throws ERR_MILLRACE_INVALID_OPTION */
 export function checkPoolOptions(options: BatchPoolOptions): void {

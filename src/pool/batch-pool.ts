@@ -150,13 +150,14 @@ export class BatchPool<Input = unknown, Output = unknown> {
   run(item: Input, options: RunOptions = NO_OPTIONS): Promise<Output> {
     return new Promise((resolve, reject) => {
       if (options !== NO_OPTIONS) checkRunOptions(options);
-      const { signal, timeout } = options;
+      const { signal, timeout, onProgress } = options;
       const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
       if (signal?.aborted) {
         reject(signal.reason);
         return;
       }
       const entry = new RunItem(resolve as (value: unknown) => void, reject, timeoutMs);
+      if (onProgress !== undefined) entry.onProgress = (value) => onProgress(value, 0);
       if (signal !== undefined) entry.listen(signal, () => this.#batcher.drop(entry, 'aborted'));
       try {
         this.#submit(item, entry, signal, this.#onFull)?.catch((error) => entry.onError(error));
@@ -184,9 +185,14 @@ export class BatchPool<Input = unknown, Output = unknown> {
     options: RunManyOptions = {},
   ): AsyncIterableIterator<unknown> {
     checkRunManyOptions(options);
-    const { settled = false, signal, timeout } = options;
+    const { settled = false, signal, timeout, onProgress } = options;
     const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
-    return new ResultStream(this.#streams, items, { settled, signal, timeoutMs });
+    return new ResultStream(this.#streams, items, {
+      settled,
+      signal,
+      timeoutMs,
+      onProgress,
+    });
   }
 
   /**
@@ -196,17 +202,19 @@ export class BatchPool<Input = unknown, Output = unknown> {
    */
   writable(options: WritableOptions<Output> = {}): WritableStream<Input> {
     checkWritableOptions(options);
-    const { onResult, signal, timeout } = options;
+    const { onResult, signal, timeout, onProgress } = options;
     const timeoutMs = timeout === undefined ? 0 : limitMs(timeout, 'timeout');
     return itemSink(this.#streams, {
       onResult: onResult as SinkOptions['onResult'],
       signal,
       timeoutMs,
+      onProgress,
     });
   }
 
   stats(): BatchPoolStats {
     const { completed, failed, timedOut, lost, batches, batchedItems } = this.#batcher.counts;
+    const { noteCounts } = this.#threads;
     return {
       threads: this.#threads.threadCount,
       recycled: this.#threads.recycled,
@@ -222,6 +230,8 @@ export class BatchPool<Input = unknown, Output = unknown> {
       batches,
       meanBatch: batches === 0 ? 0 : batchedItems / batches,
       meanRunMs: this.#batcher.times.meanMs,
+      linesDropped: noteCounts.dropped,
+      notesLate: noteCounts.late,
     };
   }
 
@@ -366,6 +376,7 @@ class RunItem implements Item {
   flight: Item['flight'];
   slot = 0;
   readonly timeoutMs: number;
+  onProgress: Item['onProgress'];
   readonly #resolve: (value: unknown) => void;
   readonly #reject: (error: unknown) => void;
   #unlisten: (() => void) | undefined;

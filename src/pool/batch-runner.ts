@@ -36,17 +36,25 @@ import { type AnyTask, Cancel, Snooze } from '../core/task.js';
 import { FrameText } from './frame-text.js';
 import { type ResultLog, singleResult } from './result-log.js';
 import { TaskContext } from './task-context.js';
+import {
+  NoteBook,
+  type NoteCounts,
+  type NoteDesk,
+  type Notes,
+  NoteTaker,
+  type NoteTime,
+} from './task-notes.js';
 
 /** Where a runner gets its time from. */
-export interface RunnerTime {
-  /** Monotonic milliseconds. */
-  nowMs(): number;
+export interface RunnerTime extends NoteTime {
   /** Calls back after the I/O that is ready now. */
   soon(turn: () => void): void;
 }
 
 /** Who is told about a batch. Called from within the runner, never from within `run`. */
 export interface BatchReport {
+  /** Tasks have said something; before the results of those that have ended since. */
+  onNotes(notes: Notes): void;
   /** Some tasks ended; the frame owns its buffer. */
   onResults(frame: Uint8Array<ArrayBuffer>): void;
   /** Every task of the batch has begun, and those that have not ended do not need the thread now. At most once. */
@@ -60,6 +68,10 @@ export interface RunnerOptions {
   readonly executor?: string;
   /** Of results. @defaultValue those of payloads */
   readonly limits?: PayloadLimits;
+  /** Whether anybody would read a line of `ctx.log`. @defaultValue nobody */
+  readonly wantsLines?: () => boolean;
+  /** Gets what was said too much or too late. */
+  readonly noteCounts?: NoteCounts;
   /** Whether results that are buffers travel as such, and not as JSON. @defaultValue false */
   readonly allowsBytes?: boolean;
 }
@@ -99,6 +111,7 @@ export class BatchRunner {
   readonly time: RunnerTime;
   readonly executor: string;
   readonly limits: PayloadLimits;
+  readonly notes: NoteTaker;
   readonly allowsBytes: boolean;
   readonly #lanes = new Map<string, Lane>();
   readonly #queue: Batch[] = [];
@@ -113,6 +126,8 @@ export class BatchRunner {
     this.time = time;
     this.executor = options.executor ?? 'local';
     this.limits = options.limits ?? DEFAULT_PAYLOAD_LIMITS;
+    const counts = options.noteCounts ?? { dropped: 0, late: 0 };
+    this.notes = new NoteTaker(time, options.wantsLines ?? (() => false), counts);
     this.allowsBytes = options.allowsBytes ?? false;
     for (const [name, task] of tasks) {
       this.#lanes.set(name, {
@@ -222,7 +237,7 @@ export class BatchRunner {
 /** Where a task of a batch is. */
 const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3 } as const;
 
-class Batch implements RunnerBatch {
+class Batch implements RunnerBatch, NoteDesk {
   readonly #runner: BatchRunner;
   readonly #reader: FrameReader;
   readonly #text: FrameText;
@@ -230,6 +245,8 @@ class Batch implements RunnerBatch {
   #inputs: readonly unknown[] | undefined;
   readonly #report: BatchReport;
   readonly #log: ResultLog;
+  /** What tasks said and was not sent; made when one says something. */
+  #book: NoteBook | undefined;
   readonly #stages: Uint8Array;
   readonly #contexts: (TaskContext | undefined)[];
   /** By string index, so that names are looked up once per batch. */
@@ -253,6 +270,16 @@ class Batch implements RunnerBatch {
     this.#contexts = new Array(count);
     this.#lanes = reader.strings.map((name) => runner.lane(name));
     this.#left = count;
+  }
+
+  get taker(): NoteTaker {
+    return this.#runner.notes;
+  }
+
+  bookOf(index: number): NoteBook | undefined {
+    if (this.#stages[index] === Stage.ENDED) return undefined;
+    this.#book ??= new NoteBook(this.taker, (notes) => this.#report.onNotes(notes));
+    return this.#book;
   }
 
   get hasBegun(): boolean {
@@ -349,7 +376,7 @@ class Batch implements RunnerBatch {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, error);
       return nowMs;
     }
-    const context = new TaskContext(reader, index, this.#runner.executor);
+    const context = new TaskContext(reader, index, this.#runner.executor, this);
     this.#contexts[index] = context;
     const schema = lane.task.spec.schema;
     if (schema === undefined) return this.#call(lane, index, input, context, nowMs);
@@ -496,6 +523,7 @@ class Batch implements RunnerBatch {
     // A clock that is not quite monotonic must not make a frame that does not decode.
     const ranMs = Math.max(0, runMs);
     const log = this.#log;
+    if (this.#book !== undefined) this.#contexts[index]?.closeNotes();
     this.#stages[index] = Stage.ENDED;
     this.#contexts[index] = undefined;
     log.end(index);
@@ -505,6 +533,7 @@ class Batch implements RunnerBatch {
       if (log.count === 0) this.#unreportedSinceMs = this.#runner.time.nowMs();
       log.add(slot, outcome, attempt, ranMs, result ?? '', byteLength);
     } else {
+      this.#book?.send();
       this.#report.onResults(singleResult(slot, outcome, attempt, ranMs, result ?? ''));
     }
     this.#left--;
@@ -514,6 +543,7 @@ class Batch implements RunnerBatch {
 
   /** Sends what there is, and says so when it was the last. */
   #post(): void {
+    this.#book?.send();
     if (this.#log.count > 0) this.#report.onResults(this.#log.take());
     if (this.#left === 0) {
       this.#hasEnded = true;

@@ -19,6 +19,7 @@
  */
 import { fromWire, type WireError } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
+import type { TaskProgress } from '../core/pool.js';
 import { Outcome } from '../core/states.js';
 import { DeadlineWatch, type Limits, overran, type Timers, type Watched } from './deadlines.js';
 import { type ItemPayload, ItemResults, itemFrame } from './item-frames.js';
@@ -42,6 +43,8 @@ export interface Item extends ItemPayload {
   /** While it runs. */
   flight: Flight | undefined;
   slot: number;
+  /** Hears how far its handler is. */
+  readonly onProgress?: ((value: unknown) => void) | undefined;
   onValue(value: unknown): void;
   onError(error: unknown): void;
 }
@@ -228,6 +231,7 @@ export class Batcher {
     const frame = itemFrame(items);
     const listener = {
       onResults: (results: Uint8Array) => this.#onResults(flight, results),
+      onProgress: (progress: TaskProgress) => this.#onProgress(flight, progress),
       onEnd: (loss: MillraceError | undefined) => this.#onEnd(flight, loss),
     };
     flight.batch = isAlone ? this.#pool.runAlone(frame, listener) : this.#pool.run(frame, listener);
@@ -279,6 +283,17 @@ export class Batcher {
     if (again !== undefined) this.#requeue(again);
     if (ended > 0) this.#onEnded(ended, bytes);
     this.send();
+  }
+
+  #onProgress(flight: Flight, { slot, json }: TaskProgress): void {
+    const item = flight.items[slot];
+    if (item?.onProgress === undefined || item.isDropped) return;
+    try {
+      item.onProgress(JSON.parse(json));
+    } catch (error) {
+      this.drop(item, 'onProgress threw');
+      item.onError(error);
+    }
   }
 
   #timeOut(item: Item, flight: Flight): void {

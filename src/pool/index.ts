@@ -1,6 +1,8 @@
 /**
  * millrace/pool: the batching worker pool by itself.
  */
+export type { TaskLine } from '../core/channels.js';
+export type { LogLevel, LogMethod, TaskLog } from '../core/task.js';
 export { BatchPool } from './batch-pool.js';
 export type {
   AdmissionOptions,

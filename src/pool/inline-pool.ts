@@ -5,6 +5,7 @@
  * milliseconds between turns of the event loop. Nothing here can die, so tasks are lost by `drain` only; a sync
  * handler that never returns hangs the process, as any code on the main thread would.
  */
+import { hasSubscribers } from '../core/channels.js';
 import type { Clock, WakeUp } from '../core/clock.js';
 import type { PayloadLimits } from '../core/codec.js';
 import { invariant, type MillraceError } from '../core/errors.js';
@@ -52,9 +53,12 @@ export class InlinePool extends BaseService implements Pool {
     this.#clock = clock;
     const time = {
       nowMs: () => clock.monoMs(),
+      wallMs: () => clock.wallMs(),
       soon: (turn: () => void) => void clock.wakeSoon(turn),
+      later: (delayMs: number, wake: () => void) => void clock.wakeIn(delayMs, wake),
     };
-    this.#runner = new BatchRunner(time, tasks, options);
+    const wantsLines = (): boolean => hasSubscribers('millrace:task:log');
+    this.#runner = new BatchRunner(time, tasks, { ...options, wantsLines });
     this.#places = new Places({
       places: options.places ?? 8,
       overlapMax: options.overlapMax ?? 1_024,
@@ -84,6 +88,7 @@ export class InlinePool extends BaseService implements Pool {
       running.inRunner = this.#runner.run(
         batch,
         {
+          onNotes: (notes) => sent.notes(notes),
           onResults: (frame) => this.#change(() => sent.results(frame)),
           onParked: () => this.#change(() => sent.park()),
           onEnd: () => end(),

@@ -19,6 +19,7 @@ export interface SinkOptions {
   readonly onResult: ((outcome: PromiseSettledResult<unknown>, index: number) => void) | undefined;
   readonly signal: AbortSignal | undefined;
   readonly timeoutMs: number;
+  readonly onProgress: ((value: unknown, index: number) => void) | undefined;
 }
 
 /** Makes the stream. */
@@ -53,6 +54,11 @@ class SinkEntry implements Item {
     return this.#sink.timeoutMs;
   }
 
+  get onProgress(): ((value: unknown) => void) | undefined {
+    const { onProgress } = this.#sink;
+    return onProgress && ((value) => onProgress(value, this.index));
+  }
+
   onValue(value: unknown): void {
     this.#sink.onEnded(this, { status: 'fulfilled', value });
   }
@@ -64,6 +70,7 @@ class SinkEntry implements Item {
 
 class ItemSink {
   readonly timeoutMs: number;
+  readonly onProgress: SinkOptions['onProgress'];
   readonly #port: StreamPort;
   readonly #onResult: SinkOptions['onResult'];
   readonly #signal: AbortSignal | undefined;
@@ -77,11 +84,12 @@ class ItemSink {
   #failure: { readonly reason: unknown } | undefined;
   #onIdle: (() => void) | undefined;
 
-  constructor(port: StreamPort, { onResult, signal, timeoutMs }: SinkOptions) {
+  constructor(port: StreamPort, { onResult, signal, timeoutMs, onProgress }: SinkOptions) {
     this.#port = port;
     this.#onResult = onResult;
     this.#signal = signal;
     this.timeoutMs = timeoutMs;
+    this.onProgress = onProgress;
   }
 
   start(controller: WritableStreamDefaultController): void {

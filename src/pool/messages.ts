@@ -6,6 +6,7 @@
  *    | <-------------- AttachResult -------------- |   from here on Piscina is not involved
  *    | -- { place, batch, log? } ----------------> |
  *    | <-- { place, results } -------------------- |   until every task of the batch is in one of them
+ *    | <-- { place, notes } ---------------------- |   before the results of the tasks that wrote them; task-notes.ts
  *    | <-- { place, isParked } ------------------- |   see places.ts
  *    | -- { place, slot, reason, isTimeout } ----> |   cancel; finds nothing when the task has ended
  *
@@ -16,6 +17,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { PayloadLimits } from '../core/codec.js';
 import type { WireError } from '../core/error-wire.js';
+import type { Notes } from './task-notes.js';
 
 /** The type of all entries when `kind` is `function`. */
 export const ITEM = 'item';
@@ -57,6 +59,8 @@ export interface CancelMessage {
 export interface ResultMessage {
   readonly place: number;
   readonly results?: ArrayBuffer;
+  /** What tasks of the batch said. */
+  readonly notes?: Notes;
   readonly isParked?: true;
   /** The batch has no tasks, so it ends without results. */
   readonly isEmpty?: true;

@@ -50,13 +50,20 @@ export class StreamEntry implements Item {
   /** Ends the iteration also when outcomes are settled: it is no item's. */
   isFatal = false;
   readonly #stream: ResultStream;
+  readonly #index: number;
 
-  constructor(stream: ResultStream) {
+  constructor(stream: ResultStream, index: number) {
     this.#stream = stream;
+    this.#index = index;
   }
 
   get timeoutMs(): number {
     return this.#stream.timeoutMs;
+  }
+
+  get onProgress(): ((value: unknown) => void) | undefined {
+    const { onProgress } = this.#stream;
+    return onProgress && ((value) => onProgress(value, this.#index));
   }
 
   onValue(value: unknown): void {
@@ -77,6 +84,9 @@ type Answer = (result: IteratorResult<unknown> | Promise<never>) => void;
 export class ResultStream implements AsyncIterableIterator<unknown> {
   /** How long each item may run; 0 means what the pool's items may. */
   readonly timeoutMs: number;
+  /** Hears of progress, and of which item. */
+  readonly onProgress: ((value: unknown, index: number) => void) | undefined;
+  #read = 0;
   readonly #port: StreamPort;
   readonly #source: Iterator<unknown> | AsyncIterator<unknown>;
   readonly #settled: boolean;
@@ -97,10 +107,12 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
       readonly settled: boolean;
       readonly signal: AbortSignal | undefined;
       readonly timeoutMs: number;
+      readonly onProgress: ((value: unknown, index: number) => void) | undefined;
     },
   ) {
     this.#port = port;
     this.timeoutMs = options.timeoutMs;
+    this.onProgress = options.onProgress;
     this.#settled = options.settled;
     this.#source =
       Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
@@ -222,7 +234,7 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
       this.#isExhausted = true;
       return undefined;
     }
-    const entry = new StreamEntry(this);
+    const entry = new StreamEntry(this, this.#read++);
     this.#entries.push(entry);
     const fail = (error: unknown): void => {
       if (!entry.isDropped) entry.onError(error);
@@ -238,7 +250,7 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   /** The next thing to come out, and the last. */
   #addFatal(error: unknown): void {
     this.#isExhausted = true;
-    const entry = new StreamEntry(this);
+    const entry = new StreamEntry(this, this.#read);
     entry.isFatal = true;
     this.#entries.push(entry);
     entry.onError(error);

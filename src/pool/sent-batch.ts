@@ -4,6 +4,7 @@
  * When a thread dies, the batch's log tells what its tasks come to: ended (reported now), may have run (lost), or
  * never begun (reported as not started, so they spend neither an attempt nor a loss).
  */
+import { publish, type TaskLine } from '../core/channels.js';
 import { MillraceError } from '../core/errors.js';
 import {
   FRAME_HEADER_BYTES,
@@ -17,6 +18,7 @@ import { writeResult } from '../core/records.js';
 import { Outcome } from '../core/states.js';
 import type { Place } from './places.js';
 import type { ResultLog } from './result-log.js';
+import type { Notes } from './task-notes.js';
 
 export class SentBatch {
   readonly count: number;
@@ -58,6 +60,13 @@ export class SentBatch {
       outline(new DataView(frame.buffer, frame.byteOffset, frame.byteLength)).count,
     );
     this.#listener.onResults(frame);
+  }
+
+  /** What its tasks said: lines to the channel, progress to the listener. */
+  notes({ lines, progress }: Notes): void {
+    if (this.#hasEnded) return;
+    for (const line of lines) publish('millrace:task:log', () => JSON.parse(line) as TaskLine);
+    for (const one of progress) this.#listener.onProgress?.(one);
   }
 
   park(): void {

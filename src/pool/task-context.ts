@@ -7,21 +7,25 @@ import { MillraceError } from '../core/errors.js';
 import type { FrameReader } from '../core/frame.js';
 import { executionId, type SegmentRef, taskId } from '../core/ids.js';
 import { readBatchEntry } from '../core/records.js';
-import { Cancel, type ExecutionContext, Snooze } from '../core/task.js';
+import { Cancel, type ExecutionContext, Snooze, type TaskLog } from '../core/task.js';
+import { type NoteDesk, TaskNotes } from './task-notes.js';
 
 export class TaskContext implements ExecutionContext {
   readonly #reader: FrameReader;
   readonly #index: number;
   readonly #executor: string;
+  readonly #desk: NoteDesk;
+  #notes: TaskNotes | undefined;
   #execution: ExecutionContext['execution'] | undefined;
   #controller: AbortController | undefined;
   #abortReason: string | undefined;
   #isTimeout = false;
 
-  constructor(reader: FrameReader, index: number, executor: string) {
+  constructor(reader: FrameReader, index: number, executor: string, desk: NoteDesk) {
     this.#reader = reader;
     this.#index = index;
     this.#executor = executor;
+    this.#desk = desk;
   }
 
   get signal(): AbortSignal {
@@ -51,6 +55,33 @@ export class TaskContext implements ExecutionContext {
   get tenant(): string | undefined {
     const at = this.#reader.recordAt(this.#index);
     return this.#reader.string(this.#reader.view.getUint16(at + 6, true)) || undefined;
+  }
+
+  get log(): TaskLog {
+    return this.#noted();
+  }
+
+  progress(value: unknown): void {
+    this.#noted().progress(value);
+  }
+
+  /** The task is about to end. */
+  closeNotes(): void {
+    this.#notes?.close();
+  }
+
+  #noted(): TaskNotes {
+    if (this.#notes === undefined) {
+      const { slot, segment, type, attempt } = readBatchEntry(this.#reader, this.#index);
+      this.#notes = new TaskNotes(this.#desk, this.#index, {
+        slot,
+        taskId: segment === '' ? '' : this.execution.taskId,
+        type,
+        attempt,
+        tenant: this.tenant,
+      });
+    }
+    return this.#notes;
   }
 
   snooze(delay: Duration): Snooze {

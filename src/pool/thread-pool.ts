@@ -24,6 +24,7 @@ import type { BatchListener, Pool } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
 import { usableCpus } from './machine.js';
 import { moduleUrl } from './module-url.js';
+import type { NoteCounts } from './task-notes.js';
 import { checkEntry, type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
@@ -82,6 +83,7 @@ export class ThreadPool extends BaseService implements Pool {
   /** Until the oldest thread has its age. */
   #ageTimer: NodeJS.Timeout | undefined;
   #recycled = 0;
+  readonly #notesOfGone: NoteCounts = { dropped: 0, late: 0 };
   readonly #respawns = new Set<NodeJS.Timeout>();
   #isOpen = false;
   #isDraining = false;
@@ -156,6 +158,13 @@ export class ThreadPool extends BaseService implements Pool {
   /** Threads replaced because they were worn, since the start. */
   get recycled(): number {
     return this.#recycled;
+  }
+
+  /** What tasks said too much or too late since the start. */
+  get noteCounts(): Readonly<NoteCounts> {
+    const counts = { ...this.#notesOfGone };
+    for (const thread of this.#all()) add(counts, thread.noteCounts);
+    return counts;
   }
 
   /** From now on there is a thread in reserve; it starts when the others have. */
@@ -384,6 +393,7 @@ export class ThreadPool extends BaseService implements Pool {
   #onGone(thread: WorkerThread, loss: MillraceError): void {
     if (thread === this.#reserve) this.#reserve = undefined;
     this.#threads.delete(thread);
+    add(this.#notesOfGone, thread.noteCounts);
     if (thread.isRetired) return;
     if (this.#isDraining) {
       if (this.#isIdle) this.#stopWaiting?.();
@@ -407,6 +417,11 @@ export class ThreadPool extends BaseService implements Pool {
     timer.unref();
     this.#respawns.add(timer);
   }
+}
+
+function add(sum: NoteCounts, { dropped, late }: Readonly<NoteCounts>): void {
+  sum.dropped += dropped;
+  sum.late += late;
 }
 
 /** How many threads the options mean. @throws ERR_MILLRACE_INVALID_OPTION */

@@ -18,10 +18,12 @@ import {
   type RunMessage,
 } from './messages.js';
 import { ResultLog } from './result-log.js';
+import type { Notes } from './task-notes.js';
 import { VitalsWriter } from './worker-vitals.js';
 
 // Taken before user code loads: fake timers in there must not stop the thread.
-const { setImmediate: soon, performance } = globalThis;
+const { setImmediate: soon, setTimeout: wakeIn, performance } = globalThis;
+const wallMs = Date.now;
 
 /** Called by Piscina with the data of the thread's only run. */
 export async function attach(data: AttachData): Promise<AttachResult> {
@@ -35,11 +37,22 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     port.close();
     return { error: toWire(error) };
   }
-  const runner = new BatchRunner({ nowMs: () => performance.now(), soon }, tasks, {
-    ...data,
+  const vitals = new VitalsWriter(data.vitals);
+  const time = {
+    nowMs: () => performance.now(),
+    wallMs,
+    soon,
+    later: (delayMs: number, wake: () => void) => void wakeIn(wake, delayMs),
+  };
+  const runner = new BatchRunner(time, tasks, {
+    executor: data.executor,
+    limits: data.limits,
+    wantsLines: () => vitals.wantsLines,
+    noteCounts: vitals,
     allowsBytes: data.kind === 'function',
   });
-  const vitals = new VitalsWriter(data.vitals);
+  // The last lines before process.exit() or an uncaught exception are the ones that matter.
+  process.once('exit', () => runner.notes.send());
   vitals.note(performance.now());
   const batches: (RunnerBatch | undefined)[] = [];
   const logs: ResultLog[] = [];
@@ -84,6 +97,10 @@ class PortReport implements BatchReport {
   onResults(frame: Uint8Array<ArrayBuffer>): void {
     this.#hasResults = true;
     this.#post({ place: this.#place, results: frame.buffer });
+  }
+
+  onNotes(notes: Notes): void {
+    this.#post({ place: this.#place, notes });
   }
 
   onParked(): void {

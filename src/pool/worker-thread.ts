@@ -18,6 +18,7 @@ import {
   type Worker,
 } from 'node:worker_threads';
 import { Piscina } from 'piscina';
+import { hasSubscribers } from '../core/channels.js';
 import { fromWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import type { BatchListener, RunningBatch } from '../core/pool.js';
@@ -32,6 +33,7 @@ import {
 import { type PlaceLimits, Places } from './places.js';
 import { ResultLog } from './result-log.js';
 import { type LossReason, SentBatch, taskLost } from './sent-batch.js';
+import type { NoteCounts } from './task-notes.js';
 import { Vitals } from './worker-vitals.js';
 
 const ENTRY = fileURLToPath(new URL('./worker-entry.js', import.meta.url));
@@ -158,6 +160,11 @@ export class WorkerThread {
     return this.#vitals.heldBytes;
   }
 
+  /** What its tasks said too much or too late. */
+  get noteCounts(): Readonly<NoteCounts> {
+    return this.#vitals.noteCounts;
+  }
+
   /** Whether it has run enough tasks, grown enough or lived long enough to be replaced. */
   isWorn({ tasks, heapBytes, ageMs }: WearLimits): boolean {
     return (
@@ -191,6 +198,7 @@ export class WorkerThread {
   /** REQUIRES: freePlaces > 0. */
   run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
     if (this.#places.batches === 0) this.#worker.ref();
+    this.#vitals.wantsLines = hasSubscribers('millrace:task:log');
     const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));
     const place = this.#freePlace();
     this.#sent[place] = sent;
@@ -266,7 +274,11 @@ export class WorkerThread {
   }
 
   #hear(message: ResultMessage, sent: SentBatch): void {
-    const { place, results, isParked, error } = message;
+    const { place, results, notes, isParked, error } = message;
+    if (notes !== undefined) {
+      sent.notes(notes);
+      return;
+    }
     if (isParked) {
       sent.park();
       return;

@@ -66,7 +66,7 @@ test('docs/reference/events.md lists every channel with the fields of its payloa
   const declared = [...body.matchAll(/'(millrace:[a-z:-]+)': \{([^}]*)\}/g)].map(
     ([, name, fields = '']) => [
       name,
-      [...fields.matchAll(/readonly (\w+):/g)].map((field) => field[1]),
+      [...fields.matchAll(/readonly (\w+)\??:/g)].map((field) => field[1]),
     ],
   );
   const rows = [

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { expectTypeOf } from 'expect-type';
+import * as coordination from '../../src/create-coordination.js';
 import * as millrace from '../../src/index.js';
 import * as pool from '../../src/pool/index.js';
 import * as testing from '../../src/testing/index.js';
@@ -19,6 +20,7 @@ test('each subpath exports what is documented, and no more', () => {
     'isMillraceError',
     'memoryStore',
   ]);
+  assert.deepEqual(Object.keys(coordination).sort(), ['createCoordination']);
   assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
   assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock']);
   assert.deepEqual(Object.keys(timing).sort(), ['ReadyQueue', 'TimerQueue', 'createTimers']);
@@ -53,6 +55,35 @@ test('the input and the result of a task carry through to whoever submits it', (
     await runtime.submit(double, { n: 1 }, { dealy: '5s' });
     // @ts-expect-error: a duration has a unit that exists
     await runtime.submit(double, { n: 1 }, { delay: '5 weeks' });
+  };
+  assert.equal(typeof use, 'function');
+});
+
+test('a lock carries the value of its callback through, and coordination has its parts', () => {
+  // Checked by the compiler and never called.
+  const use = async (runtime: millrace.Runtime): Promise<void> => {
+    const value = await runtime.locks.withLock(
+      'order',
+      { shard: 7, timeout: '3s' },
+      async (lock) => {
+        expectTypeOf(lock.token).toEqualTypeOf<bigint>();
+        expectTypeOf(lock.signal).toEqualTypeOf<AbortSignal>();
+        expectTypeOf(lock.compare).toHaveProperty('operand');
+        return 42;
+      },
+    );
+    expectTypeOf(value).toEqualTypeOf<number>();
+
+    const c = await coordination.createCoordination(millrace.memoryStore(), { ttl: '15s' });
+    expectTypeOf(await c.locks.tryLock('order')).toEqualTypeOf<
+      coordination.LockHandle | undefined
+    >();
+    const leadership = await c.elections.campaign('cron', 'host:1', {});
+    expectTypeOf(leadership.token).toEqualTypeOf<bigint>();
+    expectTypeOf(await c.members.list()).toEqualTypeOf<readonly coordination.Member[]>();
+    expectTypeOf(c.session.state).toEqualTypeOf<coordination.SessionState>();
+    await leadership.resign();
+    await c.close();
   };
   assert.equal(typeof use, 'function');
 });

@@ -1,6 +1,7 @@
 /**
  * A store whose answers get lost, and that can be watched: the faults that find the most bugs.
  */
+import type { Clock } from '../../src/core/clock.js';
 import { MillraceError } from '../../src/core/errors.js';
 import type {
   Entry,
@@ -22,6 +23,7 @@ import type {
   WatchBatch,
   WatchOptions,
 } from '../../src/core/store.js';
+import { LocalLeaseKeeper } from '../../src/store/machine/local-lease-keeper.js';
 
 /** What happens to one transaction. */
 export type Fate =
@@ -30,11 +32,17 @@ export type Fate =
   | 'answer lost'
   /** Never applied; the caller cannot know. */
   | 'request lost'
+  /** Answered as unknown, and applied when the test says {@link FaultyStore.applyLate}. */
+  | 'late'
   /** Refused for certain. */
   | 'full';
 
 export class FaultyStore implements Store {
   readonly #inner: Store;
+  readonly #clock: Clock | undefined;
+  readonly #late: Txn[] = [];
+  /** While set, nothing arrives and nothing is answered. */
+  isCut = false;
   /** Fates of the coming transactions, in order; then `ok`. */
   readonly fates: Fate[] = [];
   /** Every transaction that was sent, in order. */
@@ -44,8 +52,18 @@ export class FaultyStore implements Store {
   /** Transactions after so many are never answered, nor applied: the process is dead by then. */
   diesAfter = Number.POSITIVE_INFINITY;
 
-  constructor(inner: Store) {
+  /** @param clock - with it, leases are kept over this store, so that a cut stops their renewals */
+  constructor(inner: Store, clock?: Clock) {
     this.#inner = inner;
+    this.#clock = clock;
+  }
+
+  /** What was sent and is still under way arrives now. */
+  async applyLate(): Promise<void> {
+    for (const txn of this.#late.splice(0)) {
+      // Refused, or too late for its lease: nobody hears of it.
+      await this.#inner.txn(txn).catch(() => {});
+    }
   }
 
   get durability(): Store['durability'] {
@@ -60,35 +78,53 @@ export class FaultyStore implements Store {
     this.sent.push(txn);
     if (this.sent.length > this.diesAfter) return new Promise(() => {});
     if (this.gate) await this.gate;
-    const fate = this.fates.shift() ?? 'ok';
+    const fate = this.isCut ? 'request lost' : (this.fates.shift() ?? 'ok');
+    if (fate === 'late') {
+      this.#late.push(txn);
+      return unknown(fate);
+    }
     if (fate === 'full') throw new MillraceError('ERR_MILLRACE_STORE_FULL', 'no space (injected)');
     if (fate === 'request lost') return unknown(fate);
     const outcome = await this.#inner.txn(txn, options);
     return fate === 'answer lost' ? unknown(fate) : outcome;
   }
 
-  get(key: Key, options?: ReadOptions): Promise<Entry | undefined> {
+  async get(key: Key, options?: ReadOptions): Promise<Entry | undefined> {
+    this.#requireLink();
     return this.#inner.get(key, options);
   }
 
-  range(range: KeyRange, options?: RangeOptions): Promise<Snapshot> {
+  async range(range: KeyRange, options?: RangeOptions): Promise<Snapshot> {
+    this.#requireLink();
     return this.#inner.range(range, options);
   }
 
-  grantLease(ttlMs: number): Promise<Lease> {
+  async grantLease(ttlMs: number): Promise<Lease> {
+    this.#requireLink();
     return this.#inner.grantLease(ttlMs);
   }
 
-  renewLease(leaseId: LeaseId): Promise<Lease> {
+  async renewLease(leaseId: LeaseId): Promise<Lease> {
+    this.#requireLink();
     return this.#inner.renewLease(leaseId);
   }
 
-  revokeLease(leaseId: LeaseId): Promise<void> {
+  async revokeLease(leaseId: LeaseId): Promise<void> {
+    this.#requireLink();
     return this.#inner.revokeLease(leaseId);
   }
 
   keepLease(lease: Lease, options?: KeepLeaseOptions): LeaseKeeper {
-    return this.#inner.keepLease(lease, options);
+    const clock = this.#clock;
+    if (clock === undefined) return this.#inner.keepLease(lease, options);
+    return new LocalLeaseKeeper(clock, lease.leaseId, {
+      everyMs: options?.everyMs ?? lease.ttlMs / 3,
+      hangLimitMs: options?.hangLimitMs ?? lease.ttlMs,
+      renew: () => this.renewLease(lease.leaseId),
+      onRenewed: options?.onRenewed,
+      onLost: options?.onLost,
+      onStopped: () => {},
+    });
   }
 
   watch(range: KeyRange, options?: WatchOptions): AsyncIterable<WatchBatch> {
@@ -105,6 +141,11 @@ export class FaultyStore implements Store {
 
   close(): Promise<void> {
     return this.#inner.close();
+  }
+
+  #requireLink(): void {
+    if (!this.isCut) return;
+    throw new MillraceError('ERR_MILLRACE_STORE_UNAVAILABLE', 'the link is cut (injected)');
   }
 }
 

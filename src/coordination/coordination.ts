@@ -1,0 +1,89 @@
+/**
+ * Agreement between processes over any Store: a session, and what hangs on its lease.
+ *
+ *   Session     one lease, and whether one may act under it            session.ts
+ *   Locks       one holder at a time, with a rising token              locks.ts, lock-queue.ts, place.ts
+ *   Elections   one leader at a time                                   elections.ts
+ *   Members     who is there                                           members.ts
+ *   Compactor   how much history the store keeps                       compactor.ts
+ */
+import type { Clock } from '../core/clock.js';
+import { MillraceError } from '../core/errors.js';
+import type { Random } from '../core/random.js';
+import { BaseService } from '../core/service.js';
+import type { LockSpace, Store } from '../core/store.js';
+import { Elections } from './elections.js';
+import { Locks } from './locks.js';
+import { type MemberRecord, Members } from './members.js';
+import { Names } from './names.js';
+import { NeededRevisions } from './needed-revisions.js';
+import { QueueingLocks } from './queueing-locks.js';
+import { Session } from './session.js';
+import { SingleKeyLocks } from './single-key-locks.js';
+
+export interface CoordinationPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly store: Store;
+}
+
+export interface CoordinationSettings {
+  readonly ttlMs: number;
+  /** What other processes see of this one's locks. */
+  readonly label: string;
+  /** This process among the members. */
+  readonly node: string;
+  readonly record: MemberRecord;
+  /** Whether it puts a record of itself among the members. */
+  readonly isMember: boolean;
+  /** `single-key` is the naive way, for comparison. */
+  readonly locking: 'queueing' | 'single-key';
+}
+
+/** In front of lock names in a store that nobody else can reach. */
+const LOCAL_LOCK_PREFIX = 'l/';
+
+export class Coordination extends BaseService {
+  readonly session: Session;
+  readonly locks: Locks;
+  readonly elections: Elections;
+  readonly members: Members;
+  /** What compaction must leave readable for this process. */
+  readonly needed: NeededRevisions;
+  readonly #isMember: boolean;
+
+  constructor(ports: CoordinationPorts, settings: CoordinationSettings) {
+    super();
+    const { clock, random, store } = ports;
+    const { ttlMs } = settings;
+    this.#isMember = settings.isMember;
+    const space: LockSpace = store.lockSpace ?? { store, prefix: LOCAL_LOCK_PREFIX };
+    this.session = new Session(clock, random.fork('session'), store, ttlMs);
+    const context = { clock, random: random.fork('line'), space, session: this.session };
+    const names = new Names(space.prefix);
+    const strategy =
+      settings.locking === 'queueing'
+        ? new QueueingLocks(context, new TextEncoder().encode(settings.label))
+        : new SingleKeyLocks({ clock, random: random.fork('naive'), store, space }, ttlMs);
+    this.locks = new Locks(clock, this.session, names, strategy);
+    this.elections = new Elections(context, names);
+    this.needed = new NeededRevisions(store);
+    this.members = new Members(
+      { clock, random: random.fork('members'), store, session: this.session, needed: this.needed },
+      settings,
+    );
+  }
+
+  protected async onStart(): Promise<void> {
+    await this.session.start();
+    if (this.#isMember) await this.members.start();
+  }
+
+  protected async onStop(): Promise<void> {
+    const cause = new MillraceError('ERR_MILLRACE_CLOSED', 'coordination is closed');
+    this.elections.close(cause);
+    await this.locks.close(cause);
+    await this.members.stop();
+    await this.session.stop();
+  }
+}

@@ -1,0 +1,267 @@
+/**
+ * Members: which processes are there, as records that end with their leases.
+ *
+ *   n/<node>   who it is: whatever the process says of itself. Put once per lease; its create revision is the
+ *              node's place in time, and `compare` stands on it
+ *   b/<node>   heartbeat: when, by its own wall clock, and the oldest revision it still needs. Put every third of the
+ *              ttl. Nobody watches it; the compactor reads all of them
+ *
+ * Heartbeats are not what keeps a node alive: that is its lease, and renewing it writes nothing. They carry what
+ * others need to know of a node and what changes all the time.
+ *
+ * A node's name is its own. Whoever starts under the name of a process that has just died waits for that one's lease
+ * to end; when it does not, the name is in use.
+ */
+import type { Clock, WakeUp } from '../core/clock.js';
+import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
+import type { Random } from '../core/random.js';
+import { BaseService } from '../core/service.js';
+import { type Compare, type Entry, prefixRange, type Revision, type Store } from '../core/store.js';
+import { Backoff } from './backoff.js';
+import type { NeededRevisions } from './needed-revisions.js';
+import { isTransient } from './place.js';
+import type { Session, Tenure } from './session.js';
+
+/** What a process says of itself: plain data. */
+export type MemberRecord = Readonly<Record<string, unknown>>;
+
+export interface Member {
+  readonly node: string;
+  readonly record: MemberRecord;
+  /** Revision at which it came, for transactions that act in its name. */
+  readonly joinedAt: Revision;
+}
+
+export interface Heartbeat {
+  readonly node: string;
+  /** By the node's own wall clock. */
+  readonly atMs: number;
+  /** The oldest revision it needs; undefined when it needs none. */
+  readonly neededRevision: Revision | undefined;
+}
+
+const NODES = 'n/';
+const HEARTBEATS = 'b/';
+/** How many leases' time to wait for a predecessor of the same name to end. */
+const TTLS_TO_WAIT = 2;
+
+export class Members extends BaseService {
+  readonly node: string;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #store: Store;
+  readonly #session: Session;
+  readonly #needed: NeededRevisions;
+  readonly #record: MemberRecord;
+  readonly #closing = new AbortController();
+  #stopListening: () => void = () => {};
+  #heartbeat: WakeUp | undefined;
+  #self: Member | undefined;
+  #rejoining: Promise<void> = Promise.resolve();
+
+  constructor(
+    ports: {
+      readonly clock: Clock;
+      readonly random: Random;
+      readonly store: Store;
+      readonly session: Session;
+      readonly needed: NeededRevisions;
+    },
+    self: { readonly node: string; readonly record: MemberRecord },
+  ) {
+    super();
+    this.#clock = ports.clock;
+    this.#random = ports.random;
+    this.#store = ports.store;
+    this.#session = ports.session;
+    this.#needed = ports.needed;
+    this.node = self.node;
+    this.#record = self.record;
+  }
+
+  /** This process as the others see it; undefined between two leases. */
+  get self(): Member | undefined {
+    return this.#self;
+  }
+
+  /** For transactions that act in this node's name: refuses them once its lease is over. */
+  get compare(): Compare {
+    return {
+      target: 'create',
+      key: `${NODES}${this.node}`,
+      operator: '=',
+      // No revision is that high: without a lease nothing is done in our name.
+      operand: this.#self?.joinedAt ?? Number.MAX_SAFE_INTEGER,
+    };
+  }
+
+  /** Everybody who is there now, by name. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  async list(): Promise<readonly Member[]> {
+    const { entries } = await this.#store.range(prefixRange(NODES));
+    return entries.map(memberOf);
+  }
+
+  /** The last heartbeat of everybody who is there. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  async heartbeats(): Promise<readonly Heartbeat[]> {
+    const { entries } = await this.#store.range(prefixRange(HEARTBEATS));
+    return entries.map(heartbeatOf);
+  }
+
+  /** Everybody who is there, now and after every change. Ends quietly with the signal. */
+  async *watch({
+    signal,
+  }: {
+    readonly signal?: AbortSignal;
+  } = {}): AsyncGenerator<readonly Member[], void, undefined> {
+    const range = prefixRange(NODES);
+    const signals = [this.#closing.signal, ...(signal ? [signal] : [])];
+    const giveUp = AbortSignal.any(signals);
+    const backoff = new Backoff(this.#clock, this.#random);
+    while (!giveUp.aborted) {
+      try {
+        const { entries, revision } = await this.#store.range(range);
+        const there = new Map(entries.map((entry) => [entry.key, memberOf(entry)]));
+        yield [...there.values()];
+        const watch = this.#store.watch(range, {
+          startRevision: (revision + 1) as Revision,
+          signal: giveUp,
+          class: 'control',
+        });
+        for await (const { events } of watch) {
+          for (const event of events) {
+            if (event.type === 'delete') there.delete(event.key);
+            else there.set(event.entry.key, memberOf(event.entry));
+          }
+          yield [...there.values()].sort((a, b) => (a.node < b.node ? -1 : 1));
+        }
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) continue;
+        if (!isTransient(error)) throw error;
+        await backoff.pause(giveUp).catch(() => {});
+      }
+    }
+  }
+
+  /** @throws ERR_MILLRACE_INVALID_OPTION when a live process has the name */
+  protected async onStart(): Promise<void> {
+    this.#stopListening = this.#session.onChange((change) => {
+      if (change.kind === 'ended') this.#self = undefined;
+      if (change.kind === 'granted') this.#rejoining = this.#rejoin();
+    });
+    await this.#join(await this.#session.live(this.#closing.signal));
+    this.#beat();
+  }
+
+  /** The records go with the session's lease. */
+  protected async onStop(): Promise<void> {
+    this.#closing.abort(new MillraceError('ERR_MILLRACE_CLOSED', 'coordination is closed'));
+    this.#heartbeat?.cancel();
+    this.#stopListening();
+    await this.#rejoining;
+  }
+
+  async #rejoin(): Promise<void> {
+    try {
+      await this.#join(await this.#session.live(this.#closing.signal));
+    } catch (error) {
+      // The next lease tries again; somebody else may have taken the name meanwhile.
+      if (!isMillraceError(error)) throw error;
+    }
+  }
+
+  // if    create(n/<node>) == 0
+  // then  put n/<node>
+  // else  get n/<node>             -> ours after a lost answer, or another's
+  async #join(tenure: Tenure): Promise<void> {
+    const key = `${NODES}${this.node}`;
+    const value = encode(this.#record);
+    const deadlineMs = this.#clock.monoMs() + TTLS_TO_WAIT * tenure.ttlMs;
+    const backoff = new Backoff(this.#clock, this.#random);
+    const { leaseId } = tenure;
+    while (!tenure.signal.aborted) {
+      const joinedAt = await this.#store
+        .txn({
+          compares: [{ target: 'create', key, operator: '=', operand: 0 }],
+          success: [{ type: 'put', key, value, leaseId }],
+          failure: [{ type: 'get', key }],
+        })
+        .then((outcome) => {
+          // Sent again: the compare lets one copy apply.
+          if (outcome.kind === 'unknown') return undefined;
+          if (outcome.kind === 'done') return outcome.revision;
+          const [found] = outcome.results;
+          const entry = found?.type === 'get' ? found.entry : undefined;
+          return entry?.leaseId === leaseId ? entry.createRevision : undefined;
+        })
+        .catch((error: unknown) => {
+          if (!isTransient(error)) throw error;
+          return undefined;
+        });
+      if (joinedAt !== undefined) {
+        this.#self = { node: this.node, record: this.#record, joinedAt };
+        return;
+      }
+      if (this.#clock.monoMs() >= deadlineMs) throw inUse(this.node);
+      await backoff.pause(AbortSignal.any([this.#closing.signal, tenure.signal]));
+    }
+    throw tenure.signal.reason;
+  }
+
+  #beat(): void {
+    this.#heartbeat = this.#clock.wakeIn(this.#session.ttlMs / 3, () => this.#beat());
+    const { leaseId, state } = this.#session;
+    if (leaseId === undefined || state !== 'live') return;
+    const value = encode({
+      atMs: this.#clock.wallMs(),
+      ...(this.#needed.lowest() === undefined ? {} : { needed: this.#needed.lowest() }),
+    });
+    const key = `${HEARTBEATS}${this.node}`;
+    const sent = this.#store.txn({
+      compares: [this.compare],
+      success: [{ type: 'put', key, value, leaseId }],
+    });
+    // One that is lost is made good by the next; one that comes late only says what was needed before.
+    sent.catch((error: unknown) => {
+      if (!isMillraceError(error)) throw error;
+    });
+  }
+}
+
+function memberOf({ key, value, createRevision }: Entry): Member {
+  return {
+    node: key.slice(NODES.length),
+    record: decode(value),
+    joinedAt: createRevision,
+  };
+}
+
+function heartbeatOf({ key, value }: Entry): Heartbeat {
+  const { atMs, needed } = decode(value);
+  return {
+    node: key.slice(HEARTBEATS.length),
+    atMs: typeof atMs === 'number' ? atMs : 0,
+    neededRevision: typeof needed === 'number' ? (needed as Revision) : undefined,
+  };
+}
+
+function encode(record: MemberRecord): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(record));
+}
+
+/** What does not parse says nothing; it is another version's, or not ours. */
+function decode(value: Uint8Array): MemberRecord {
+  try {
+    const parsed: unknown = JSON.parse(new TextDecoder().decode(value));
+    return typeof parsed === 'object' && parsed !== null ? (parsed as MemberRecord) : {};
+  } catch {
+    return {};
+  }
+}
+
+function inUse(node: string): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_INVALID_OPTION',
+    `a process that lives has the node name '${node}'; give each process a name of its own`,
+    { details: { node } },
+  );
+}

@@ -1,0 +1,321 @@
+/**
+ * Place: this process's place in the line for a name, by the recipe that etcd's own clients use (`etcdctl lock`,
+ * `etcdctl elect`, Go's concurrency package), so that all of them queue for the same name.
+ *
+ *   key    <name>/<lease id in lower-case hex>, hung on the lease          order    by create revision
+ *
+ *   join     if    create(own key) == 0
+ *            then  put own key, range the line       -> in the line, at this revision
+ *            else  get own key, range the line       -> was in it already: an answer had been lost
+ *   wait     until every key of the line with a lower create revision is deleted, nearest first
+ *   confirm  if    mod(own key) == as last known
+ *            then  put own key, range two of the line     -> still in the line, and a new mod revision
+ *            else  get own key
+ *   leave    if    create(own key) == ours  then  delete own key
+ *
+ * The line is read once. Whoever joins later has a higher create revision, so the keys ahead only get fewer: each is
+ * watched from the revision of that one read, and no watch can have missed a deletion. Go ranges again after each
+ * deletion; here one join costs one round trip, and a wait costs a watch on one key. The price is that the answer to
+ * `join` lists the whole line, about 100 bytes for each process in it.
+ *
+ * Unknown outcomes. Join and leave may be sent again, because their compares let at most one of the copies apply
+ * while the key exists or does not; `confirm` compares the mod revision, so a late copy of it cannot change a key
+ * that has moved on. What remains is a join that applies after everybody has left: `mayLinger` says that it can
+ * happen, and the owner of the place looks once more when it cannot happen any longer.
+ *
+ * Every loop here ends with the tenure: what hung on its lease is the store's to delete.
+ * Source: go.etcd.io/etcd client/v3/concurrency (mutex.go, election.go, key.go), read at 3.5 and 3.6.
+ */
+import type { Clock } from '../core/clock.js';
+import { hasCode, MillraceError } from '../core/errors.js';
+import type { Random } from '../core/random.js';
+import {
+  type Compare,
+  type Entry,
+  type Key,
+  keyAfter,
+  type LockSpace,
+  type Operation,
+  type OperationResult,
+  prefixRange,
+  type Revision,
+  type Txn,
+  type TxnOutcome,
+} from '../core/store.js';
+import { Backoff } from './backoff.js';
+import type { Session, Tenure } from './session.js';
+
+/** Where a line is, and by what to stand in it. */
+export interface LineContext {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly space: LockSpace;
+  readonly session: Session;
+}
+
+/** A transaction's outcome once it is known. */
+type Known = Exclude<TxnOutcome, { kind: 'unknown' }>;
+
+/** Ourselves and one more are enough to know that we are not alone. */
+const TWO = 2;
+
+export class Place {
+  readonly key: Key;
+  readonly tenure: Tenure;
+  readonly #context: LineContext;
+  readonly #line: string;
+  readonly #value: Uint8Array;
+  #createRevision = 0 as Revision;
+  #modRevision = 0 as Revision;
+  #readAt = 0 as Revision;
+  #ahead: Entry[] = [];
+  #mayLinger = false;
+
+  /**
+   * @param line - prefix of the line's keys, with its final slash
+   * @param value - what others see of us
+   */
+  constructor(context: LineContext, tenure: Tenure, line: string, value: Uint8Array) {
+    this.#context = context;
+    this.tenure = tenure;
+    this.#line = line;
+    this.#value = value;
+    this.key = `${line}${tenure.leaseId}`;
+  }
+
+  /** Rises along the line. 0 before `join`. */
+  get createRevision(): Revision {
+    return this.#createRevision;
+  }
+
+  /** Revision of the last put that is known of; what {@link compare} stands on. */
+  get modRevision(): Revision {
+    return this.#modRevision;
+  }
+
+  /** Who was ahead when we joined and has not gone as far as we know; the first of the line comes last. */
+  get ahead(): readonly Entry[] {
+    return this.#ahead;
+  }
+
+  /** Whether a join without an answer may still apply after we have left. */
+  get mayLinger(): boolean {
+    return this.#mayLinger;
+  }
+
+  /** The condition under which a transaction of the lock space still is ours. */
+  get compare(): Compare {
+    return { target: 'mod', key: this.key, operator: '=', operand: this.#modRevision };
+  }
+
+  /**
+   * Takes a place in the line.
+   *
+   * @returns whether it is a new key; false when the own key was there already
+   * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure; ERR_MILLRACE_STORE_FULL
+   * @throws ERR_MILLRACE_INVALID_OPTION when keys of longer names stand under this one
+   */
+  async join(signal: AbortSignal): Promise<boolean> {
+    const range = { type: 'range', range: prefixRange(this.#line) } as const;
+    const txn: Txn = {
+      compares: [{ target: 'create', key: this.key, operator: '=', operand: 0 }],
+      success: [this.#put(), range],
+      failure: [{ type: 'get', key: this.key }, range],
+    };
+    const known = await this.#ask(signal, txn, () => {
+      this.#mayLinger = true;
+    });
+    const line = entriesOf(known.results[1]);
+    const own = line.find(({ key }) => key === this.key);
+    // The range of the same transaction shows the own key; without one the store broke its contract.
+    if (own === undefined) throw lineChanged(this.key);
+    this.#createRevision = own.createRevision;
+    this.#modRevision = own.modRevision;
+    this.#readAt = known.revision;
+    this.#ahead = this.#before(line);
+    return known.kind === 'done';
+  }
+
+  /**
+   * Waits until nobody is ahead.
+   *
+   * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure
+   */
+  async wait(signal: AbortSignal): Promise<void> {
+    const either = AbortSignal.any([signal, this.tenure.signal]);
+    const backoff = new Backoff(this.#context.clock, this.#context.random);
+    for (let next = this.#ahead[0]; next !== undefined; next = this.#ahead[0]) {
+      try {
+        await this.#watchGone(next.key, either);
+        either.throwIfAborted();
+        this.#ahead.shift();
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) await this.#readLine(either, backoff);
+        else if (!isTransient(error)) throw error;
+        else await backoff.pause(either);
+      }
+    }
+  }
+
+  /**
+   * Puts the own key again, which shows that it is still there and gives it a new mod revision.
+   *
+   * @returns whether others stand in the line; undefined when the own key is gone
+   * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure
+   */
+  async confirm(signal: AbortSignal): Promise<{ readonly othersWait: boolean } | undefined> {
+    const before = this.#modRevision;
+    const known = await this.#ask(signal, {
+      compares: [this.compare],
+      success: [this.#put(), { type: 'range', range: prefixRange(this.#line), limit: TWO }],
+      failure: [{ type: 'get', key: this.key }],
+    });
+    if (known.kind === 'done') {
+      this.#modRevision = known.revision;
+      return { othersWait: entriesOf(known.results[1]).length === TWO };
+    }
+    const entry = entryOf(known.results[0]);
+    if (entry?.createRevision !== this.#createRevision || entry.modRevision <= before) {
+      return undefined;
+    }
+    // Our own put, whose answer had been lost.
+    this.#modRevision = entry.modRevision;
+    return { othersWait: true };
+  }
+
+  /** Whether the own key is still there as it was put. @throws like {@link confirm} */
+  async isStanding(signal: AbortSignal): Promise<boolean> {
+    const backoff = new Backoff(this.#context.clock, this.#context.random);
+    for (;;) {
+      signal.throwIfAborted();
+      this.#requireTenure();
+      try {
+        const entry = await this.#context.space.store.get(this.key);
+        return entry?.createRevision === this.#createRevision;
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        await backoff.pause(signal);
+      }
+    }
+  }
+
+  /**
+   * Gives the place up: deletes the own key, and goes on trying until the store has said so or the tenure is over.
+   *
+   * @param onTried - called after the first try, whatever came of it
+   */
+  leave(onTried: () => void = () => {}): Promise<void> {
+    const { key, createRevision } = this;
+    // Without a revision the answer to join never came: whatever stands there is ours.
+    if (createRevision === 0) return this.sweep(onTried);
+    return this.#delete({ target: 'create', key, operator: '=', operand: createRevision }, onTried);
+  }
+
+  /** Deletes whatever stands under the own key. Only while nobody in this process uses it. */
+  sweep(onTried: () => void = () => {}): Promise<void> {
+    return this.#delete({ target: 'create', key: this.key, operator: '>', operand: 0 }, onTried);
+  }
+
+  async #delete(compare: Compare, onTried: () => void): Promise<void> {
+    const { signal } = this.tenure;
+    const backoff = new Backoff(this.#context.clock, this.#context.random);
+    const txn: Txn = { compares: [compare], success: [{ type: 'delete', key: this.key }] };
+    while (!signal.aborted) {
+      const isKnown = await this.#context.space.store.txn(txn).then(
+        ({ kind }) => kind !== 'unknown',
+        (error: unknown) => !isTransient(error),
+      );
+      onTried();
+      if (isKnown) return;
+      await backoff.pause(signal).catch(() => {});
+    }
+    onTried();
+  }
+
+  /** Sends a transaction whose compares make copies harmless, until its outcome is known. */
+  async #ask(signal: AbortSignal, txn: Txn, onUnknown: () => void = () => {}): Promise<Known> {
+    const { clock, random, space, session } = this.#context;
+    const backoff = new Backoff(clock, random);
+    for (;;) {
+      signal.throwIfAborted();
+      this.#requireTenure();
+      try {
+        const outcome = await space.store.txn(txn);
+        if (outcome.kind !== 'unknown') return outcome;
+        onUnknown();
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_LEASE_LOST')) session.doubt(this.tenure);
+        if (!isTransient(error)) throw error;
+      }
+      await backoff.pause(AbortSignal.any([signal, this.tenure.signal]));
+    }
+  }
+
+  /** Resolves when the key is deleted at a revision after the line was read. */
+  async #watchGone(key: Key, signal: AbortSignal): Promise<void> {
+    const watch = this.#context.space.store.watch(
+      { from: key, to: keyAfter(key) },
+      { startRevision: (this.#readAt + 1) as Revision, signal, class: 'control' },
+    );
+    for await (const { events } of watch) {
+      if (events.some(({ type }) => type === 'delete')) return;
+    }
+  }
+
+  async #readLine(signal: AbortSignal, backoff: Backoff): Promise<void> {
+    try {
+      const { entries, revision } = await this.#context.space.store.range(prefixRange(this.#line));
+      this.#ahead = this.#before(entries);
+      this.#readAt = revision;
+    } catch (error) {
+      if (!isTransient(error)) throw error;
+      await backoff.pause(signal);
+    }
+  }
+
+  /** Who of the line is ahead of us, nearest first. */
+  #before(line: readonly Entry[]): Entry[] {
+    const longer = line.find(({ key }) => key.indexOf('/', this.#line.length) !== -1);
+    if (longer !== undefined) throw mixedName(this.#line, longer.key);
+    return line
+      .filter(({ createRevision }) => createRevision < this.#createRevision)
+      .sort((a, b) => b.createRevision - a.createRevision);
+  }
+
+  #put(): Operation {
+    const { leaseId } = this.tenure;
+    return { type: 'put', key: this.key, value: this.#value, leaseId };
+  }
+
+  #requireTenure(): void {
+    if (this.tenure.signal.aborted) throw this.tenure.signal.reason;
+  }
+}
+
+/** Whether asking the store again may help. */
+export function isTransient(error: unknown): boolean {
+  return hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE');
+}
+
+function entriesOf(result: OperationResult | undefined): readonly Entry[] {
+  return result?.type === 'range' ? result.entries : [];
+}
+
+function entryOf(result: OperationResult | undefined): Entry | undefined {
+  return result?.type === 'get' ? result.entry : undefined;
+}
+
+function lineChanged(key: Key): MillraceError {
+  return new MillraceError('ERR_MILLRACE_INTERNAL', `'${key}' is not in its own line`, {
+    details: { tag: 'place-not-in-line', key },
+  });
+}
+
+function mixedName(line: string, key: Key): MillraceError {
+  const name = line.slice(0, -1);
+  return new MillraceError(
+    'ERR_MILLRACE_INVALID_OPTION',
+    `'${name}' is used with shards elsewhere ('${key}' stands under it); use a name either with shards or without`,
+    { details: { name, key } },
+  );
+}
