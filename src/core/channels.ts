@@ -114,6 +114,12 @@ export interface ChannelPayloads {
     readonly token: bigint;
     readonly heldMs: number;
   };
+  /** A server of the store answered for the first time; `bugs` is what is known to be wrong with its version. */
+  'millrace:store:server': {
+    readonly endpoint: string;
+    readonly version: string;
+    readonly bugs: readonly string[];
+  };
   /** A stored record did not decode; it was set aside and the rest goes on. */
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
 }

@@ -259,10 +259,23 @@ export class Reader {
     return view;
   }
 
-  /** Bytes as characters up to 0xff: keys. */
-  latin1(): string {
+  /**
+   * Bytes that may be kept: a copy, so that a small value does not hold a whole answer in memory, unless they are
+   * most of the message anyway.
+   */
+  ownBytes(): Uint8Array {
+    const view = this.bytes();
+    return view.length * 2 > this.#buffer.length ? view : Buffer.from(view);
+  }
+
+  /**
+   * Bytes as characters up to 0xff: keys.
+   *
+   * @param skip - how many to leave out at the front: a prefix that is known
+   */
+  latin1(skip = 0): string {
     const end = this.open();
-    const text = this.#buffer.toString('latin1', this.#at, end);
+    const text = this.#buffer.toString('latin1', this.#at + skip, end);
     this.#at = end;
     return text;
   }

@@ -1,0 +1,309 @@
+/**
+ * The Transport over HTTP/2: one channel per role, one token, one set of certificates, one list of members.
+ *
+ *   call -> token (when there is a user) -> the role's connection -> answer
+ *             ^--- stale: fetched anew and the call made again, once: the server checks tokens before it does anything
+ *
+ * The member list is read every minute and after a member was lost, so that a cluster may move under a client that
+ * runs for months. Behind a load balancer the members' own addresses may be out of reach; they are only ever tried
+ * after what the user named, and `followMembers: false` leaves them alone.
+ */
+import { publish } from '../../core/channels.js';
+import type { Clock, WakeUp } from '../../core/clock.js';
+import { Channel, closedFailure } from './channel.js';
+import type { Metadata } from './connection.js';
+import { type Endpoint, parseEndpoint } from './endpoint.js';
+import { Endpoints } from './endpoints.js';
+import { isStaleToken } from './failures.js';
+import { type Message, ProtobufError } from './protobuf.js';
+import {
+  bugsOfVersion,
+  decodeMemberUrls,
+  decodeStatus,
+  emptyRequest,
+  MEMBER_LIST_METHOD,
+  STATUS_METHOD,
+} from './server-facts.js';
+import type { TlsIdentity } from './tls-identity.js';
+import { type AuthOptions, Tokens } from './tokens.js';
+import {
+  CallFailure,
+  type CallOptions,
+  type DuplexStream,
+  GrpcStatus,
+  type Role,
+  type StreamOptions,
+  type Transport,
+} from './transport.js';
+
+const MEMBERS_MS = 60_000;
+const HOLD_MS = 2 ** 30;
+const ASIDE_DEADLINE_MS = 5_000;
+const NO_METADATA: Metadata = {};
+const STREAM_METADATA: Metadata = { hasleader: 'true' };
+
+export interface Http2TransportOptions {
+  readonly clock: Clock;
+  readonly endpoints: readonly Endpoint[];
+  readonly tls: TlsIdentity | undefined;
+  readonly auth: AuthOptions | undefined;
+  readonly followMembers: boolean;
+  /** False: each call has a connection of its own, to show what that costs. */
+  readonly sharesConnections: boolean;
+}
+
+export class Http2Transport implements Transport {
+  readonly #options: Http2TransportOptions;
+  readonly #endpoints: Endpoints;
+  readonly #channels: Readonly<Record<Role, Channel>>;
+  readonly #tokens: Tokens | undefined;
+  /** The metadata of calls and streams with the token that is current. */
+  #withToken: { token: string; call: Metadata; stream: Metadata } | undefined;
+  readonly #toldAbout = new Set<string>();
+  #nextMembers: WakeUp | undefined;
+  /** An open store keeps the process alive: by its sockets, and by this while it has none. */
+  readonly #hold = setInterval(() => {}, HOLD_MS);
+  #isClosed = false;
+
+  constructor(options: Http2TransportOptions) {
+    const { clock, endpoints, tls, auth } = options;
+    this.#options = options;
+    this.#endpoints = new Endpoints(clock, endpoints);
+    const channel = (onConnected?: (endpoint: Endpoint) => void): Channel =>
+      new Channel({ clock, endpoints: this.#endpoints, tls, ...(onConnected && { onConnected }) });
+    this.#channels = {
+      kv: channel((endpoint) => this.#onConnected(endpoint)),
+      watch: channel(),
+      lease: channel(),
+    };
+    this.#tokens =
+      auth &&
+      new Tokens(auth, (method, request) =>
+        this.#send(method, NO_METADATA, request, { role: 'kv', deadlineMs: ASIDE_DEADLINE_MS }),
+      );
+    tls?.watchFiles(clock, () => {
+      for (const role of Object.values(this.#channels)) void role.renew();
+    });
+  }
+
+  call(method: string, request: Message, options: CallOptions): Promise<Uint8Array> {
+    if (this.#isClosed) return Promise.reject(closedFailure());
+    if (this.#tokens !== undefined) return this.#callAsUser(this.#tokens, method, request, options);
+    return this.#send(method, NO_METADATA, request, options);
+  }
+
+  open(method: string, options: StreamOptions): DuplexStream {
+    const opening = new OpeningStream(options, () => this.#tokens?.handBack(this.#token()));
+    void this.#openInto(opening, method, options.role);
+    return opening;
+  }
+
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    clearInterval(this.#hold);
+    this.#nextMembers?.cancel();
+    this.#options.tls?.stopWatching();
+    for (const channel of Object.values(this.#channels)) channel.close();
+  }
+
+  #token(): string {
+    return this.#tokens?.current ?? '';
+  }
+
+  async #callAsUser(
+    tokens: Tokens,
+    method: string,
+    request: Message,
+    options: CallOptions,
+  ): Promise<Uint8Array> {
+    const { clock } = this.#options;
+    const endsAtMs = clock.monoMs() + options.deadlineMs;
+    const token = tokens.current ?? (await within(clock, options.deadlineMs, tokens.get()));
+    try {
+      return await this.#send(method, this.#metadata(token).call, request, options);
+    } catch (thrown) {
+      if (!(thrown instanceof CallFailure) || !isStaleToken(thrown)) throw thrown;
+      tokens.handBack(token);
+      const next = await within(clock, endsAtMs - clock.monoMs(), tokens.get());
+      const deadlineMs = Math.max(1, endsAtMs - clock.monoMs());
+      return this.#send(method, this.#metadata(next).call, request, { ...options, deadlineMs });
+    }
+  }
+
+  #send(
+    method: string,
+    metadata: Metadata,
+    request: Message,
+    options: CallOptions,
+  ): Promise<Uint8Array> {
+    if (!this.#options.sharesConnections)
+      return this.#sendAlone(method, metadata, request, options);
+    const { current } = this.#channels[options.role];
+    if (current !== undefined) return current.call(method, metadata, request, options);
+    return this.#sendWhenConnected(method, metadata, request, options);
+  }
+
+  async #sendWhenConnected(
+    method: string,
+    metadata: Metadata,
+    request: Message,
+    options: CallOptions,
+  ): Promise<Uint8Array> {
+    const { clock } = this.#options;
+    const endsAtMs = clock.monoMs() + options.deadlineMs;
+    const connection = await this.#channels[options.role].connected(options.deadlineMs);
+    if (options.signal?.aborted) {
+      throw new CallFailure(GrpcStatus.CANCELLED, 'given up', { wasSent: false });
+    }
+    const deadlineMs = Math.max(1, endsAtMs - clock.monoMs());
+    return connection.call(method, metadata, request, { ...options, deadlineMs });
+  }
+
+  async #sendAlone(
+    method: string,
+    metadata: Metadata,
+    request: Message,
+    options: CallOptions,
+  ): Promise<Uint8Array> {
+    const connection = await this.#channels[options.role].extra();
+    try {
+      return await connection.call(method, metadata, request, options);
+    } finally {
+      connection.destroy(new Error('one call, one connection'));
+    }
+  }
+
+  async #openInto(opening: OpeningStream, method: string, role: Role): Promise<void> {
+    try {
+      const token = await this.#tokens?.get();
+      if (this.#isClosed) throw closedFailure();
+      const channel = this.#channels[role];
+      const connection = channel.current ?? (await channel.connected(Number.MAX_SAFE_INTEGER));
+      if (opening.isOver) return;
+      const metadata = token === undefined ? STREAM_METADATA : this.#metadata(token).stream;
+      opening.attach((handlers) => connection.open(method, metadata, handlers));
+    } catch (thrown) {
+      opening.fail(thrown as CallFailure);
+    }
+  }
+
+  #metadata(token: string): { readonly call: Metadata; readonly stream: Metadata } {
+    if (this.#withToken?.token !== token) {
+      // An empty token is that of a server without auth, which wants none.
+      const call: Metadata = token === '' ? NO_METADATA : { token };
+      this.#withToken = { token, call, stream: { ...STREAM_METADATA, ...call } };
+    }
+    return this.#withToken!;
+  }
+
+  #onConnected(endpoint: Endpoint): void {
+    void this.#askVersion(endpoint);
+    this.#nextMembers?.cancel();
+    if (this.#options.followMembers) void this.#askMembers();
+  }
+
+  async #askVersion(endpoint: Endpoint): Promise<void> {
+    if (this.#toldAbout.has(endpoint.authority)) return;
+    const body = await this.#askAside(STATUS_METHOD);
+    if (body === undefined) return;
+    this.#toldAbout.add(endpoint.authority);
+    const { version } = decodeStatus(body);
+    const bugs = bugsOfVersion(version);
+    publish('millrace:store:server', () => ({ endpoint: endpoint.authority, version, bugs }));
+  }
+
+  async #askMembers(): Promise<void> {
+    const body = await this.#askAside(MEMBER_LIST_METHOD);
+    if (this.#isClosed) return;
+    if (body !== undefined) {
+      const isTls = this.#options.tls !== undefined;
+      const found = decodeMemberUrls(body).flatMap((url) => reachable(url, isTls));
+      if (found.length > 0) this.#endpoints.found(found);
+    }
+    this.#nextMembers?.cancel();
+    this.#nextMembers = this.#options.clock.wakeIn(MEMBERS_MS, () => void this.#askMembers());
+  }
+
+  /** Asks what is good to know, on a connection that stands anyway; undefined when there is no answer. */
+  async #askAside(method: string): Promise<Uint8Array | undefined> {
+    if (this.#channels.kv.current === undefined) return undefined;
+    try {
+      return await this.call(method, emptyRequest(), { role: 'kv', deadlineMs: ASIDE_DEADLINE_MS });
+    } catch (thrown) {
+      if (thrown instanceof CallFailure || thrown instanceof ProtobufError) return undefined;
+      throw thrown;
+    }
+  }
+}
+
+/** A stream whose connection may still be on its way: what is sent meanwhile waits. */
+class OpeningStream implements DuplexStream {
+  readonly #options: StreamOptions;
+  readonly #onStaleToken: () => void;
+  readonly #early: Message[] = [];
+  #stream: DuplexStream | undefined;
+  isOver = false;
+
+  constructor(options: StreamOptions, onStaleToken: () => void) {
+    this.#options = options;
+    this.#onStaleToken = onStaleToken;
+  }
+
+  send(message: Message): void {
+    if (this.isOver) return;
+    if (this.#stream) this.#stream.send(message);
+    else this.#early.push(message);
+  }
+
+  close(): void {
+    if (this.isOver) return;
+    if (this.#stream) this.#stream.close();
+    else this.#end(undefined);
+  }
+
+  attach(open: (handlers: StreamOptions) => DuplexStream): void {
+    this.#stream = open({
+      role: this.#options.role,
+      onMessage: (body) => this.#options.onMessage(body),
+      onEnd: (failure) => this.#end(failure),
+    });
+    for (const message of this.#early) this.#stream.send(message);
+    this.#early.length = 0;
+  }
+
+  fail(failure: CallFailure): void {
+    if (!this.isOver) this.#end(failure);
+  }
+
+  #end(failure: CallFailure | undefined): void {
+    this.isOver = true;
+    // The next stream then starts with a token of its own.
+    if (failure !== undefined && isStaleToken(failure)) this.#onStaleToken();
+    this.#options.onEnd(failure);
+  }
+}
+
+/** A member's address, when this client can speak to it: no TLS without certificates, and none left out. */
+function reachable(url: string, isTls: boolean): Endpoint[] {
+  try {
+    const endpoint = parseEndpoint(url, isTls);
+    return endpoint.isTls === isTls ? [endpoint] : [];
+  } catch {
+    return [];
+  }
+}
+
+/** @throws CallFailure when the time is over first */
+async function within<T>(clock: Clock, deadlineMs: number, promise: Promise<T>): Promise<T> {
+  let patience: WakeUp | undefined;
+  const late = new Promise<never>((_, reject) => {
+    patience = clock.wakeIn(deadlineMs, () =>
+      reject(new CallFailure(GrpcStatus.UNAVAILABLE, 'no token in time', { wasSent: false })),
+    );
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    patience?.cancel();
+  }
+}
