@@ -42,7 +42,7 @@ import { callRepeating } from './repeat.js';
 import { CallFailure, GrpcStatus, type Transport } from './transport.js';
 
 /** Longer than the 7 s that a server may work on a request, so that it is usually the server who says. */
-export const DEADLINE_MS = 8_000;
+const DEADLINE_MS = 8_000;
 
 const PAGE_ENTRIES_FIRST = 500;
 const PAGE_ENTRIES_MAX = 10_000;
@@ -93,7 +93,7 @@ export class KeyValue {
   }
 
   /** @throws what the Store contract says for what certainly was not applied */
-  async txn(txn: Txn, deadlineMs = DEADLINE_MS): Promise<TxnOutcome> {
+  async txn(txn: Txn, deadlineMs: number = DEADLINE_MS): Promise<TxnOutcome> {
     const request = this.#codec.encodeTxn(txn);
     if (!writes(txn)) return this.#readingTxn(txn, request, deadlineMs);
     const { isFull, revision } = this.#facts;

@@ -5,7 +5,7 @@
 import { PREFIX_BYTES } from './protobuf.js';
 
 /** What is accepted in one message: etcd's own requests end at 1.5 MiB, but a range or a watch may answer with more. */
-export const MESSAGE_BYTES_MAX = 16 * 1_024 * 1_024;
+export const MESSAGE_BYTES_MAX: number = 16 * 1_024 * 1_024;
 
 /** Bytes that are no gRPC, or a message over the limit. Internal. */
 export class FramingError extends Error {

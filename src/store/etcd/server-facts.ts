@@ -120,3 +120,12 @@ function isOlder(line: string, than: string): boolean {
   const [c = 0, d = 0] = than.split('.').map(Number);
   return a < c || (a === c && b < d);
 }
+
+/** Whether "how far are you" is answered truthfully on a watch stream (etcd#15220). */
+export function canAskProgress(version: string): boolean {
+  const [major = 0, minor = 0, patch = 0] = version.split('.').map(Number);
+  if (major !== 3) return major > 3;
+  if (minor === 4) return patch >= 25;
+  if (minor === 5) return patch >= 8;
+  return minor > 5;
+}
