@@ -92,6 +92,9 @@ class ReadyQueue {
   // Takes the head out because it is stale.
   void Skip(const Head& head);
   void Release(uint32_t type) { types_[type].running--; }
+  // One of this type runs that another queue gave out.
+  void Occupy(uint32_t type) { types_[type].running++; }
+  bool is_full(uint32_t type) const { return types_[type].running >= types_[type].limit; }
   // An entry of this type has become stale.
   void Forget(uint32_t type) {
     types_[type].live--;

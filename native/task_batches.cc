@@ -27,12 +27,15 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
   Claimed claimed;
   Cut* cut = FindCut(cut_handle);
   if (cut == nullptr) return claimed;
-  ReadyQueue& queue = ready_[limits.place];
+  const bool alone = limits.mode == ClaimMode::kAlone;
+  const uint32_t queue_number = QueueOf(limits.place, alone);
+  const uint32_t tasks_max = alone ? 1 : limits.tasks_max;
+  ReadyQueue& queue = ready_[queue_number];
   Batch* batch = nullptr;
   uint32_t number_of_batch = 0;
   double work_ms = 0;
   claimed.end = ClaimEnd::kFull;
-  while (claimed.tasks < limits.tasks_max && work_ms < limits.work_ms_max &&
+  while (claimed.tasks < tasks_max && work_ms < limits.work_ms_max &&
          claimed.bytes < limits.bytes_max) {
     ReadyQueue::Head head;
     if (!queue.Peek(&head)) {
@@ -41,15 +44,16 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
     }
     const uint32_t ahead = queue.Ahead(head, kPrefetchAhead);
     if (ahead != ReadyQueue::kNone && ahead >> kPageBits < page_limit_) Prefetch(ahead);
-    if (!IsReadyEntry(limits.place, head.token, head.stamp)) {
+    if (!IsReadyEntry(queue_number, head.token, head.stamp)) {
       queue.Skip(head);
       continue;
     }
     const Page& page = PageOf(head.token);
     Task* task = page.tasks + (head.token & (kPageTasks - 1));
-    const bool is_alone = task->losses >= kLossesBeforeAlone;
-    if (is_alone && batch != nullptr) {
-      claimed.end = ClaimEnd::kAlone;
+    const Type& type = types_[task->type];
+    if ((alone && ready_[limits.place].is_full(type.queue_type)) ||
+        (limits.mode == ClaimMode::kAhead && type.is_just_in_time)) {
+      claimed.end = ClaimEnd::kNothing;
       break;
     }
     Segment* segment = page.segment;
@@ -65,6 +69,7 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
     if (segment->ended_count == 0) UnmarkDirty(segment);
 
     queue.Take(head);
+    if (alone) ready_[limits.place].Occupy(type.queue_type);
     counters_->ready[limits.place]--;
     StopTimer(task);
     task->flags &= static_cast<uint8_t>(~(kReady | kTimed));
@@ -96,12 +101,7 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
     claimed.tasks++;
     claimed.bytes += task->payload_length;
     // An unknown run time counts as little: the first batch finds out.
-    const double average_ms = types_[task->type].average_run_ms;
-    if (!std::isnan(average_ms)) work_ms += average_ms;
-    if (is_alone) {
-      claimed.end = ClaimEnd::kAlone;
-      break;
-    }
+    if (!std::isnan(type.average_run_ms)) work_ms += type.average_run_ms;
   }
   if (batch != nullptr) {
     batch->has_reported.assign(batch->tasks.size(), 0);
@@ -137,7 +137,7 @@ size_t TaskTable::MeasureBatch(Handle handle) {
     }
     sizer_.AddRecord();
     sizer_.AddBytes(task->payload_length);
-    if (task->has_extras) sizer_.AddBytes(ReadAs<uint32_t>(RecordOf(number) + 52));
+    if ((task->traits & kHasExtras) != 0) sizer_.AddBytes(ReadAs<uint32_t>(RecordOf(number) + 52));
 #if !defined(_MSC_VER)
     __builtin_prefetch(segment->frame + segment->bytes_offset + task->payload_at);
 #endif
@@ -165,7 +165,7 @@ void TaskTable::WriteBatch(Handle handle, double token, uint8_t* out) {
       std::memcpy(bytes + used, source + task->payload_at, task->payload_length);
     }
     used += task->payload_length;
-    if (task->has_extras) {
+    if ((task->traits & kHasExtras) != 0) {
       const uint8_t* record = RecordOf(number);
       version = ReadAs<uint32_t>(record + 56);
       metadata_length = ReadAs<uint32_t>(record + 52);
@@ -293,6 +293,17 @@ size_t TaskTable::Unreported(Handle handle, uint32_t* out, size_t capacity) cons
   return count;
 }
 
+size_t TaskTable::TypesOf(Handle handle, uint32_t* out, size_t capacity) const {
+  const Batch* batch = FindBatch(handle);
+  if (batch == nullptr) return 0;
+  const size_t count = std::min(batch->tasks.size(), capacity);
+  // A task that has reported may be gone with its segment.
+  for (size_t slot = 0; slot < count; slot++) {
+    out[slot] = batch->has_reported[slot] ? kNone : At(batch->tasks[slot])->type;
+  }
+  return count;
+}
+
 bool TaskTable::PlaceOf(Handle handle, Handle* batch, uint32_t* slot) const {
   const Task* task = FindTask(handle);
   if (task == nullptr || (task->flags & kInBatch) == 0) return false;
@@ -308,6 +319,7 @@ void TaskTable::LeaveBatch(uint32_t number, Task* task) {
   SegmentOf(number)->in_batches--;
   const Type& type = types_[task->type];
   ready_[type.place].Release(type.queue_type);
+  if ((task->traits & kAmongAlone) != 0) ready_[QueueOf(*task)].Release(QueueTypeOf(*task));
   counters_->running--;
 }
 

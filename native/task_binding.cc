@@ -229,14 +229,16 @@ napi_value Close(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// defineType(table, name, place, limit, wallMs, monoMs): id
+// defineType(table, name, place, limit, isJustInTime, wallMs, monoMs): id
 napi_value DefineType(napi_env env, napi_callback_info info) {
   Call call(env, info);
   TaskTable& table = *call.Holder<TableHolder>()->table;
   const Text name = call.String();
-  const uint32_t place = call.Uint32();
-  const uint32_t limit = call.Uint32();
-  return call.Give(double{1} * table.DefineType(name, place, limit, call.TakeNow()));
+  TaskTable::TypeToDefine type = {};
+  type.place = call.Uint32();
+  type.limit = call.Uint32();
+  type.is_just_in_time = call.Boolean();
+  return call.Give(double{1} * table.DefineType(name, type, call.TakeNow()));
 }
 
 // setWeight(table, tenant, weight)
@@ -359,15 +361,17 @@ napi_value TakeUnhandled(napi_env env, napi_callback_info info) {
   return call.Give(Publish(holder));
 }
 
-// takeable(table, place, max): number
+// takeable(table, place, alone, max): number
 napi_value Takeable(napi_env env, napi_callback_info info) {
   Call call(env, info);
   TaskTable& table = *call.Holder<TableHolder>()->table;
   const uint32_t place = call.Uint32();
-  return call.Give(static_cast<double>(table.Takeable(place, call.Uint32())));
+  const bool alone = call.Boolean();
+  return call.Give(static_cast<double>(table.Takeable(place, alone, call.Uint32())));
 }
 
-// claim(table, cut, place, tasksMax, segmentsMax, bytesMax, workMsMax, wallMs, monoMs): batch or 0
+// claim(table, cut, place, tasksMax, segmentsMax, bytesMax, workMsMax, mode, wallMs, monoMs):
+// batch or 0
 // registers: tasks, segments, tasks in these, bytes, ClaimEnd
 napi_value Claim(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -379,6 +383,7 @@ napi_value Claim(napi_env env, napi_callback_info info) {
   limits.segments_max = call.Uint32();
   limits.bytes_max = call.Number();
   limits.work_ms_max = call.Number();
+  limits.mode = static_cast<TaskTable::ClaimMode>(call.Uint32());
   const auto claimed = holder->table->Claim(cut, limits, call.TakeNow());
   double* registers = holder->control->registers;
   registers[0] = claimed.tasks;
@@ -462,6 +467,15 @@ napi_value Unreported(napi_env env, napi_callback_info info) {
       static_cast<double>(holder->table->Unreported(batch, holder->control->first, kListMax)));
 }
 
+// typesOf(table, batch): number of tasks (column)
+napi_value TypesOf(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  auto* holder = call.Holder<TableHolder>();
+  const Handle batch = call.TakeHandle();
+  return call.Give(
+      static_cast<double>(holder->table->TypesOf(batch, holder->control->first, kListMax)));
+}
+
 // placeOf(table, task): slot or -1; register 0: batch
 napi_value PlaceOf(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -502,6 +516,13 @@ napi_value NoteLoss(napi_env env, napi_callback_info info) {
   return call.Give(double{1} * table.NoteLoss(call.TakeHandle()));
 }
 
+// isolate(table, task): boolean
+napi_value Isolate(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  return call.GiveBoolean(table.Isolate(call.TakeHandle()));
+}
+
 // cancel(table, task, bytes, wallMs, monoMs): CancelAnswer
 napi_value Cancel(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -537,7 +558,7 @@ napi_value View(napi_env env, napi_callback_info info) {
   double* registers = holder->control->registers;
   registers[0] = static_cast<double>(view.state);
   registers[1] = (view.is_settled ? 1 : 0) + (view.is_filed ? 2 : 0) + (view.is_ready ? 4 : 0) +
-                 (view.is_cancel_asked ? 8 : 0);
+                 (view.is_cancel_asked ? 8 : 0) + (view.must_be_alone ? 16 : 0);
   registers[2] = view.priority;
   registers[3] = view.attempt;
   registers[4] = view.losses;
@@ -885,10 +906,12 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("endBatch", EndBatch),
       function("unclaim", Unclaim),
       function("unreported", Unreported),
+      function("typesOf", TypesOf),
       function("placeOf", PlaceOf),
       function("retry", Retry),
       function("end", End),
       function("noteLoss", NoteLoss),
+      function("isolate", Isolate),
       function("cancel", Cancel),
       function("watch", Watch),
       function("unwatch", Unwatch),

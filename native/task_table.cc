@@ -23,8 +23,13 @@ TaskTable::TaskTable(TaskCounters* counters, double start_mono_ms, double ageing
     : counters_(counters),
       executor_(strings_.Acquire(executor.data, executor.length)),
       timers_(FloorTick(start_mono_ms)),
-      ready_{ReadyQueue(ageing_ms), ReadyQueue(ageing_ms)},
-      due_(kDueSlice) {}
+      ready_{ReadyQueue(ageing_ms), ReadyQueue(ageing_ms), ReadyQueue(ageing_ms),
+             ReadyQueue(ageing_ms)},
+      due_(kDueSlice) {
+  for (uint32_t queue = kPlaces; queue < kQueues; queue++) {
+    ready_[queue].AddType(ReadyQueue::kNoLimit);
+  }
+}
 
 TaskTable::~TaskTable() = default;
 
@@ -48,17 +53,18 @@ uint32_t TaskTable::TypeFor(uint32_t string) {
   return id;
 }
 
-uint32_t TaskTable::DefineType(const Text& name, uint32_t place, uint32_t limit, const Now& now) {
+uint32_t TaskTable::DefineType(const Text& name, const TypeToDefine& type, const Now& now) {
   // The reference stays: a type with a handler is never forgotten.
   const uint32_t string = strings_.Acquire(name.data, name.length);
   const uint32_t id = TypeFor(string);
+  types_[id].is_just_in_time = type.is_just_in_time;
   if (types_[id].place != kNone) {
     strings_.Release(string);
-    ready_[types_[id].place].SetLimit(types_[id].queue_type, limit);
+    ready_[types_[id].place].SetLimit(types_[id].queue_type, type.limit);
     return id;
   }
-  types_[id].place = place;
-  types_[id].queue_type = ready_[place].AddType(limit);
+  types_[id].place = type.place;
+  types_[id].queue_type = ready_[type.place].AddType(type.limit);
   if (counters_->unhandled == 0) return id;
   for (uint32_t page = 0; page < page_limit_; page++) {
     const Page& p = PageAt(page);
@@ -240,7 +246,7 @@ TaskTable::IngestError TaskTable::Add(const Ingest& in, const Now& now, Handle* 
     task->due_at_ms = fields.due_at_ms;
     task->payload_at = fields.payload_at;
     task->payload_length = fields.payload_length;
-    task->has_extras = fields.version != 0 || fields.metadata_length != 0;
+    task->traits = fields.version != 0 || fields.metadata_length != 0 ? kHasExtras : 0;
     // Places in the frame's table until all of it is known to be good.
     task->type = fields.type;
     task->tenant = fields.tenant;
@@ -422,7 +428,7 @@ bool TaskTable::Drop(Handle handle) {
   const SlabBlock block = segment->block;
   FreePages(segment->page);
   slab_.Free(block);
-  for (uint32_t place = 0; place < kPlaces; place++) SweepReady(place);
+  for (uint32_t queue = 0; queue < kQueues; queue++) SweepReady(queue);
   return true;
 }
 
@@ -508,8 +514,10 @@ void TaskTable::EnterReady(uint32_t number, Task* task, const Now& now) {
     if (unhandled_.size() < kUnhandledKept) unhandled_.push_back(HandleOf(number));
     return;
   }
-  task->mark =
-      ready_[type.place].Push(type.queue_type, task->priority, task->tenant, number, now.mono_ms);
+  task->traits &= ~uint32_t{kAmongAlone};
+  if (MustBeAlone(*task)) task->traits |= kAmongAlone;
+  task->mark = ready_[QueueOf(*task)].Push(QueueTypeOf(*task), task->priority, task->tenant, number,
+                                           now.mono_ms);
   counters_->ready[type.place]++;
 }
 
@@ -522,7 +530,7 @@ void TaskTable::LeaveReady(Task* task) {
     counters_->unhandled--;
     return;
   }
-  ready_[type.place].Forget(type.queue_type);
+  ready_[QueueOf(*task)].Forget(QueueTypeOf(*task));
   counters_->ready[type.place]--;
 }
 
@@ -537,7 +545,7 @@ void TaskTable::StopTimer(Task* task) {
   task->flags &= static_cast<uint8_t>(~kTimed);
 }
 
-bool TaskTable::IsReadyEntry(uint32_t place, uint32_t number, uint32_t stamp) const {
+bool TaskTable::IsReadyEntry(uint32_t queue, uint32_t number, uint32_t stamp) const {
   if (number >> kPageBits >= page_limit_) return false;
   const Page& page = PageOf(number);
   const uint32_t place_in_page = number & (kPageTasks - 1);
@@ -545,21 +553,21 @@ bool TaskTable::IsReadyEntry(uint32_t place, uint32_t number, uint32_t stamp) co
     return false;
   }
   const Task* task = page.tasks + place_in_page;
-  // Each place's queue gives stamps of its own, and the number may have come to mean a task of the
-  // other place.
-  return (task->flags & kReady) != 0 && task->mark == stamp && types_[task->type].place == place;
+  // Each queue gives stamps of its own, and the number may have come to mean a task in another.
+  return (task->flags & kReady) != 0 && task->mark == stamp && types_[task->type].place != kNone &&
+         QueueOf(*task) == queue;
 }
 
-void TaskTable::SweepReady(uint32_t place) {
-  if (!ready_[place].wants_sweep()) return;
+void TaskTable::SweepReady(uint32_t queue) {
+  if (!ready_[queue].wants_sweep()) return;
   struct Context {
     const TaskTable* table;
-    uint32_t place;
-  } context = {this, place};
-  ready_[place].Sweep(
+    uint32_t queue;
+  } context = {this, queue};
+  ready_[queue].Sweep(
       [](void* data, uint32_t number, uint32_t stamp) {
         const auto* of = static_cast<const Context*>(data);
-        return of->table->IsReadyEntry(of->place, number, stamp);
+        return of->table->IsReadyEntry(of->queue, number, stamp);
       },
       &context);
 }
@@ -660,7 +668,10 @@ bool TaskTable::End(Handle handle, TaskState state, const uint8_t* bytes, size_t
   const auto number = static_cast<uint32_t>(handle);
   Finish(number, task, state, end, 0, static_cast<uint32_t>(length), now.wall_ms);
   const uint32_t place = types_[task->type].place;
-  if (place != kNone) SweepReady(place);
+  if (place != kNone) {
+    SweepReady(QueueOf(place, false));
+    SweepReady(QueueOf(place, true));
+  }
   return true;
 }
 
@@ -669,6 +680,13 @@ uint32_t TaskTable::NoteLoss(Handle handle) {
   if (task == nullptr) return 0;
   if (task->losses < UINT16_MAX) task->losses++;
   return task->losses;
+}
+
+bool TaskTable::Isolate(Handle handle) {
+  Task* task = FindTask(handle);
+  if (task == nullptr || task->state >= TaskState::kCompleted) return false;
+  task->traits |= kIsolated;
+  return true;
 }
 
 TaskTable::CancelAnswer TaskTable::Cancel(Handle handle, const uint8_t* bytes, size_t length,
@@ -711,6 +729,7 @@ bool TaskTable::View(Handle handle, TaskView* out) const {
   out->is_filed = (task->flags & kFiled) != 0;
   out->is_ready = (task->flags & kReady) != 0;
   out->is_cancel_asked = (task->flags & kCancelAsked) != 0;
+  out->must_be_alone = task->state < TaskState::kCompleted && MustBeAlone(*task);
   out->priority = task->priority;
   out->attempt = task->attempt;
   out->losses = task->losses;
@@ -749,8 +768,10 @@ bool TaskTable::ViewSegment(Handle handle, SegmentView* out) const {
 }
 
 size_t TaskTable::bytes() const {
-  return sizeof(*this) + slab_.bytes() + timers_.bytes() + ready_[0].bytes() + ready_[1].bytes() +
-         strings_.bytes() + refs_.bytes() + pages_.size() * kPageChunk * sizeof(Page) +
+  size_t ready = 0;
+  for (const ReadyQueue& queue : ready_) ready += queue.bytes();
+  return sizeof(*this) + slab_.bytes() + timers_.bytes() + ready + strings_.bytes() +
+         refs_.bytes() + pages_.size() * kPageChunk * sizeof(Page) +
          types_.capacity() * sizeof(Type) + expired_.capacity() * sizeof(Handle);
 }
 

@@ -92,10 +92,14 @@ class TaskTable {
 
   // ---- Types and tenants
 
-  // A type that this node can run, at a place and at most `limit` at once (ReadyQueue::kNoLimit).
-  // Tasks of it that wait already become ready. Defining it again changes the limit. Returns its
-  // id.
-  uint32_t DefineType(const Text& name, uint32_t place, uint32_t limit, const Now& now);
+  struct TypeToDefine {
+    uint32_t place;
+    uint32_t limit;        // how many at once, or ReadyQueue::kNoLimit
+    bool is_just_in_time;  // never claimed ahead of a place
+  };
+  // A type that this node can run. Tasks of it that wait already become ready. Defining it again
+  // changes all but the place. Returns its id.
+  uint32_t DefineType(const Text& name, const TypeToDefine& type, const Now& now);
   void SetWeight(const Text& tenant, double weight);
   // NaN: nothing of this type has run.
   double AverageRunMs(uint32_t type) const { return types_[type].average_run_ms; }
@@ -147,16 +151,24 @@ class TaskTable {
 
   // ---- Claiming and running
 
-  size_t Takeable(uint32_t place, size_t max) const { return ready_[place].Takeable(max); }
+  // `alone`: of the tasks that run with nothing beside them; the limits of their types aside.
+  size_t Takeable(uint32_t place, bool alone, size_t max) const {
+    return ready_[QueueOf(place, alone)].Takeable(max);
+  }
 
+  // kNow: runs as soon as the claim is durable. kAhead: waits for a place first, so the claim ends
+  // before a task of a type that is claimed just in time. kAlone: one task of those that run with
+  // nothing beside them, which no other claim takes.
+  enum class ClaimMode : uint8_t { kNow, kAhead, kAlone };
   struct ClaimLimits {
     uint32_t place;
     uint32_t tasks_max;
     uint32_t segments_max;  // that the cut has not touched yet
     double bytes_max;
     double work_ms_max;
+    ClaimMode mode;
   };
-  enum class ClaimEnd : uint8_t { kFull, kNothing, kSegments, kAlone };
+  enum class ClaimEnd : uint8_t { kFull, kNothing, kSegments };
   struct Claimed {
     Handle batch = 0;  // 0: nothing was claimed
     uint32_t tasks = 0;
@@ -165,8 +177,8 @@ class TaskTable {
     double bytes = 0;
     ClaimEnd end = ClaimEnd::kNothing;
   };
-  // Takes ready tasks for one batch and marks them RUNNING, attempt + 1. A task with
-  // `kLossesBeforeAlone` losses is alone in its batch. The cut writes the segments they are in.
+  // Takes ready tasks for one batch and marks them RUNNING, attempt + 1. The cut writes the
+  // segments they are in.
   Claimed Claim(Handle cut, const ClaimLimits& limits, const Now& now);
 
   // The size of a batch's frame, which WriteBatch then writes. 0: there is no such batch.
@@ -195,6 +207,8 @@ class TaskTable {
   bool Unclaim(Handle batch, const Now& now, std::vector<Handle>* cancelled);
   // Slots of a batch that have not reported.
   size_t Unreported(Handle batch, uint32_t* out, size_t capacity) const;
+  // The types of a batch's tasks, by slot; kNone for those that have reported.
+  size_t TypesOf(Handle batch, uint32_t* out, size_t capacity) const;
   // Where a task runs. False if in no batch.
   bool PlaceOf(Handle task, Handle* batch, uint32_t* slot) const;
 
@@ -207,6 +221,9 @@ class TaskTable {
   bool End(Handle task, TaskState state, const uint8_t* bytes, size_t length, const Now& now);
   // One more thread or process died under it. Returns how many have. 0: no such task.
   uint32_t NoteLoss(Handle task);
+  // From when it is ready next, it runs with nothing beside it; so does a task with
+  // `kLossesBeforeAlone` losses. False if it has ended, or there is no such task.
+  bool Isolate(Handle task);
   enum class CancelAnswer : uint8_t { kGone, kCancelled, kRunning, kEnded };
   // PENDING -> CANCELLED with these bytes; a running task is only marked (IsCancelAsked).
   CancelAnswer Cancel(Handle task, const uint8_t* bytes, size_t length, const Now& now);
@@ -217,7 +234,7 @@ class TaskTable {
 
   struct TaskView {
     TaskState state;
-    bool is_settled, is_filed, is_ready, is_cancel_asked;
+    bool is_settled, is_filed, is_ready, is_cancel_asked, must_be_alone;
     int16_t priority;
     uint16_t attempt, losses;
     uint32_t index, type, version;
@@ -309,6 +326,12 @@ class TaskTable {
     kInBatch = 128,  // `link` is its batch
   };
 
+  enum Trait : uint32_t {
+    kHasExtras = 1,   // the frame's record has a version or metadata
+    kIsolated = 2,    // see Isolate
+    kAmongAlone = 4,  // ready or in a batch: it was in the queue of those that run alone
+  };
+
   // Bytes that tasks ended with; shared by those that came in one frame.
   struct EndBlock {
     SlabBlock block;
@@ -323,7 +346,7 @@ class TaskTable {
     EndBlock* end;         // null: not ended, or without bytes
     union {
       uint32_t end_at;
-      uint32_t has_extras;  // not ended: whether the frame's record has a version or metadata
+      uint32_t traits;  // not ended: a set of Trait
     };
     uint32_t end_length;
     uint32_t payload_at;  // in the frame
@@ -378,6 +401,7 @@ class TaskTable {
     uint32_t name = kNone;
     uint32_t place = kNone;  // kNone: no handler here
     uint32_t queue_type = 0;
+    bool is_just_in_time = false;  // never claimed ahead
     double average_run_ms = 0;
   };
 
@@ -432,9 +456,22 @@ class TaskTable {
   Batch* FindBatch(Handle handle);
   const Batch* FindBatch(Handle handle) const;
   Cut* FindCut(Handle handle);
-  // Whether an entry of a place's ready queue still stands for a task.
-  bool IsReadyEntry(uint32_t place, uint32_t number, uint32_t stamp) const;
-  void SweepReady(uint32_t place);
+  // Each place has two ready queues. Who runs alone waits in the second, without regard to types.
+  static constexpr uint32_t kQueues = 2 * kPlaces;
+  static uint32_t QueueOf(uint32_t place, bool alone) { return alone ? kPlaces + place : place; }
+  uint32_t QueueOf(const Task& task) const {
+    return QueueOf(types_[task.type].place, (task.traits & kAmongAlone) != 0);
+  }
+  // Which type its queue knows it as.
+  uint32_t QueueTypeOf(const Task& task) const {
+    return (task.traits & kAmongAlone) != 0 ? 0 : types_[task.type].queue_type;
+  }
+  bool MustBeAlone(const Task& task) const {
+    return task.losses >= kLossesBeforeAlone || (task.traits & kIsolated) != 0;
+  }
+  // Whether an entry of a ready queue still stands for a task.
+  bool IsReadyEntry(uint32_t queue, uint32_t number, uint32_t stamp) const;
+  void SweepReady(uint32_t queue);
 
   bool TakePages(uint32_t count, uint32_t* first);
   void FreePages(uint32_t first);
@@ -488,7 +525,7 @@ class TaskTable {
   uint32_t dirty_last_ = kNone;
 
   TaskTimers timers_;
-  ReadyQueue ready_[kPlaces];
+  ReadyQueue ready_[kQueues];
   std::vector<uint32_t> due_;
   std::vector<Handle> expired_;
   std::vector<Handle> unhandled_;

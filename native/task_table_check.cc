@@ -90,8 +90,10 @@ bool TaskTable::Check() {
     return Fails("the index of names is wrong");
   if (timed != timers_.size()) return Fails("a timer belongs to no task");
   for (uint32_t place = 0; place < kPlaces; place++) {
-    if (!ready_[place].Check()) return false;
-    if (ready_[place].size() != static_cast<size_t>(seen.ready[place]) ||
+    const ReadyQueue& shared = ready_[QueueOf(place, false)];
+    const ReadyQueue& alone = ready_[QueueOf(place, true)];
+    if (!shared.Check() || !alone.Check()) return false;
+    if (shared.size() + alone.size() != static_cast<size_t>(seen.ready[place]) ||
         seen.ready[place] != counters_->ready[place]) {
       return Fails("the ready tasks are miscounted");
     }

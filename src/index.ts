@@ -29,6 +29,7 @@ export {
   type TaskLog,
   type TaskModule,
 } from './core/task.js';
+export type { Timeout, TimeoutOptions } from './core/timeouts.js';
 export { createRuntime } from './millrace.js';
 export type { Runtime, RuntimeStats, SubmitOptions } from './runtime.js';
 export type { RuntimeLocks } from './runtime-locks.js';

@@ -15,11 +15,13 @@ import type { Pool } from './core/pool.js';
 import { type Random, seededRandom } from './core/random.js';
 import { type AnyTask, type TaskModule, tasksByName, tasksOfModule } from './core/task.js';
 import { Engine } from './engine/engine.js';
+import type { Timers } from './pool/deadlines.js';
 import { InlinePool } from './pool/inline-pool.js';
 import { moduleUrl } from './pool/module-url.js';
 import { Runtime } from './runtime.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
 import { systemClock } from './timing/system-clock.js';
+import { createTimers } from './timing/timers.js';
 
 /** The world a runtime lives in; tests bring their own. */
 export interface World {
@@ -67,6 +69,7 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       incarnation,
       store,
       pools,
+      timers: wheelTimers(world.clock),
       specs: [...tasks.values()].map((task) => task.spec),
       node: LOCAL_NODE,
       retention: resolved.retention,
@@ -99,6 +102,18 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
     await store.close();
     throw error;
   }
+}
+
+/** Deadlines of tasks wait in the native wheel, as delayed tasks do. */
+function wheelTimers(clock: Clock): Timers {
+  const wheel = createTimers({ keepAlive: false, ...(clock !== systemClock && { clock }) });
+  return {
+    monoMs: () => clock.monoMs(),
+    wakeIn(delayMs, wake) {
+      const timer = wheel.setTimer(delayMs, wake);
+      return { cancel: () => wheel.clear(timer) };
+    },
+  };
 }
 
 interface Pools {

@@ -59,8 +59,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string executor = "me";
   TaskTable table(&counters, 1000, input.Byte() % 2 == 0 ? 0 : 50, TextOf(executor));
   Now now = {100000, 1000};
-  table.DefineType(TextOf("a"), 0, ReadyQueue::kNoLimit, now);
-  table.DefineType(TextOf("b"), 1, 2, now);
+  table.DefineType(TextOf("a"), {0, ReadyQueue::kNoLimit, true}, now);
+  table.DefineType(TextOf("b"), {1, 2, false}, now);
   const char* const names[] = {"a", "b", "c", "d"};
   std::vector<Handle> segments = {0};
   std::vector<Handle> batches = {0};
@@ -116,8 +116,12 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         break;
       }
       case 3: {
-        TaskTable::ClaimLimits limits = {input.Below(2), 1 + input.Below(8), input.Below(5),
-                                         double(input.Byte()), 1e9};
+        TaskTable::ClaimLimits limits = {input.Below(2),
+                                         1 + input.Below(8),
+                                         input.Below(5),
+                                         double(input.Byte()),
+                                         1e9,
+                                         static_cast<TaskTable::ClaimMode>(input.Below(3))};
         const auto claimed = table.Claim(cut, limits, now);
         if (claimed.batch == 0) break;
         batches.push_back(claimed.batch);
@@ -159,6 +163,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         }
         for (const Handle task : lost) {
           table.NoteLoss(task);
+          if (input.Byte() % 4 == 0) Require(table.Isolate(task), "isolate");
           decide(task);
         }
         break;
@@ -252,7 +257,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
           Require(table.End(expired[i], TaskState::kExpired, data, size % 30, now), "expire");
         }
         if (input.Byte() % 3 == 0) table.Drop(Pick(&input, segments));
-        if (input.Byte() % 9 == 0) table.DefineType(TextOf("c"), 0, 1, now);
+        if (input.Byte() % 9 == 0) table.DefineType(TextOf("c"), {0, 1, false}, now);
       }
     }
     // The checker walks every slot of the wheel, so not each time.

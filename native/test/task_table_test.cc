@@ -19,6 +19,8 @@
 namespace millrace {
 namespace {
 
+using ClaimMode = TaskTable::ClaimMode;
+
 constexpr Now kNow = {100000, 1000};
 
 Text TextOf(const std::string& text) { return {text.data(), static_cast<uint32_t>(text.size())}; }
@@ -30,7 +32,7 @@ struct Setup {
   TaskTable table{&counters, kNow.mono_ms, 0, TextOf("me")};
   Handle cut = table.BeginCut();
 
-  Setup() { table.DefineType(TextOf("t"), 0, ReadyQueue::kNoLimit, kNow); }
+  Setup() { table.DefineType(TextOf("t"), {0, ReadyQueue::kNoLimit, false}, kNow); }
 
   Handle Add(const std::vector<TaskDraft>& tasks, const std::string& ref, bool hold = false) {
     const auto frame = TasksFrame(tasks);
@@ -41,8 +43,8 @@ struct Setup {
     return handle;
   }
 
-  TaskTable::Claimed Claim(uint32_t tasks, Now now = kNow) {
-    const auto claimed = table.Claim(cut, {0, tasks, 1000, 1e9, 1e9}, now);
+  TaskTable::Claimed Claim(uint32_t tasks, Now now = kNow, ClaimMode mode = ClaimMode::kNow) {
+    const auto claimed = table.Claim(cut, {0, tasks, 1000, 1e9, 1e9, mode}, now);
     REQUIRE(table.Check());
     return claimed;
   }
@@ -170,15 +172,64 @@ TEST_CASE("a task that was claimed once does not expire afterwards") {
   CHECK(s.counters.ready[0] == 1);
 }
 
-TEST_CASE("two losses make a task run alone") {
+TEST_CASE("two losses make a task run alone: only claims of that mode find it") {
   Setup s;
   TaskDraft suspect = Due(0);
   suspect.losses = 2;
-  s.Add({Due(0), suspect, Due(0), Due(0)}, "a");
-  CHECK(s.Claim(10).tasks == 1);
-  const auto alone = s.Claim(10);
+  s.Add({Due(0), suspect, Due(0), suspect}, "a");
+  CHECK(s.counters.ready[0] == 4);
+  CHECK(s.table.Takeable(0, false, 10) == 2);
+  CHECK(s.table.Takeable(0, true, 10) == 2);
+  CHECK(s.Claim(10).tasks == 2);
+  CHECK(s.Claim(10).batch == 0);
+  CHECK(s.Claim(10, kNow, ClaimMode::kAlone).tasks == 1);
+  CHECK(s.Claim(10, kNow, ClaimMode::kAlone).tasks == 1);
+  CHECK(s.Claim(10, kNow, ClaimMode::kAlone).batch == 0);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("who runs alone counts for the limit of its type, and waits for it") {
+  Setup s;
+  s.table.DefineType(TextOf("t"), {0, 1, false}, kNow);
+  TaskDraft suspect = Due(0);
+  suspect.losses = 2;
+  s.Add({Due(0), suspect, Due(0)}, "a");
+  const auto first = s.Claim(10);
+  CHECK(first.tasks == 1);
+  CHECK(s.Claim(10, kNow, ClaimMode::kAlone).batch == 0);
+  std::vector<Handle> lost;
+  REQUIRE(s.table.EndBatch(first.batch, &lost));
+  CHECK(s.Claim(10, kNow, ClaimMode::kAlone).tasks == 1);
+  CHECK(s.Claim(10).batch == 0);
+}
+
+TEST_CASE("an isolated task runs alone from when it is ready next") {
+  Setup s;
+  s.Add({Due(0)}, "a");
+  const auto first = s.Claim(10);
+  std::vector<Handle> lost;
+  REQUIRE(s.table.EndBatch(first.batch, &lost));
+  REQUIRE(lost.size() == 1);
+  CHECK(s.table.Isolate(lost[0]));
+  CHECK(s.table.Retry(lost[0], kNow.wall_ms, kNow.mono_ms, false, kNow));
+  CHECK(s.Claim(10).batch == 0);
+  const auto alone = s.Claim(10, kNow, ClaimMode::kAlone);
   CHECK(alone.tasks == 1);
-  CHECK(alone.end == TaskTable::ClaimEnd::kAlone);
+  CHECK(s.table.Check());
+  std::vector<Handle> cancelled;
+  REQUIRE(s.table.Unclaim(alone.batch, kNow, &cancelled));
+  CHECK(s.table.Takeable(0, true, 10) == 1);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("a claim ahead ends before a task that is claimed just in time") {
+  Setup s;
+  s.table.DefineType(TextOf("once"), {0, ReadyQueue::kNoLimit, true}, kNow);
+  TaskDraft once = Due(0);
+  once.type = "once";
+  s.Add({Due(0), Due(0), once, Due(0)}, "a");
+  CHECK(s.Claim(10, kNow, ClaimMode::kAhead).tasks == 2);
+  CHECK(s.Claim(10, kNow, ClaimMode::kAhead).batch == 0);
   CHECK(s.Claim(10).tasks == 2);
 }
 
@@ -188,11 +239,11 @@ TEST_CASE("a claim ends at its bytes, its work and its segments") {
   task.payload = std::string(100, 'x');
   s.Add({task, task, task}, "a");
   s.Add({task, task, task}, "b");
-  CHECK(s.table.Claim(s.cut, {0, 64, 10, 150, 1e9}, kNow).tasks == 2);
-  const auto one_segment = s.table.Claim(s.cut, {0, 64, 0, 1e9, 1e9}, kNow);
+  CHECK(s.table.Claim(s.cut, {0, 64, 10, 150, 1e9, ClaimMode::kNow}, kNow).tasks == 2);
+  const auto one_segment = s.table.Claim(s.cut, {0, 64, 0, 1e9, 1e9, ClaimMode::kNow}, kNow);
   CHECK(one_segment.tasks == 1);
   CHECK(one_segment.end == TaskTable::ClaimEnd::kSegments);
-  CHECK(s.table.Claim(s.cut, {1, 64, 10, 1e9, 1e9}, kNow).batch == 0);
+  CHECK(s.table.Claim(s.cut, {1, 64, 10, 1e9, 1e9, ClaimMode::kNow}, kNow).batch == 0);
   CHECK(s.table.Touched(s.cut)->size() == 1);
 }
 
@@ -339,7 +390,7 @@ TEST_CASE("stale ready entries are swept out, and the rest keeps its order") {
   CHECK(s.counters.ready[0] == 3001);
   uint32_t claimed = 0;
   for (;;) {
-    const auto batch = s.table.Claim(s.cut, {0, 4096, 10, 1e9, 1e9}, kNow);
+    const auto batch = s.table.Claim(s.cut, {0, 4096, 10, 1e9, 1e9, ClaimMode::kNow}, kNow);
     if (batch.batch == 0) break;
     claimed += batch.tasks;
   }

@@ -27,10 +27,24 @@ export interface TaskProgress {
   readonly json: string;
 }
 
-/** A batch that runs. */
+/** A batch that runs: what can be seen of it from outside, and done about it. */
 export interface RunningBatch {
-  /** Aborts one task's signal with a reason. Does nothing for a task that has ended. */
-  cancel(slot: number, reason: string): void;
+  /**
+   * Aborts one task's signal with a reason. Does nothing for a task that has ended.
+   *
+   * @param isTimeout - whether the task's time is over; the signal's reason says so
+   */
+  cancel(slot: number, reason: string, isTimeout?: boolean): void;
+  /**
+   * When the handler of the task at this position was called, on the monotonic clock of the main thread; 0 when it
+   * has not been, negative when the task has ended. No message, and no help from the thread.
+   */
+  startedAtMs(index: number): number;
+  /**
+   * Ends the thread because a task overran: all batches there end with a loss whose `details.reason` is `timeout`.
+   * Does nothing on the main thread.
+   */
+  kill(): void;
 }
 
 export interface Pool extends Service {
@@ -44,6 +58,14 @@ export interface Pool extends Service {
    * REQUIRES: freePlaces > 0.
    */
   run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch;
+  /** From now on there is a thread in reserve, for batches that must have nothing beside them. */
+  keepReserve(): void;
+  /** Whether `runAlone` takes a batch now. */
+  readonly isReserveFree: boolean;
+  /** Called, without arguments, when `isReserveFree` may have become true. One listener; set before start(). */
+  onReserve: (() => void) | undefined;
+  /** Runs a batch with nothing beside it in its thread. REQUIRES: isReserveFree, and what `run` requires of it. */
+  runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch;
   /**
    * Waits for running batches, but no longer than `graceMs`, then kills what is left; tasks killed so are reported
    * as lost with `details.reason: 'shutdown'`. `stop()` is `drain(0)`.

@@ -9,6 +9,7 @@ import { type Duration, durationMs } from './durations.js';
 import { MillraceError } from './errors.js';
 import { isQueueName } from './ids.js';
 import { invalidOption, knownOptions, oneOf, wholeNumber } from './options.js';
+import { type Timeout, type TimeoutSpec, timeoutSpec } from './timeouts.js';
 
 /** When and how often a failed execution is repeated. */
 export interface RetryOptions {
@@ -45,6 +46,14 @@ export interface ContractOptions<Input = unknown> {
   /** A task not started within this time of its due time expires. @defaultValue never */
   readonly ttl?: Duration;
   /**
+   * How long one execution may take, from the call of its handler: a duration, or `adaptive` to take it from the
+   * times measured. Then `ctx.signal` is aborted; a handler on a worker thread that has not ended after the grace
+   * period (1 s) loses its thread. The execution has failed with ERR_MILLRACE_TASK_TIMEOUT; `retry` says what then.
+   *
+   * @defaultValue a net for what hangs: adaptive, never below 5 minutes, 24 hours while little has been measured
+   */
+  readonly timeout?: Timeout;
+  /**
    * After the thread or process died under a task: `retry` runs it again, `fail` makes it fail instead
    * (at most once). @defaultValue 'retry'
    */
@@ -53,7 +62,7 @@ export interface ContractOptions<Input = unknown> {
 
 /** What a handler gets beside its input. */
 export interface ExecutionContext {
-  /** Aborted when the task is cancelled or the runtime gives up waiting; `reason` is an Error. */
+  /** Aborted when the task is cancelled, its time is over, or the runtime gives up waiting; `reason` is an Error. */
   readonly signal: AbortSignal;
   readonly execution: {
     /** Names this one attempt. */
@@ -138,6 +147,8 @@ export interface TaskSpec {
   };
   /** Infinity = never expires. */
   readonly ttlMs: number;
+  /** Undefined: the engine's net for what hangs. */
+  readonly timeout: TimeoutSpec | undefined;
   readonly onLost: 'retry' | 'fail';
 }
 
@@ -290,6 +301,7 @@ const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
   concurrency: true,
   retry: true,
   ttl: true,
+  timeout: true,
   onLost: true,
   run: true,
 };
@@ -354,6 +366,7 @@ function specOf(options: TaskOptions): TaskSpec {
       options.ttl === undefined
         ? Number.POSITIVE_INFINITY
         : durationMs(options.ttl, `${option}ttl`),
+    timeout: options.timeout === undefined ? undefined : timeoutSpec(options.timeout, option),
     onLost: oneOf(options.onLost ?? 'retry', `${option}onLost`, ['retry', 'fail']),
   };
 }

@@ -2,6 +2,7 @@
  * How tasks end, as bytes: the JSON that is stored, told to waiters, and read back by handles.
  */
 
+import { formatMs } from '../core/durations.js';
 import { fromWire, toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
@@ -15,11 +16,15 @@ export interface TaskEnd {
   readonly json: string;
 }
 
+/** What errors say of a task. */
+export interface TaskFacts {
+  readonly id: TaskId;
+  readonly type: string;
+  readonly attempt: number;
+}
+
 /** The error a failed task ends with: ours, with what the handler threw as its cause. */
-export function failedBytes(
-  task: { readonly id: TaskId; readonly type: string; readonly attempt: number },
-  errorJson: Uint8Array,
-): Uint8Array {
+export function failedBytes(task: TaskFacts, errorJson: Uint8Array): Uint8Array {
   const cause = utf8(errorJson);
   const message = (JSON.parse(cause) as { message?: unknown }).message;
   const shown = bare(
@@ -30,6 +35,16 @@ export function failedBytes(
     ),
   );
   return Buffer.from(`${JSON.stringify(shown).slice(0, -1)},"cause":${cause}}`);
+}
+
+/** The error of an execution that overran, and of a task whose last one did. */
+export function timedOutBytes(task: TaskFacts, timeoutMs: number): Uint8Array {
+  const error = new MillraceError(
+    'ERR_MILLRACE_TASK_TIMEOUT',
+    `task '${task.type}' ran longer than its limit of ${formatMs(timeoutMs)} in attempt ${task.attempt}; raise its timeout, or end when ctx.signal aborts`,
+    { details: { taskId: task.id, attempt: task.attempt, timeoutMs } },
+  );
+  return Buffer.from(JSON.stringify(bare(error)));
 }
 
 /** The error a cancelled task ends with. */

@@ -25,6 +25,7 @@ import { BaseService } from '../core/service.js';
 import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js';
 import type { OperationResult, Store } from '../core/store.js';
 import type { TaskSpec } from '../core/task.js';
+import type { Timers } from '../pool/deadlines.js';
 import {
   type Instant,
   Place,
@@ -35,7 +36,7 @@ import {
 } from '../timing/task-table.js';
 import { type Commit, type CommitBudget, CommitLane, type CommitSource } from './commit-lane.js';
 import { Cut, type CutContext } from './cut.js';
-import { Dispatcher } from './dispatcher.js';
+import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { EndWaiters } from './end-waiters.js';
 import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
 import { findFinished } from './finished.js';
@@ -51,6 +52,7 @@ import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
 import { ProgressBoard, ProgressStream } from './progress.js';
 import { recover } from './recovery.js';
+import { Settler } from './settler.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
 
@@ -59,6 +61,8 @@ export interface EngineOptions {
   readonly random: Random;
   readonly store: Store;
   readonly pools: { readonly thread?: Pool; readonly inline?: Pool };
+  /** For deadlines of tasks; same time as the clock's. @defaultValue the clock */
+  readonly timers?: Timers;
   readonly specs: Iterable<TaskSpec>;
   /** This life of this process; new for every start. */
   readonly incarnation: Incarnation;
@@ -95,6 +99,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #intake: Intake;
   readonly #lane: CommitLane;
   readonly #dispatchers: Dispatcher[] = [];
+  readonly #settler: Settler;
   readonly #pools: Pool[];
   readonly #janitor: Janitor;
   readonly #waiters = new EndWaiters();
@@ -131,8 +136,11 @@ export class Engine extends BaseService implements CommitSource {
     });
     const { thread, inline } = options.pools;
     const types = new TaskTypes(this.#table, options.specs, this.#now());
-    if (thread) this.#addDispatcher(thread, Place.THREAD, types);
-    if (inline) this.#addDispatcher(inline, Place.INLINE, types);
+    const { clock, random } = options;
+    this.#settler = new Settler({ table: this.#table, types, clock, random });
+    const turn = { holder: undefined };
+    if (thread) this.#addDispatcher(thread, Place.THREAD, { types, turn });
+    if (inline) this.#addDispatcher(inline, Place.INLINE, { types, turn });
     this.#pools = [thread, inline].filter((pool) => pool !== undefined);
     this.#janitor = new Janitor(options.store, options.clock, retention);
     this.#keep = keptStates(retention);
@@ -268,7 +276,7 @@ export class Engine extends BaseService implements CommitSource {
     const closed = new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     const refusal = this.#refusal ?? closed;
     this.#refusal = refusal;
-    for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
+    this.#stopClaiming();
     await this.#untilIdle(budget.softMs);
     for (const dispatcher of this.#dispatchers) dispatcher.interruptAll('the runtime shuts down');
     const graceMs = Math.max(0, budget.hardMs - budget.softMs);
@@ -278,6 +286,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#lane.request();
     await this.#lanesLast(deadlineMs);
     await Promise.all(this.#pools.map((pool) => pool.stop()));
+    for (const dispatcher of this.#dispatchers) dispatcher.close();
     this.#waker.stop();
     this.#waiters.rejectAll(refusal);
     this.#table.close();
@@ -307,7 +316,7 @@ export class Engine extends BaseService implements CommitSource {
   onFenced(cause: MillraceError): void {
     this.#refusal = cause;
     this.#rejectUnsent(cause);
-    for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
+    this.#stopClaiming();
     this.#waiters.rejectAll(cause);
   }
 
@@ -420,15 +429,20 @@ export class Engine extends BaseService implements CommitSource {
 
   // --- Tasks on their way ------------------------------------------------------------------------------------------
 
-  #addDispatcher(pool: Pool, place: Place, types: TaskTypes): void {
+  #addDispatcher(
+    pool: Pool,
+    place: Place,
+    shared: { readonly types: TaskTypes; readonly turn: AloneTurn },
+  ): void {
     this.#dispatchers.push(
       new Dispatcher({
+        ...shared,
         place,
         pool,
         table: this.#table,
-        types,
+        settler: this.#settler,
         clock: this.clock,
-        random: this.#options.random,
+        timers: this.#options.timers ?? this.clock,
         events: {
           onChanged: () => {
             this.#waker.update();
@@ -448,7 +462,13 @@ export class Engine extends BaseService implements CommitSource {
   #resume(segment: SegmentHandle): void {
     const resumed = this.#table.resume(segment, this.#now());
     if (resumed.open > 0) this.onRecovered?.(resumed.openBytes, resumed.open);
-    this.#dispatchers[0]?.lose(resumed.lost, undefined);
+    const death = { reason: 'exit', begun: resumed.lost.length } as const;
+    for (const task of resumed.lost) this.#settler.lose(task, death, {});
+  }
+
+  #stopClaiming(): void {
+    this.#settler.isClosing = true;
+    for (const dispatcher of this.#dispatchers) dispatcher.stopClaiming();
   }
 
   #onTimePassed(): void {

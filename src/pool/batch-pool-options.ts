@@ -6,7 +6,7 @@ import type { Duration } from '../core/durations.js';
 import { knownOptions } from '../core/options.js';
 import type { Size } from '../core/sizes.js';
 import type { TaskLog } from '../core/task.js';
-import type { Timeout } from './deadlines.js';
+import type { Timeout } from '../core/timeouts.js';
 import type { ThreadCounts } from './thread-pool.js';
 
 /**

@@ -11,6 +11,7 @@ import { durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
 import { invalidOption, knownOptions, oneOf, wholeNumber } from '../core/options.js';
 import { sizeBytes } from '../core/sizes.js';
+import { limitMs, timeoutSpec } from '../core/timeouts.js';
 import { Admission } from './admission.js';
 import { Autoscaler, type Load } from './autoscaler.js';
 import {
@@ -28,7 +29,7 @@ import {
 } from './batch-pool-options.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
 import { ByteSlab } from './byte-slab.js';
-import { Limits, limitMs, nodeTimers, type Timers } from './deadlines.js';
+import { Limits, nodeTimers, type Timers } from './deadlines.js';
 import { itemSink, type SinkOptions } from './item-sink.js';
 import { Machine } from './machine.js';
 import { type EntryToFill, ResultStream, type StreamPort } from './result-stream.js';
@@ -100,7 +101,9 @@ export class BatchPool<Input = unknown, Output = unknown> {
       bytesMax: this.#maxBytes,
       nowMs: () => timers.monoMs(),
     });
-    const limits = new Limits(options.timeout);
+    const limits = new Limits(
+      options.timeout === undefined ? undefined : timeoutSpec(options.timeout),
+    );
     const onLost = oneOf(options.onLost ?? 'retry', 'onLost', ['retry', 'fail']);
     const counts = typeof threads === 'number' ? { max: threads } : (threads ?? {});
     this.#threads = new ThreadPool({

@@ -18,16 +18,14 @@
  * are not handled here: `onEnded` says how many items and bytes have left.
  */
 import { fromWire, type WireError } from '../core/error-wire.js';
-import { hasCode, MillraceError } from '../core/errors.js';
-import type { TaskProgress } from '../core/pool.js';
+import { MillraceError } from '../core/errors.js';
+import type { RunningBatch, TaskProgress } from '../core/pool.js';
 import { Outcome } from '../core/states.js';
 import { DeadlineWatch, type Limits, overran, type Timers, type Watched } from './deadlines.js';
 import { type ItemPayload, ItemResults, itemFrame } from './item-frames.js';
-import { type Death, judge, type LossRecord } from './loss-policy.js';
+import { type Death, deathOf, judge, type LossRecord } from './loss-policy.js';
 import { RunTimes } from './run-times.js';
-import type { LossReason } from './sent-batch.js';
 import type { ThreadPool } from './thread-pool.js';
-import type { ThreadBatch } from './worker-thread.js';
 
 /** Where an item is. */
 export const ItemStage = { NEW: 0, QUEUED: 1, RUNNING: 2, ENDED: 3 } as const;
@@ -51,7 +49,7 @@ export interface Item extends ItemPayload {
 
 interface Flight extends Watched {
   readonly items: (Item | undefined)[];
-  batch: ThreadBatch | undefined;
+  batch: RunningBatch | undefined;
 }
 
 export interface BatcherOptions {
@@ -406,11 +404,4 @@ export class Batcher {
   close(): void {
     this.#watch.close();
   }
-}
-
-/** How the thread died, if that is what ended the batch. */
-function deathOf(loss: MillraceError | undefined): Death | undefined {
-  if (!hasCode(loss, 'ERR_MILLRACE_TASK_LOST')) return undefined;
-  const { reason, begun } = loss.details as { reason: LossReason; begun?: number };
-  return { reason, begun: begun ?? 1 };
 }

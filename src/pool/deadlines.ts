@@ -18,28 +18,11 @@
  * far; until SEEN_MIN have been measured it is max. An item's limit is set when its batch is sent.
  */
 import type { WakeUp } from '../core/clock.js';
-import { type Duration, durationMs, formatMs } from '../core/durations.js';
+import { formatMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
-import { invalidOption, knownOptions } from '../core/options.js';
+import type { RunningBatch } from '../core/pool.js';
+import { NO_TIMEOUT, type TimeoutSpec } from '../core/timeouts.js';
 import type { RunTimes } from './run-times.js';
-import type { ThreadBatch } from './worker-thread.js';
-
-/** How long an item may run. */
-export interface TimeoutOptions {
-  /**
-   * Times the mean that an item may run; `true` is 3. `false`: `max` is the limit of all. @defaultValue true
-   */
-  readonly adaptive?: number | boolean;
-  /** An adaptive limit is never shorter. @defaultValue '1s' */
-  readonly min?: Duration;
-  /** An adaptive limit is never longer, and this long while little has been measured. @defaultValue '5m' */
-  readonly max?: Duration;
-  /** From the abort of the signal to the end of the thread. @defaultValue '1s' */
-  readonly grace?: Duration;
-}
-
-/** A limit for every item, or `adaptive`: out of the measured times. */
-export type Timeout = 'adaptive' | Duration | TimeoutOptions;
 
 /** Where a watch gets its time from; a Clock is one. */
 export interface Timers {
@@ -52,7 +35,7 @@ export interface Timers {
 /** A batch whose items can overrun. */
 export interface Watched {
   /** Where it is. */
-  readonly batch: ThreadBatch | undefined;
+  readonly batch: Pick<RunningBatch, 'startedAtMs' | 'cancel' | 'kill'> | undefined;
   /** By slot, which is also the position in the batch; undefined for those that have ended. */
   readonly items: readonly (WatchedItem | undefined)[];
   /** Of items without one of their own. Infinity: none. */
@@ -64,80 +47,56 @@ export interface Watched {
 export interface WatchedItem {
   /** Its own limit; 0 when it has none. */
   readonly timeoutMs: number;
+  /** From its abort to the kill; the watch's when missing, Infinity: it is never killed. */
+  readonly graceMs?: number;
 }
 
-const TIMEOUT_OPTIONS = { adaptive: true, min: true, max: true, grace: true } as const;
-const GRACE_MS = 1_000;
-const MIN_MS = 1_000;
-const MAX_MS = 300_000;
-const FACTOR = 3;
 const QUANTILE = 0.999;
 const QUANTILE_FACTOR = 1.5;
 /** Measured items before an adaptive limit means something. */
 const SEEN_MIN = 20;
 
-/** The limits out of what the user asked for. */
+/** The limits of one kind of items, out of what the user asked for and what they have taken so far. */
 export class Limits {
   readonly graceMs: number;
-  readonly #factor: number;
-  readonly #minMs: number;
-  readonly #maxMs: number;
+  readonly #timeout: TimeoutSpec;
 
-  /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
-  constructor(timeout: Timeout | undefined) {
-    const options =
-      timeout === undefined
-        ? { adaptive: false, max: Number.POSITIVE_INFINITY }
-        : timeout === 'adaptive'
-          ? {}
-          : typeof timeout === 'object' && timeout !== null
-            ? timeout
-            : { adaptive: false, max: limitMs(timeout, 'timeout') };
-    knownOptions<TimeoutOptions>(options, 'timeout.', TIMEOUT_OPTIONS);
-    const { adaptive = true, min, max, grace } = options;
-    if (typeof adaptive !== 'boolean' && !(typeof adaptive === 'number' && adaptive >= 1)) {
-      throw invalidOption('timeout.adaptive', adaptive, 'true, false, or a factor of at least 1');
-    }
-    this.#factor = adaptive === true ? FACTOR : Number(adaptive);
-    this.#maxMs = max === Number.POSITIVE_INFINITY ? max : limitMs(max ?? MAX_MS, 'timeout.max');
-    this.#minMs = Math.min(this.#maxMs, durationMs(min ?? MIN_MS, 'timeout.min'));
-    this.graceMs = durationMs(grace ?? GRACE_MS, 'timeout.grace');
+  constructor(timeout: TimeoutSpec = NO_TIMEOUT) {
+    this.graceMs = timeout.graceMs;
+    this.#timeout = timeout;
   }
 
   /** Whether items without a limit of their own have one. */
   get isLimited(): boolean {
-    return this.#maxMs !== Number.POSITIVE_INFINITY;
+    return this.#timeout.maxMs !== Number.POSITIVE_INFINITY;
   }
 
   /** What an item sent now may take. Infinity: as long as it likes. */
   limitMs(times: RunTimes): number {
-    if (this.#factor === 0 || times.seen < SEEN_MIN) return this.#maxMs;
+    const { factor, minMs, maxMs } = this.#timeout;
+    if (factor === 0 || times.seen < SEEN_MIN) return maxMs;
     const usualMs = Math.max(
-      this.#factor * times.meanMs,
+      factor * times.meanMs,
       QUANTILE_FACTOR * times.quantileMs(QUANTILE),
-      this.#minMs,
+      minMs,
     );
-    return Math.min(this.#maxMs, usualMs);
+    return Math.min(maxMs, usualMs);
   }
-}
-
-/** A limit of at least 1 ms. @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
-export function limitMs(value: unknown, name: string): number {
-  const ms = durationMs(value, name);
-  if (ms < 1) throw invalidOption(name, value, 'at least 1 ms');
-  return ms;
 }
 
 export class DeadlineWatch {
   readonly #timers: Timers;
   readonly #graceMs: number;
+  readonly #what: 'item' | 'task';
   readonly #watched = new Set<Watched>();
   #wakeUp: WakeUp | undefined;
   #nextAtMs = Number.POSITIVE_INFINITY;
 
-  constructor(timers: Timers, graceMs: number) {
+  /** @param what - what the abort's reason calls it */
+  constructor(timers: Timers, graceMs: number, what: 'item' | 'task' = 'item') {
     this.#timers = timers;
     this.#graceMs = graceMs;
+    this.#what = what;
   }
 
   /** Batches under watch. */
@@ -193,7 +152,7 @@ export class DeadlineWatch {
       if (startedAtMs < 0 || ownMs === Number.POSITIVE_INFINITY) continue;
       let atMs = (startedAtMs || nowMs) + ownMs;
       if (atMs <= nowMs) {
-        atMs = this.#abort(watched, slot, { ownMs, nowMs }) + this.#graceMs;
+        atMs = this.#abort(watched, slot, { ownMs, nowMs }) + (item.graceMs ?? this.#graceMs);
         if (atMs <= nowMs) {
           batch.kill();
           return Number.POSITIVE_INFINITY;
@@ -214,9 +173,14 @@ export class DeadlineWatch {
     const abortedAtMs = watched.overdue.get(slot);
     if (abortedAtMs !== undefined) return abortedAtMs;
     watched.overdue.set(slot, nowMs);
-    watched.batch?.cancel(slot, `the item runs longer than ${formatMs(ownMs)}`, true);
+    watched.batch?.cancel(slot, overdueReason(ownMs, this.#what), true);
     return nowMs;
   }
+}
+
+/** What the signal of one that overruns is aborted with; what it throws then reports this reason. */
+export function overdueReason(ownMs: number, what: 'item' | 'task'): string {
+  return `the ${what} runs longer than ${formatMs(ownMs)}`;
 }
 
 /** The error of an item that overran. */

@@ -3,6 +3,7 @@
  */
 export type { TaskLine } from '../core/channels.js';
 export type { LogLevel, LogMethod, TaskLog } from '../core/task.js';
+export type { Timeout, TimeoutOptions } from '../core/timeouts.js';
 export { BatchPool } from './batch-pool.js';
 export type {
   AdmissionOptions,
@@ -17,5 +18,5 @@ export type {
   RunOptions,
   WritableOptions,
 } from './batch-pool-options.js';
-export type { Timeout, TimeoutOptions, Timers } from './deadlines.js';
+export type { Timers } from './deadlines.js';
 export type { ThreadCounts } from './thread-pool.js';

@@ -36,6 +36,7 @@ interface Running {
 
 export class InlinePool extends BaseService implements Pool {
   onFree: (() => void) | undefined;
+  onReserve: (() => void) | undefined;
   readonly #clock: Clock;
   readonly #runner: BatchRunner;
   readonly #places: Places;
@@ -100,10 +101,23 @@ export class InlinePool extends BaseService implements Pool {
       this.#clock.wakeSoon(() => end(error as MillraceError));
     }
     return {
-      cancel: (slot, reason) => {
-        if (!sent.hasEnded) running.inRunner?.cancel(slot, reason);
+      cancel: (slot, reason, isTimeout) => {
+        if (!sent.hasEnded) running.inRunner?.cancel(slot, reason, isTimeout);
       },
+      startedAtMs: (index) => (sent.hasEnded ? -1 : running.log.startedAtMs(index)),
+      kill: () => {},
     };
+  }
+
+  /** There is only one main thread: what must be alone is so in its batch. */
+  keepReserve(): void {}
+
+  get isReserveFree(): boolean {
+    return this.freePlaces > 0;
+  }
+
+  runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+    return this.run(batch, listener);
   }
 
   drain(graceMs: number): Promise<void> {
@@ -169,6 +183,8 @@ export class InlinePool extends BaseService implements Pool {
   #change(change: () => void): void {
     const wasFull = this.freePlaces === 0;
     change();
-    if (wasFull && this.freePlaces > 0) this.onFree?.();
+    if (!wasFull || this.freePlaces === 0) return;
+    this.onReserve?.();
+    this.onFree?.();
   }
 }

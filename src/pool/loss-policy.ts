@@ -18,6 +18,7 @@
  * still (the exception may come from a timer that a task long ended had left), so it is counted, and only the third
  * one is final. A task that must run alone stays so.
  */
+import { hasCode, type MillraceError } from '../core/errors.js';
 import type { LossReason } from './sent-batch.js';
 
 /** What is held against a task. Belongs to the task, whoever runs it. */
@@ -36,8 +37,9 @@ export interface Death {
 
 export type Verdict = 'again' | 'blame' | 'lost';
 
+/** The native task table has this number too, since it reads losses out of the store: kLossesBeforeAlone. */
 const LOSSES_BEFORE_ALONE = 2;
-const LOSSES_MAX = 3;
+export const LOSSES_MAX = 3;
 
 /**
  * Judges one task that had begun, and writes into its record.
@@ -61,4 +63,11 @@ export function judge(
   if (onLost === 'fail' || record.losses >= LOSSES_MAX) return 'lost';
   if (record.losses >= LOSSES_BEFORE_ALONE) record.mustBeAlone = true;
   return 'again';
+}
+
+/** How the thread died, if that is what ended the batch. */
+export function deathOf(loss: MillraceError | undefined): Death | undefined {
+  if (!hasCode(loss, 'ERR_MILLRACE_TASK_LOST')) return undefined;
+  const { reason, begun } = loss.details as { reason: LossReason; begun?: number };
+  return { reason, begun: begun ?? 1 };
 }

@@ -20,12 +20,12 @@ import { publish } from '../core/channels.js';
 import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from '../core/codec.js';
 import { invariant, type MillraceError } from '../core/errors.js';
 import { wholeNumber } from '../core/options.js';
-import type { BatchListener, Pool } from '../core/pool.js';
+import type { BatchListener, Pool, RunningBatch } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
 import { usableCpus } from './machine.js';
 import { moduleUrl } from './module-url.js';
 import type { NoteCounts } from './task-notes.js';
-import { checkEntry, type ThreadBatch, type WearLimits, WorkerThread } from './worker-thread.js';
+import { checkEntry, type WearLimits, WorkerThread } from './worker-thread.js';
 
 export interface ThreadCounts {
   /** Never fewer. A pool that does not scale by itself has the larger of both. @defaultValue 1 */
@@ -131,7 +131,7 @@ export class ThreadPool extends BaseService implements Pool {
     return free;
   }
 
-  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
     invariant(this.#isOpen, 'thread-pool-not-open');
     invariant(batch.byteLength === batch.buffer.byteLength, 'thread-pool-shared-buffer');
     let best: WorkerThread | undefined;
@@ -179,7 +179,7 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   /** Runs a batch in the thread in reserve, with nothing beside it. REQUIRES: isReserveFree. */
-  runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
+  runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
     invariant(this.isReserveFree, 'thread-pool-no-reserve');
     return this.#reserve!.run(batch, listener);
   }

@@ -64,19 +64,6 @@ export interface WorkerThreadEvents {
   onGone(loss: MillraceError): void;
 }
 
-/** A batch in a thread: what can be seen of it from outside, and done about it. */
-export interface ThreadBatch extends RunningBatch {
-  /** @param isTimeout - whether the task's time is over; the signal's reason says so */
-  cancel(slot: number, reason: string, isTimeout?: boolean): void;
-  /**
-   * When the handler of the task at this position was called, by this thread's `performance.now()`; 0 when it has
-   * not been, negative when the task has ended. Read from shared memory: no message, and no help from the thread.
-   */
-  startedAtMs(index: number): number;
-  /** Ends the thread because a task overran. All of its batches end with the reason `timeout`. */
-  kill(): void;
-}
-
 export class WorkerThread {
   /** Resolves when the module is loaded; rejects with ERR_MILLRACE_TASKS_MODULE when it cannot be. */
   readonly ready: Promise<void>;
@@ -196,7 +183,7 @@ export class WorkerThread {
   }
 
   /** REQUIRES: freePlaces > 0. */
-  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): ThreadBatch {
+  run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
     if (this.#places.batches === 0) this.#worker.ref();
     this.#vitals.wantsLines = hasSubscribers('millrace:task:log');
     const sent = new SentBatch(batch, listener, (tasks) => this.#places.take(tasks));

@@ -23,6 +23,7 @@ export interface NativeTasks {
     name: string,
     place: number,
     limit: number,
+    isJustInTime: boolean,
     wallMs: number,
     monoMs: number,
   ): number;
@@ -47,7 +48,7 @@ export interface NativeTasks {
   nextDue(table: NativeTable): number;
   takeExpired(table: NativeTable): number;
   takeUnhandled(table: NativeTable): number;
-  takeable(table: NativeTable, place: number, max: number): number;
+  takeable(table: NativeTable, place: number, isAlone: boolean, max: number): number;
   claim(
     table: NativeTable,
     cut: number,
@@ -56,6 +57,7 @@ export interface NativeTasks {
     segmentsMax: number,
     bytesMax: number,
     workMsMax: number,
+    mode: number,
     wallMs: number,
     monoMs: number,
   ): number;
@@ -71,6 +73,7 @@ export interface NativeTasks {
   endBatch(table: NativeTable, batch: number): number;
   unclaim(table: NativeTable, batch: number, wallMs: number, monoMs: number): number;
   unreported(table: NativeTable, batch: number): number;
+  typesOf(table: NativeTable, batch: number): number;
   placeOf(table: NativeTable, task: number): number;
   retry(
     table: NativeTable,
@@ -90,6 +93,7 @@ export interface NativeTasks {
     monoMs: number,
   ): boolean;
   noteLoss(table: NativeTable, task: number): number;
+  isolate(table: NativeTable, task: number): boolean;
   cancel(
     table: NativeTable,
     task: number,

@@ -71,6 +71,8 @@ export interface TypeToDefine {
   readonly place: Place;
   /** How many may run at once, from 1. @defaultValue no limit */
   readonly concurrency?: number;
+  /** Whether claims ahead (see `ClaimLimits.mode`) leave it where it is. @defaultValue false */
+  readonly isJustInTime?: boolean;
 }
 
 /** How much one claim may take. */
@@ -84,7 +86,15 @@ export interface ClaimLimits {
   readonly bytesMax: number;
   /** or so much work, by the average run time of each type; one that is unknown counts as nothing. */
   readonly workMsMax: number;
+  /**
+   * `now`: what is claimed runs as soon as that is durable. `ahead`: it waits for a place first, so the claim ends
+   * before a task of a type that is claimed just in time. `alone`: one task of those that run with nothing beside
+   * them; no other claim takes these. @defaultValue 'now'
+   */
+  readonly mode?: ClaimMode;
 }
+
+export type ClaimMode = 'now' | 'ahead' | 'alone';
 
 export interface Claimed {
   readonly batch: BatchHandle;
@@ -155,6 +165,8 @@ export interface TaskInfo {
   readonly isReady: boolean;
   /** `cancel` was called while it ran. */
   readonly isCancelAsked: boolean;
+  /** It runs with nothing beside it from when it is ready next: two losses, or `isolate`. */
+  readonly mustBeAlone: boolean;
   readonly priority: number;
   readonly attempt: number;
   readonly losses: number;
@@ -228,7 +240,8 @@ const EXPIRED = 17;
 
 const NO_LIMIT = 2 ** 32 - 1;
 const CLAIM_ENDED_FULL = 0;
-const CLAIM_ENDED_ALONE = 3;
+// In the order of ClaimMode in native/task_table.h.
+const CLAIM_MODES: readonly ClaimMode[] = ['now', 'ahead', 'alone'];
 const INGEST_FRAME = -1;
 const INGEST_KNOWN = -2;
 const INGEST_FULL = -3;
@@ -277,10 +290,10 @@ export class TaskTable {
 
   /**
    * A type that this node can run. Tasks of other types wait; defining theirs later makes them ready.
-   * Defining a type again changes its limit.
+   * Defining a type again changes all but its place.
    */
   defineType(spec: TypeToDefine, now: Instant): TypeId {
-    const { name, place, concurrency = Number.POSITIVE_INFINITY } = spec;
+    const { name, place, concurrency = Number.POSITIVE_INFINITY, isJustInTime = false } = spec;
     checkText('name', name);
     if (place !== Place.THREAD && place !== Place.INLINE) {
       throw invalidOption('place', place, 'Place.THREAD or Place.INLINE');
@@ -295,6 +308,7 @@ export class TaskTable {
       name,
       place,
       limit,
+      isJustInTime,
       now.wallMs,
       now.monoMs,
     ) as TypeId;
@@ -459,20 +473,25 @@ export class TaskTable {
 
   // --- Batches -----------------------------------------------------------------------------------------------------
 
-  /** How many tasks could be claimed for a place, counted up to `max`. */
-  takeable(place: Place, max: number): number {
-    return nativeTasks.takeable(this.#open(), place, Math.min(Math.max(0, max), NO_LIMIT));
+  /**
+   * How many tasks could be claimed for a place, counted up to `max`.
+   *
+   * @param isAlone - of those that run with nothing beside them, which count in no other case; here the limits of
+   *   their types are not looked at
+   */
+  takeable(place: Place, max: number, isAlone = false): number {
+    return nativeTasks.takeable(this.#open(), place, isAlone, Math.min(Math.max(0, max), NO_LIMIT));
   }
 
   /**
-   * Takes ready tasks for one batch: RUNNING, attempt + 1. A task with two losses is alone in its batch.
+   * Takes ready tasks for one batch: RUNNING, attempt + 1.
    * Each batch ends in `loseBatch` (whether anything was lost or not) or `unclaim`.
    *
    * @returns undefined when there was nothing, or no room for its segment
    */
   claim(cut: CutHandle, limits: ClaimLimits, now: Instant): Claimed | undefined {
     checkNow(now);
-    const { place, tasksMax, segmentsMax, bytesMax, workMsMax } = limits;
+    const { place, tasksMax, segmentsMax, bytesMax, workMsMax, mode = 'now' } = limits;
     const batch = nativeTasks.claim(
       this.#open(),
       cut,
@@ -481,6 +500,7 @@ export class TaskTable {
       Math.min(Math.max(0, segmentsMax), LIST_MAX),
       bytesMax,
       workMsMax,
+      CLAIM_MODES.indexOf(mode),
       now.wallMs,
       now.monoMs,
     );
@@ -492,7 +512,7 @@ export class TaskTable {
       segments: r[1]!,
       segmentTasks: r[2]!,
       bytes: r[3]!,
-      isMoreLikely: r[4] === CLAIM_ENDED_FULL || r[4] === CLAIM_ENDED_ALONE,
+      isMoreLikely: r[4] === CLAIM_ENDED_FULL,
     };
   }
 
@@ -552,6 +572,15 @@ export class TaskTable {
     return Array.from(this.#first.subarray(0, count));
   }
 
+  /**
+   * The types of a batch's tasks (`TypeId`), by slot; none that exists for those that have reported. Good until the
+   * next call of any method.
+   */
+  typesOf(batch: BatchHandle): Uint32Array {
+    const count = nativeTasks.typesOf(this.#open(), batch);
+    return this.#first.subarray(0, count);
+  }
+
   /** In which batch a task is, and where; undefined when in none. */
   placeOf(task: TaskHandle): { readonly batch: BatchHandle; readonly slot: number } | undefined {
     const slot = nativeTasks.placeOf(this.#open(), task);
@@ -605,6 +634,11 @@ export class TaskTable {
     return nativeTasks.noteLoss(this.#open(), task);
   }
 
+  /** From when it is ready next, a task runs with nothing beside it. @returns false when it has ended, or is gone */
+  isolate(task: TaskHandle): boolean {
+    return nativeTasks.isolate(this.#open(), task);
+  }
+
   /**
    * A pending task ends as CANCELLED with these bytes; a running one is marked (`isCancelAsked`): tell its pool, see
    * `placeOf`.
@@ -641,6 +675,7 @@ export class TaskTable {
       isFiled: (flags & 2) !== 0,
       isReady: (flags & 4) !== 0,
       isCancelAsked: (flags & 8) !== 0,
+      mustBeAlone: (flags & 16) !== 0,
       priority: r[2]!,
       attempt: r[3]!,
       losses: r[4]!,

@@ -39,6 +39,7 @@ test('a task has every default filled in', () => {
     concurrency: Number.POSITIVE_INFINITY,
     retry: { attempts: 3, backoff: 'exponential', minMs: 500, maxMs: 300_000, jitter: 'full' },
     ttlMs: Number.POSITIVE_INFINITY,
+    timeout: undefined,
     onLost: 'retry',
   });
 });
@@ -53,6 +54,7 @@ test('a task keeps what was given', () => {
     concurrency: 8,
     retry: { attempts: 5, backoff: 'linear', min: '1s', max: '1h', jitter: 'none' },
     ttl: '10m',
+    timeout: { adaptive: 4, min: '2s', max: '1m', grace: 50 },
     onLost: 'fail',
     run,
   });
@@ -67,6 +69,7 @@ test('a task keeps what was given', () => {
     concurrency: 8,
     retry: { attempts: 5, backoff: 'linear', minMs: 1_000, maxMs: 3_600_000, jitter: 'none' },
     ttlMs: 600_000,
+    timeout: { factor: 4, minMs: 2_000, maxMs: 60_000, graceMs: 50 },
     onLost: 'fail',
   });
 });
@@ -107,6 +110,7 @@ const JUNK: Readonly<Record<string, readonly unknown[]>> = {
   'retry.max': [-1, '5', 'soon', Infinity, null],
   'retry.jitter': [true, 'half', null],
   ttl: [-1, '10', 'never', Infinity, 1e300, null],
+  timeout: [0, -1, '10', 'never', Infinity, true],
   onLost: ['ignore', false, null],
   run: ['run', {}, null],
 };

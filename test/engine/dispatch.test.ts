@@ -4,88 +4,13 @@
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'node:test';
-import { MillraceError } from '../../src/core/errors.js';
-import { newIncarnation } from '../../src/core/ids.js';
-import { seededRandom } from '../../src/core/random.js';
-import { type ContractOptions, defineTask, type TaskSpec } from '../../src/core/task.js';
-import { Engine } from '../../src/engine/engine.js';
-import type { Accepted, NewTask } from '../../src/engine/intake.js';
 import { overlayKey, segmentKey } from '../../src/engine/keys.js';
-import { memoryStore } from '../../src/store/index.js';
-import { VirtualClock } from '../../src/testing/virtual-clock.js';
-import { FaultyStore } from '../support/faulty-store.js';
 import { within } from '../support/runtime.js';
-import { Outcome, ScriptedPool } from '../support/scripted-pool.js';
-
-async function setup(contract: Partial<ContractOptions> = {}, places = 2) {
-  const clock = new VirtualClock();
-  const factory = memoryStore();
-  const spec: TaskSpec = defineTask({ name: 'work', ...contract, run: () => {} }).spec;
-  let starts = 0;
-  const open = async (poolPlaces = places) => {
-    const random = seededRandom(++starts);
-    const pool = new ScriptedPool(poolPlaces);
-    const store = new FaultyStore(await factory.open({ clock }));
-    const engine = new Engine({
-      clock,
-      random,
-      incarnation: newIncarnation(() => random.u32()),
-      store,
-      pools: { thread: pool },
-      specs: [spec],
-      node: 'local',
-      retention: {
-        completedMs: 3_600_000,
-        completedBytesMax: 1e9,
-        failedMs: 3_600_000,
-        idempotencyMs: 3_600_000,
-      },
-    });
-    await engine.start();
-    return { engine, pool, store };
-  };
-  const newTask = (payload: string): NewTask => ({
-    type: 'work',
-    queue: 'default',
-    tenant: '',
-    priority: 0,
-    dueAtMs: clock.wallMs(),
-    dueMonoMs: clock.monoMs(),
-    submittedAtMs: clock.wallMs(),
-    expiresAtMs: 0,
-    attempt: 0,
-    losses: 0,
-    version: 0,
-    payload,
-    payloadBytes: payload.length,
-    metadata: undefined,
-    idempotencyKey: undefined,
-  });
-  const first = await open();
-  const submitOne = (task: NewTask): Promise<Accepted> =>
-    new Promise((resolve, reject) => first.engine.submit(task, resolve, reject));
-  const submit = (count: number): Promise<Accepted[]> =>
-    within(
-      clock,
-      1_000,
-      Promise.all(Array.from({ length: count }, (_, i) => submitOne(newTask(`${i}`)))),
-    );
-  return { clock, open, newTask, submit, submitOne, ...first };
-}
-
-const lost = (details = {}): MillraceError =>
-  new MillraceError('ERR_MILLRACE_TASK_LOST', 'the thread died', { details });
-
-const slotsOf = (count: number): number[] => Array.from({ length: count }, (_, i) => i);
-
-/** What a submission came to. */
-function created(accepted: Accepted | undefined): Accepted {
-  assert.ok(accepted?.isCreated);
-  return accepted;
-}
+import { created, lost, scriptedEngine, slotsOf } from '../support/scripted-engine.js';
+import { Outcome } from '../support/scripted-pool.js';
 
 test('spreads what is ready over the free places, at most 64 to a batch', async () => {
-  const { submit, pool, clock } = await setup({}, 4);
+  const { submit, pool, clock } = await scriptedEngine({}, 4);
   await submit(10);
   await clock.advance(1);
   assert.deepEqual(
@@ -105,7 +30,7 @@ test('spreads what is ready over the free places, at most 64 to a batch', async 
 });
 
 test('long tasks make small batches', async () => {
-  const { submit, pool, clock } = await setup({}, 1);
+  const { submit, pool, clock } = await scriptedEngine({}, 1);
   await submit(1);
   await clock.advance(1);
   // The scripted pool reports 1 ms per run, so about ten make a batch of 10 ms.
@@ -117,7 +42,7 @@ test('long tasks make small batches', async () => {
 });
 
 test('a batch-mate that reports early is settled before the rest', async () => {
-  const { submit, pool, clock, engine } = await setup({}, 1);
+  const { submit, pool, clock, engine } = await scriptedEngine({}, 1);
   const [a, b] = await submit(2);
   await clock.advance(1);
   pool.batches[0]!.report([1], Outcome.COMPLETED, '"b"');
@@ -128,7 +53,7 @@ test('a batch-mate that reports early is settled before the rest', async () => {
 });
 
 test('a second report of the same slot, or of none, is refused and counted', async () => {
-  const { submit, pool, clock, engine } = await setup({}, 1);
+  const { submit, pool, clock, engine } = await scriptedEngine({}, 1);
   const stale: unknown[] = [];
   const onStale = (event: unknown): void => void stale.push(event);
   subscribe('millrace:result:stale', onStale);
@@ -146,7 +71,7 @@ test('a second report of the same slot, or of none, is refused and counted', asy
 });
 
 test('what a dead thread did not report runs again without a spent attempt, alone after two losses', async () => {
-  const { submit, pool, clock, engine } = await setup({}, 1);
+  const { submit, pool, clock, engine } = await scriptedEngine({}, 1);
   const accepted = await submit(3);
   await clock.advance(1);
   const [first] = pool.batches;
@@ -177,7 +102,7 @@ test('what a dead thread did not report runs again without a spent attempt, alon
 });
 
 test('places that a pool loses between claim and launch only delay the batch', async () => {
-  const { submit, pool, clock, store } = await setup({}, 2);
+  const { submit, pool, clock, store } = await scriptedEngine({}, 2);
   let open = (): void => {};
   store.gate = new Promise((resolve) => {
     open = resolve;
@@ -197,7 +122,7 @@ test('places that a pool loses between claim and launch only delay the batch', a
 });
 
 test('a cancel between claim and launch reaches the running task', async () => {
-  const { submit, pool, clock, engine } = await setup({}, 1);
+  const { submit, pool, clock, engine } = await scriptedEngine({}, 1);
   const [a] = await submit(1);
   assert.equal(await within(clock, 100, engine.cancel(created(a), 'early')), 'signalled');
   await clock.advance(1);
@@ -205,7 +130,7 @@ test('a cancel between claim and launch reaches the running task', async () => {
 });
 
 test('ends that do not fit into one commit survive a crash between the two', async () => {
-  const { submit, pool, clock, store, open } = await setup({ retry: { attempts: 1 } }, 4);
+  const { submit, pool, clock, store, open } = await scriptedEngine({ retry: { attempts: 1 } }, 4);
   const taskCount = 250;
   await submit(taskCount);
   await clock.advance(1);
@@ -231,7 +156,7 @@ test('short tasks are claimed ahead of the free places; ones that may run once n
     ['retry', true],
     ['fail', false],
   ] as const) {
-    const { submit, pool, clock, store } = await setup({ onLost }, 1);
+    const { submit, pool, clock, store } = await scriptedEngine({ onLost }, 1);
     pool.runMs = 0.01;
     await submit(1);
     await clock.advance(1);
@@ -250,7 +175,7 @@ test('short tasks are claimed ahead of the free places; ones that may run once n
 });
 
 test('a task that was asked to end, and lost its thread instead, is cancelled', async () => {
-  const { submit, pool, clock, engine } = await setup({}, 1);
+  const { submit, pool, clock, engine } = await scriptedEngine({}, 1);
   const [a] = await submit(1);
   await clock.advance(1);
   await engine.cancel(created(a), 'enough');
@@ -261,7 +186,7 @@ test('a task that was asked to end, and lost its thread instead, is cancelled', 
 });
 
 test('what has ended is no longer held', async () => {
-  const { submit, pool, clock, engine } = await setup({}, 1);
+  const { submit, pool, clock, engine } = await scriptedEngine({}, 1);
   const [a] = await submit(1);
   await clock.advance(1);
   pool.batches[0]!.report([0], Outcome.COMPLETED, '1');
@@ -273,7 +198,7 @@ test('what has ended is no longer held', async () => {
 });
 
 test('a burst of due tasks is handed out in slices, and completely', async () => {
-  const { clock, newTask, submitOne, engine } = await setup({}, 1);
+  const { clock, newTask, submitOne, engine } = await scriptedEngine({}, 1);
   const dueMonoMs = clock.monoMs() + 1_000;
   const task = { ...newTask('1'), dueMonoMs, dueAtMs: clock.wallMs() + 1_000 };
   await within(clock, 500, Promise.all(Array.from({ length: 10_000 }, () => submitOne(task))));
@@ -284,7 +209,7 @@ test('a burst of due tasks is handed out in slices, and completely', async () =>
 });
 
 test('tasks without a handler here wait, and run once there is one', async () => {
-  const { clock, engine, newTask, open, pool, submitOne } = await setup();
+  const { clock, engine, newTask, open, pool, submitOne } = await scriptedEngine();
   const unhandled: unknown[] = [];
   const onUnhandled = (event: unknown): void => void unhandled.push(event);
   subscribe('millrace:task:unhandled', onUnhandled);
@@ -301,7 +226,7 @@ test('tasks without a handler here wait, and run once there is one', async () =>
 });
 
 test('a damaged segment is set aside loudly, and the rest goes on', async () => {
-  const { clock, submit, store, open } = await setup({}, 1);
+  const { clock, submit, store, open } = await scriptedEngine({}, 1);
   await submit(1);
   await within(
     clock,
@@ -339,7 +264,7 @@ test('a damaged segment is set aside loudly, and the rest goes on', async () => 
 });
 
 test('a segment of a newer format keeps the engine from starting', async () => {
-  const { clock, store, open } = await setup();
+  const { clock, store, open } = await scriptedEngine();
   const future = Buffer.alloc(64);
   future.write('MRF1');
   future[4] = 99;

@@ -18,6 +18,7 @@ import {
 import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
 import {
   type BatchHandle,
+  type ClaimLimits,
   type Instant,
   Place,
   type SegmentHandle,
@@ -29,7 +30,7 @@ import {
 const EXECUTOR = 'exec0001';
 const NO_BYTES = new Uint8Array(0);
 const TYPES = [
-  { name: 'few', place: Place.THREAD, concurrency: 3 },
+  { name: 'few', place: Place.THREAD, concurrency: 3, isJustInTime: true },
   { name: 'many', place: Place.THREAD, concurrency: Number.POSITIVE_INFINITY },
   { name: 'here', place: Place.INLINE, concurrency: 5 },
 ] as const;
@@ -42,6 +43,7 @@ interface ModelTask {
   readonly source: TaskToWrite;
   state: TaskState;
   attempt: number;
+  isIsolated: boolean;
   losses: number;
   dueAtMs: number;
   changedAtMs: number;
@@ -80,7 +82,7 @@ type Operation =
       readonly segmentsMax: number;
       readonly operations: number;
       readonly bytes: number;
-      readonly claims: readonly { readonly place: Place; readonly tasks: number }[];
+      readonly claims: readonly Pick<Required<ClaimLimits>, 'place' | 'tasksMax' | 'mode'>[];
       readonly isDone: boolean;
     }
   | { readonly op: 'results'; readonly pick: number; readonly outcomes: readonly number[] }
@@ -136,9 +138,10 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
       claims: fc.array(
         fc.record({
           place: fc.constantFrom(Place.THREAD, Place.INLINE),
-          tasks: fc.integer({ min: 1, max: 9 }),
+          tasksMax: fc.integer({ min: 1, max: 9 }),
+          mode: fc.constantFrom('now', 'now', 'ahead', 'alone'),
         }),
-        { maxLength: 3 },
+        { maxLength: 4 },
       ),
       isDone: fc.boolean(),
     }),
@@ -241,6 +244,7 @@ class Pair {
       assert.equal(info?.state, task.state);
       assert.equal(info?.attempt, task.attempt);
       assert.equal(info?.losses, task.losses);
+      assert.equal(info?.mustBeAlone, task.state < TaskState.COMPLETED && mustBeAlone(task));
       assert.equal(info?.isReady, task.ready !== undefined);
       assert.equal(info?.isSettled, task.isSettled);
       assert.equal(info?.dueAtMs, task.dueAtMs);
@@ -290,6 +294,7 @@ class Pair {
         source,
         state: TaskState.PENDING,
         attempt: 0,
+        isIsolated: false,
         losses: source.losses,
         dueAtMs: source.dueAtMs,
         changedAtMs: 0,
@@ -410,13 +415,10 @@ class Pair {
     }
     const claimed: ModelBatch[] = [];
     let segmentsLeft = operation.segmentsMax;
-    for (const { place, tasks: tasksMax } of operation.claims) {
-      const expected = this.#claimModel(place, tasksMax, segmentsLeft, touched);
-      const answer = table.claim(
-        cut,
-        { place, tasksMax, segmentsMax: segmentsLeft, bytesMax: 500, workMsMax: 1e9 },
-        now,
-      );
+    for (const { place, tasksMax, mode } of operation.claims) {
+      const limits = { place, tasksMax, mode, segmentsMax: segmentsLeft };
+      const expected = this.#claimModel(limits, touched);
+      const answer = table.claim(cut, { ...limits, bytesMax: 500, workMsMax: 1e9 }, now);
       assert.equal(answer?.tasks ?? 0, expected.length);
       if (answer === undefined) continue;
       segmentsLeft -= answer.segments;
@@ -468,19 +470,17 @@ class Pair {
 
   /** Ready tasks in order: priority, then first come. Types at their limit are passed over. */
   #claimModel(
-    place: Place,
-    tasksMax: number,
-    segmentsMax: number,
+    { place, tasksMax, mode, segmentsMax }: Omit<ClaimLimits, 'bytesMax' | 'workMsMax'>,
     touched: ModelSegment[],
   ): ModelTask[] {
     const taken: ModelTask[] = [];
     let bytes = 0;
     let segmentsLeft = segmentsMax;
-    while (taken.length < tasksMax && bytes < 500) {
-      const task = this.#nextReady(place);
+    const isAlone = mode === 'alone';
+    while (taken.length < (isAlone ? 1 : tasksMax) && bytes < 500) {
+      const task = this.#nextReady(place, isAlone);
       if (task === undefined) break;
-      const isAlone = task.losses >= 2;
-      if (isAlone && taken.length > 0) break;
+      if (mode === 'ahead' && task.source.type === 'few') break;
       if (!touched.includes(task.segment)) {
         if (segmentsLeft === 0) break;
         segmentsLeft--;
@@ -497,12 +497,11 @@ class Pair {
       task.batch = { handle: 0 as BatchHandle, tasks: [], hasReported: [] };
       taken.push(task);
       bytes += task.source.payloadBytes;
-      if (isAlone) break;
     }
     return taken;
   }
 
-  #nextReady(place: Place): ModelTask | undefined {
+  #nextReady(place: Place, isAlone: boolean): ModelTask | undefined {
     const { tasks } = this;
     const hasRoom = (name: string): boolean => {
       const type = TYPES.find((one) => one.name === name);
@@ -511,9 +510,14 @@ class Pair {
       return running < type.concurrency;
     };
     const rooms = new Map(NAMES.map((name) => [name as string, hasRoom(name)]));
-    return tasks
-      .filter((task) => task.ready !== undefined && rooms.get(task.source.type))
+    const isHere = ({ source }: ModelTask): boolean =>
+      TYPES.some((type) => type.name === source.type && type.place === place);
+    const first = tasks
+      .filter((task) => task.ready !== undefined && mustBeAlone(task) === isAlone)
+      .filter((task) => (isAlone ? isHere(task) : rooms.get(task.source.type)))
       .sort((a, b) => b.source.priority - a.source.priority || a.ready! - b.ready!)[0];
+    // Of those that run alone, the first waits for the limit of its type, and the others behind it.
+    return first !== undefined && rooms.get(first.source.type) ? first : undefined;
   }
 
   #unclaim(batch: ModelBatch): void {
@@ -641,6 +645,10 @@ class Pair {
       task.batch = undefined;
       task.losses++;
       assert.equal(this.table.noteLoss(this.handle(task)), task.losses);
+      if (task.index % 3 === 0) {
+        task.isIsolated = true;
+        assert.ok(this.table.isolate(this.handle(task)));
+      }
       if (task.losses < 3) this.#retry(task, 0, false);
       else this.#end(task, TaskState.FAILED, Buffer.from('"lost"'));
     }
@@ -799,6 +807,10 @@ function fileModel(
   const writer = new FrameWriter(FrameKind.STATES);
   for (const task of kept) writeState(writer, stateOf(task));
   return { frame: kept.length === 0 ? undefined : writer.finish(), dead, bytesLeft: left };
+}
+
+function mustBeAlone(task: ModelTask): boolean {
+  return task.losses >= 2 || task.isIsolated;
 }
 
 test('the table and its model tell the same, whatever happens', () => {

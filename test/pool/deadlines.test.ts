@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { timeoutSpec } from '../../src/core/timeouts.js';
 import { DeadlineWatch, Limits, type Timers, type Watched } from '../../src/pool/deadlines.js';
 import { RunTimes } from '../../src/pool/run-times.js';
 
@@ -194,18 +195,21 @@ describe('Limits', () => {
   it('are what was asked for when fixed', () => {
     assert.equal(new Limits(undefined).limitMs(measured(5, 100)), Number.POSITIVE_INFINITY);
     assert.equal(new Limits(undefined).isLimited, false);
-    assert.equal(new Limits('2s').limitMs(measured(5, 100)), 2_000);
-    assert.equal(new Limits(70).isLimited, true);
-    assert.equal(new Limits({ adaptive: false, max: 9 }).limitMs(new RunTimes()), 9);
+    assert.equal(new Limits(timeoutSpec('2s')).limitMs(measured(5, 100)), 2_000);
+    assert.equal(new Limits(timeoutSpec(70)).isLimited, true);
+    assert.equal(new Limits(timeoutSpec({ adaptive: false, max: 9 })).limitMs(new RunTimes()), 9);
   });
 
   it('adaptive: three times the mean or half again the 99.9th percentile, between floor and cap', () => {
-    const adaptive = new Limits('adaptive');
+    const adaptive = new Limits(timeoutSpec('adaptive'));
     assert.equal(adaptive.limitMs(measured(1, 19)), 300_000);
     assert.equal(adaptive.limitMs(measured(1, 20)), 1_000);
     assert.equal(adaptive.limitMs(measured(1_000, 50)), 3_000);
     assert.equal(adaptive.limitMs(measured(1e6, 50)), 300_000);
-    assert.equal(new Limits({ adaptive: 5, min: 1 }).limitMs(measured(1_000, 50)), 5_000);
+    assert.equal(
+      new Limits(timeoutSpec({ adaptive: 5, min: 1 })).limitMs(measured(1_000, 50)),
+      5_000,
+    );
     const rare = measured(100, 1_000);
     for (let i = 0; i < 5; i++) rare.add(10_000);
     for (let i = 0; i < 400; i++) rare.add(100);

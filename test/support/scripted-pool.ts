@@ -12,6 +12,11 @@ import { Outcome } from '../../src/core/states.js';
 export interface ScriptedBatch {
   readonly tasks: readonly BatchRecord[];
   readonly cancelled: { readonly slot: number; readonly reason: string }[];
+  readonly isAlone: boolean;
+  /** By slot, when its handler was called: 0 not yet, below 0 it has ended. */
+  readonly startedAtMs: number[];
+  /** Whether somebody asked to end the thread. */
+  isKilled: boolean;
   /** Reports slots as they ended; `json` is the value, error, delay or reason. */
   report(slots: readonly number[], outcome: Outcome, json?: string): void;
   /** Ends the batch: all reported, or lost. Frees its place. */
@@ -20,9 +25,12 @@ export interface ScriptedBatch {
 
 export class ScriptedPool extends BaseService implements Pool {
   onFree: (() => void) | undefined;
+  onReserve: (() => void) | undefined;
   readonly threadCount = 1;
   readonly batches: ScriptedBatch[] = [];
   freePlaces: number;
+  isReserveFree = true;
+  keepsReserve = false;
   /** What every result says. */
   runMs = 1;
 
@@ -31,14 +39,43 @@ export class ScriptedPool extends BaseService implements Pool {
     this.freePlaces = places;
   }
 
+  keepReserve(): void {
+    this.keepsReserve = true;
+  }
+
   run(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
     this.freePlaces--;
+    return this.#run(batch, listener, false, () => {
+      this.freePlaces++;
+      return () => this.freePlaces === 1 && this.onFree?.();
+    });
+  }
+
+  runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch {
+    this.isReserveFree = false;
+    return this.#run(batch, listener, true, () => {
+      this.isReserveFree = true;
+      return () => this.onReserve?.();
+    });
+  }
+
+  /** @param leave - gives the place back, and returns what tells of it */
+  #run(
+    batch: Uint8Array<ArrayBuffer>,
+    listener: BatchListener,
+    isAlone: boolean,
+    leave: () => () => unknown,
+  ): RunningBatch {
     const reader = openFrame(batch, FrameKind.BATCH);
     const tasks = Array.from({ length: reader.count }, (_, i) => readBatchEntry(reader, i));
     const cancelled: { slot: number; reason: string }[] = [];
-    this.batches.push({
+    const startedAtMs = tasks.map(() => 0);
+    const scripted: ScriptedBatch = {
       tasks,
       cancelled,
+      startedAtMs,
+      isAlone,
+      isKilled: false,
       report: (slots, outcome, json) => {
         const writer = new FrameWriter(FrameKind.RESULTS);
         for (const slot of slots) {
@@ -53,12 +90,19 @@ export class ScriptedPool extends BaseService implements Pool {
         listener.onResults(writer.finish());
       },
       end: (loss) => {
-        this.freePlaces++;
+        const tell = leave();
         listener.onEnd(loss);
-        if (this.freePlaces === 1) this.onFree?.();
+        tell();
       },
-    });
-    return { cancel: (slot, reason) => cancelled.push({ slot, reason }) };
+    };
+    this.batches.push(scripted);
+    return {
+      cancel: (slot, reason) => cancelled.push({ slot, reason }),
+      startedAtMs: (index) => startedAtMs[index]!,
+      kill: () => {
+        scripted.isKilled = true;
+      },
+    };
   }
 
   async drain(): Promise<void> {}

@@ -14,6 +14,7 @@ import {
   type Task,
   type TaskContract,
   type TaskHandle,
+  type Timeout,
 } from '../../src/index.js';
 
 interface Order {
@@ -110,6 +111,18 @@ test('submit takes the input of the task, and its handle gives the output', () =
   assert.equal(typeof use, 'function');
 });
 
+test('a timeout is a word, a duration, or both in parts', () => {
+  for (const timeout of [
+    'adaptive',
+    '30s',
+    250,
+    { adaptive: 3, min: '1s', max: '5m', grace: 100 },
+  ] as const) {
+    expectTypeOf(timeout).toExtend<Timeout>();
+    assert.equal(defineTask({ name: 'a', timeout, run: () => 1 }).name, 'a');
+  }
+});
+
 test('a handler that does not fit the schema or the contract is an error', () => {
   // Checked by the compiler and never called.
   const use = (): void => {
@@ -121,6 +134,10 @@ test('a handler that does not fit the schema or the contract is an error', () =>
     defineTask({ name: 'a', retries: 3, run: () => 1 });
     // @ts-expect-error: no such unit
     defineTask({ name: 'a', ttl: '5 minutes', run: () => 1 });
+    // @ts-expect-error: neither a duration nor adaptive
+    defineTask({ name: 'a', timeout: 'soon', run: () => 1 });
+    // @ts-expect-error: no such part of a timeout
+    defineTask({ name: 'a', timeout: { limit: '5s' }, run: () => 1 });
   };
   assert.equal(typeof use, 'function');
 });
