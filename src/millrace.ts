@@ -16,6 +16,7 @@ import { type Random, seededRandom } from './core/random.js';
 import { type AnyTask, type TaskModule, tasksByName, tasksOfModule } from './core/task.js';
 import { Engine } from './engine/engine.js';
 import type { Timers } from './pool/deadlines.js';
+import { DirectPool } from './pool/direct-pool.js';
 import { InlinePool } from './pool/inline-pool.js';
 import { moduleUrl } from './pool/module-url.js';
 import { Runtime } from './runtime.js';
@@ -60,7 +61,8 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
   const tasks = await loadTasks(resolved.tasks);
   const random = world.random.fork('engine');
   const incarnation = newIncarnation(() => random.u32());
-  const pools = await buildPools(world, { options: resolved, tasks, incarnation });
+  const built = await buildPools(world, { options: resolved, tasks, incarnation });
+  const pools = resolved.off.has('batching') ? withoutBatching(built) : built;
   const store = await resolved.store.open({ clock: world.clock });
   try {
     const engine = new Engine({
@@ -137,6 +139,13 @@ async function loadTasks(tasks: URL | string | TaskModule): Promise<ReadonlyMap<
     );
   }
   return tasksOfModule(module, location);
+}
+
+function withoutBatching({ thread, inline }: Pools): Pools {
+  return {
+    ...(thread && { thread: new DirectPool(thread) }),
+    ...(inline && { inline: new DirectPool(inline) }),
+  };
 }
 
 async function buildPools(

@@ -61,13 +61,16 @@ export interface RuntimeOptions {
   readonly signals?: boolean;
   /** For measuring what a mechanism is worth; not for production. */
   readonly experimental?: {
-    /** Replaces mechanisms by the naive way of doing the same: `locks` by one key that is polled. @defaultValue none */
+    /**
+     * Replaces mechanisms by the naive way of doing the same: `batching` by one task per message and a queue without
+     * bound in front of the threads, `locks` by one key that is polled. @defaultValue none
+     */
     readonly off?: readonly Switch[];
   };
 }
 
 /** What `experimental.off` can switch off. */
-export type Switch = 'locks';
+export type Switch = 'batching' | 'locks';
 
 export interface ResolvedOptions {
   readonly tasks: URL | string | TaskModule;
@@ -100,7 +103,7 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   signals: true,
   experimental: true,
 };
-const SWITCHES: readonly Switch[] = ['locks'];
+const SWITCHES: readonly Switch[] = ['batching', 'locks'];
 const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
 
 /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */

@@ -18,6 +18,22 @@ test('threads: a minimum, a maximum, or what the machine runs at once', () => {
   }
 });
 
+test('switches: those that exist, and no others', () => {
+  assert.deepEqual([...resolve({}).off], []);
+  assert.deepEqual([...resolve({ experimental: { off: ['batching'] } }).off], ['batching']);
+  for (const [off, message] of [
+    [['batch'], /experimental.off is 'batch'; give 'batching' or /],
+    // One of the names that the project knows, but cannot switch off.
+    [['tls'], /experimental.off is 'tls'; give 'batching' or /],
+    ['batching', /experimental.off is 'batching'; give a list/],
+  ] as const) {
+    assert.throws(() => resolve({ experimental: { off } }), {
+      code: 'ERR_MILLRACE_INVALID_OPTION',
+      message,
+    });
+  }
+});
+
 test('an option that does not exist is refused, on every level', () => {
   for (const [options, message] of [
     [{ thread: { max: 1 } }, /no option thread; did you mean threads\?/],
