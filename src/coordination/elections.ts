@@ -9,7 +9,7 @@ import { hasCode, MillraceError } from '../core/errors.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
 import { Backoff } from './backoff.js';
 import type { Names } from './names.js';
-import { isTransient, type LineContext, Place } from './place.js';
+import { isTransient, LINGER_MS, type LineContext, Place } from './place.js';
 
 /** What others see of a leader. */
 export interface Leader {
@@ -182,9 +182,8 @@ export class Elections {
     });
   }
 
-  /** By then a join whose answer was lost has been applied, or never will be. */
   #sweepLater(line: string, place: Place): void {
-    this.#context.clock.wakeIn(place.tenure.ttlMs, () => {
+    this.#context.clock.wakeIn(LINGER_MS, () => {
       if (!this.#lines.has(line)) void place.sweep();
     });
   }

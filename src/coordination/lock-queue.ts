@@ -27,7 +27,7 @@ import { hasCode, MillraceError } from '../core/errors.js';
 import { Backoff } from './backoff.js';
 import { Hold } from './hold.js';
 import type { LockRequest } from './lock-strategy.js';
-import { type LineContext, Place } from './place.js';
+import { LINGER_MS, type LineContext, Place } from './place.js';
 
 interface Waiter {
   readonly isTry: boolean;
@@ -186,9 +186,8 @@ export class LockQueue {
       for (const { settle } of this.#refused.splice(0)) settle(undefined);
     });
     if (!place.mayLinger || place.tenure.signal.aborted) return;
-    // By then a join whose answer was lost has been applied or never will be.
     this.#lingering++;
-    this.#context.clock.wakeIn(place.tenure.ttlMs, () => {
+    this.#context.clock.wakeIn(LINGER_MS, () => {
       this.#lingering--;
       // Whoever runs now finds the key as its own, and takes it along when it leaves.
       if (this.#running !== undefined) return;

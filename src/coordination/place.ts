@@ -56,6 +56,8 @@ export interface LineContext {
 /** A transaction's outcome once it is known. */
 type Known = Exclude<TxnOutcome, { kind: 'unknown' }>;
 
+/** etcd gives a request up after 7 s at the latest; by then a join without an answer has applied, or never will. */
+export const LINGER_MS = 10_000;
 /** Ourselves and one more are enough to know that we are not alone. */
 const TWO = 2;
 
@@ -98,7 +100,7 @@ export class Place {
     return this.#ahead;
   }
 
-  /** Whether a join without an answer may still apply after we have left. */
+  /** Whether a join without an answer may still apply after we have left, up to {@link LINGER_MS} after it was sent. */
   get mayLinger(): boolean {
     return this.#mayLinger;
   }

@@ -163,12 +163,18 @@ export class Session extends BaseService {
     if (current === undefined) return;
     this.#end(current, closed());
     await current.keeper.stop();
-    const revoked = this.#store.revokeLease(current.tenure.leaseId);
-    // A store that cannot be reached ends the lease by itself.
-    await Promise.race([revoked, sleep(this.#clock, REVOKE_MS_MAX)]).catch((error: unknown) => {
+    await this.#revoke(current.tenure.leaseId);
+  }
+
+  /** Waits for the answer, but not for long: a store that cannot be reached ends the lease by itself. */
+  async #revoke(leaseId: LeaseId): Promise<void> {
+    const answered = new AbortController();
+    const revoked = this.#store.revokeLease(leaseId).catch((error: unknown) => {
       if (!isMillraceError(error)) throw error;
     });
-    revoked.catch(() => {});
+    const waited = sleep(this.#clock, REVOKE_MS_MAX, answered.signal).catch(() => {});
+    await Promise.race([revoked, waited]);
+    answered.abort();
   }
 
   async #join(): Promise<void> {
