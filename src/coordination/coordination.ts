@@ -12,6 +12,7 @@ import { MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import type { LockSpace, Store } from '../core/store.js';
+import { Compactor } from './compactor.js';
 import { Elections } from './elections.js';
 import { Locks } from './locks.js';
 import { type MemberRecord, Members } from './members.js';
@@ -50,6 +51,8 @@ export class Coordination extends BaseService {
   readonly members: Members;
   /** What compaction must leave readable for this process. */
   readonly needed: NeededRevisions;
+  /** Only where history does not forget itself. */
+  readonly compactor: Compactor | undefined;
   readonly #isMember: boolean;
 
   constructor(ports: CoordinationPorts, settings: CoordinationSettings) {
@@ -72,17 +75,29 @@ export class Coordination extends BaseService {
       { clock, random: random.fork('members'), store, session: this.session, needed: this.needed },
       settings,
     );
+    this.compactor =
+      store.usage === undefined
+        ? undefined
+        : new Compactor({
+            clock,
+            store,
+            needed: this.needed,
+            heartbeats: () => this.members.heartbeats(),
+          });
   }
 
   protected async onStart(): Promise<void> {
     await this.session.start();
-    if (this.#isMember) await this.members.start();
+    if (!this.#isMember) return;
+    await this.members.start();
+    await this.compactor?.start();
   }
 
   protected async onStop(): Promise<void> {
     const cause = new MillraceError('ERR_MILLRACE_CLOSED', 'coordination is closed');
     this.elections.close(cause);
     await this.locks.close(cause);
+    await this.compactor?.stop();
     await this.members.stop();
     await this.session.stop();
   }

@@ -119,6 +119,15 @@ export interface ChannelPayloads {
     readonly endpoint: string;
     readonly version: string;
     readonly bugs: readonly string[];
+  /** This process made the store forget its history before a revision. */
+  'millrace:compaction:done': { readonly revision: number; readonly elapsedMs: number };
+  /** A round of looking after the store's history failed; the next one makes it good. */
+  'millrace:compaction:failed': { readonly cause: MillraceError };
+  /** How full the store is has come to matter, or no longer does. */
+  'millrace:store:pressure': {
+    readonly pressure: 'none' | 'slow' | 'refuse';
+    readonly bytes: number;
+    readonly bytesMax: number;
   };
   /** A stored record did not decode; it was set aside and the rest goes on. */
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };

@@ -245,9 +245,9 @@ export interface LockSpace {
 
 /** How full a store is. */
 export interface StoreUsage {
-  /** What counts against the limit now, in bytes. */
+  /** In use now: what is free inside its files is not counted, since new data goes there first. */
   readonly bytes: number;
-  /** At this many bytes it refuses to write. */
+  /** With this many bytes in use it refuses to write. */
   readonly bytesMax: number;
 }
 

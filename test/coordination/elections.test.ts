@@ -71,6 +71,19 @@ test('a candidate that loses its lease while it waits stands again, at the end o
   assert.equal(second.state, 'done');
 });
 
+test('a candidate whose key was deleted while it waited does not lead without one', async (t) => {
+  const w = await world(t);
+  const [a, b] = [await w.join(), await w.join()];
+  const first = await a.c.elections.campaign('cron', 'a');
+  const second = track<Leadership>(b.c.elections.campaign('cron', 'b'));
+  await w.clock.settle();
+  const key = `l/cron/${b.c.session.leaseId}`;
+  await w.store.txn({ compares: [], success: [{ type: 'delete', key }] });
+  await first.resign();
+  await w.clock.advance(100);
+  assert.equal((await w.store.get(key))?.createRevision, Number(second.value?.token));
+});
+
 test('an aborted campaign leaves the line', async (t) => {
   const w = await world(t);
   const [a, b] = [await w.join(), await w.join()];

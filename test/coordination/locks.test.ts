@@ -352,6 +352,47 @@ test('a key put after everybody left is found and deleted', async (t) => {
   assert.equal(c.session.state, 'live');
 });
 
+test('a late copy of a join does not disturb the holder', async (t) => {
+  const w = await world(t);
+  const { c, faults } = await w.join();
+  faults.fates.push('late');
+  const done = c.locks.withLock('x', {}, async ({ compare }) => {
+    await faults.applyLate();
+    return (await w.store.txn({ compares: [compare], success: [] })).kind;
+  });
+  await w.clock.advance(200);
+  assert.equal(await done, 'done');
+});
+
+test('an answer that comes after the fence grants nothing', async (t) => {
+  const w = await world(t);
+  const { c, faults } = await w.join();
+  const txn = faults.txn.bind(faults);
+  const arrived = gate();
+  faults.txn = async (...args) => {
+    faults.txn = txn;
+    const outcome = await txn(...args);
+    await arrived.opened;
+    return outcome;
+  };
+  let isLive: boolean | undefined;
+  const done = track(
+    c.locks.withLock('x', { timeout: '5m' }, () => {
+      isLive = c.session.state === 'live';
+    }),
+  );
+  await w.clock.settle();
+  faults.isCut = true;
+  await w.clock.advance(TTL_MS);
+  arrived.open();
+  await w.clock.advance(1_000);
+  assert.equal(done.state, 'open');
+  faults.isCut = false;
+  await w.clock.advance(TTL_MS);
+  assert.equal(done.state, 'done');
+  assert.equal(isLive, true);
+});
+
 test('a late copy of a hand-off does not disturb the holder', async (t) => {
   const w = await world(t);
   const { c, faults } = await w.join();
