@@ -5,6 +5,7 @@
  *   main.ts        words -> command -> exit code; errors -> one line
  *   command.ts     what a command is, exit codes          arguments.ts   options, near misses     help.ts   help texts
  *   demo*.ts       `millrace demo`                        run*.ts        `millrace run`
+ *   loadtest*.ts, lock-load.ts  `millrace loadtest`
  *   the rest       one shared piece each: progress, tables, percentiles, folders, globs, NDJSON, interruption
  *
  * Results go to standard output, everything for people who watch goes to standard error. An error is one line that
@@ -17,11 +18,13 @@ import { readArguments, usage } from './arguments.js';
 import { type Command, ExitCode } from './command.js';
 import { DEMO } from './demo-fact.js';
 import { commandHelp, generalHelp } from './help.js';
+import { LOADTEST } from './loadtest-fact.js';
 import { RUN } from './run-fact.js';
 
 const COMMANDS: readonly Command[] = [
   { ...DEMO, load: () => import('./demo.js') },
   { ...RUN, load: () => import('./run.js') },
+  { ...LOADTEST, load: () => import('./loadtest.js') },
 ];
 
 async function main(words: readonly string[]): Promise<ExitCode> {

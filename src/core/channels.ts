@@ -119,6 +119,7 @@ export interface ChannelPayloads {
     readonly endpoint: string;
     readonly version: string;
     readonly bugs: readonly string[];
+  };
   /** This process made the store forget its history before a revision. */
   'millrace:compaction:done': { readonly revision: number; readonly elapsedMs: number };
   /** A round of looking after the store's history failed; the next one makes it good. */

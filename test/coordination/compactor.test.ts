@@ -44,7 +44,10 @@ test('by bytes: an eighth of the quota is time, and a sixteenth is kept', () => 
 test('never past what somebody needs, unless that one is too far behind', () => {
   const rule = new CompactionRule();
   rule.measure(rev(150_000), { bytes: 0, bytesMax: QUOTA });
-  assert.equal(rule.target({ target: 100_000, head: 110_000 }, [rev(149_000), rev(120_000)]), 119_999);
+  assert.equal(
+    rule.target({ target: 100_000, head: 110_000 }, [rev(149_000), rev(120_000)]),
+    119_999,
+  );
   assert.equal(rule.target({ target: 120_000, head: 130_000 }, [rev(120_000)]), undefined);
   assert.equal(rule.target(NEVER, [rev(50_000)]), 49_999);
   assert.equal(rule.target(NEVER, [rev(49_999)]), 140_000);
