@@ -78,18 +78,19 @@ export class Elections {
       );
     }
     this.#lines.add(line);
-    const signals = [this.#closing.signal, ...(signal ? [signal] : [])];
-    const giveUp = AbortSignal.any(signals);
+    const giveUp = new FirstAbort(this.#closing.signal, signal);
     const bytes = new TextEncoder().encode(value);
     try {
       for (;;) {
         await this.#departures.get(line);
-        const place = await this.#stand(line, bytes, giveUp);
+        const place = await this.#stand(line, bytes, giveUp.signal);
         if (place !== undefined) return this.#lead(line, place, value);
       }
     } catch (error) {
       this.#lines.delete(line);
       throw error;
+    } finally {
+      giveUp.dispose();
     }
   }
 
@@ -156,16 +157,19 @@ export class Elections {
   async #stand(line: string, value: Uint8Array, giveUp: AbortSignal): Promise<Place | undefined> {
     const tenure = await this.#context.session.live(giveUp);
     const place = new Place(this.#context, tenure, line, value);
+    const either = new FirstAbort(giveUp, tenure.signal);
     try {
-      await place.join(giveUp);
-      await place.wait(giveUp);
-      const isFirst = await place.isStanding(giveUp);
+      await place.join(either.signal);
+      await place.wait(either.signal);
+      const isFirst = await place.isStanding(either.signal);
       if (isFirst && this.#context.session.isLive(tenure)) return place;
     } catch (error) {
       if (!hasCode(error, 'ERR_MILLRACE_LEASE_LOST')) {
         await this.#leave(line, place);
         throw error;
       }
+    } finally {
+      either.dispose();
     }
     await this.#leave(line, place);
     return undefined;
@@ -184,7 +188,12 @@ export class Elections {
 
   #sweepLater(line: string, place: Place): void {
     this.#context.clock.wakeIn(LINGER_MS, () => {
-      if (!this.#lines.has(line)) void place.sweep();
+      // Whoever stands there now finds the key as its own, and takes it along when it leaves.
+      if (this.#lines.has(line) || this.#departures.has(line)) return;
+      const departure = place.sweep().then(() => {
+        if (this.#departures.get(line) === departure) this.#departures.delete(line);
+      });
+      this.#departures.set(line, departure);
     });
   }
 

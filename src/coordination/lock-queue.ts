@@ -25,6 +25,7 @@
  */
 import { hasCode, MillraceError } from '../core/errors.js';
 import { Backoff } from './backoff.js';
+import { FirstAbort } from './first-abort.js';
 import { Hold } from './hold.js';
 import type { LockRequest } from './lock-strategy.js';
 import { LINGER_MS, type LineContext, Place } from './place.js';
@@ -123,18 +124,21 @@ export class LockQueue {
 
   /** Joins the line, serves callers while it may, leaves the line. @returns whether that went as it should */
   async #turn(): Promise<boolean> {
-    const { signal } = this.#unwanted;
+    const unwanted = this.#unwanted.signal;
     let last: Hold | undefined;
+    let either: FirstAbort | undefined;
     try {
-      const tenure = await this.#context.session.live(signal);
+      const tenure = await this.#context.session.live(unwanted);
       const place = new Place(this.#context, tenure, this.#line, this.#value);
       this.#place = place;
-      last = await this.#enterAndServe(place, signal);
+      either = new FirstAbort(unwanted, tenure.signal);
+      last = await this.#enterAndServe(place, either.signal);
       return true;
     } catch (error) {
-      this.#onFault(error, signal);
+      this.#onFault(error, unwanted);
       return false;
     } finally {
+      either?.dispose();
       if (this.#place !== undefined) await this.#leave(this.#place, last);
       this.#place = undefined;
     }

@@ -23,7 +23,8 @@
  * that has moved on. What remains is a join that applies after everybody has left: `mayLinger` says that it can
  * happen, and the owner of the place looks once more when it cannot happen any longer.
  *
- * Every loop here ends with the tenure: what hung on its lease is the store's to delete.
+ * Every loop here ends with the signal it is given, which its owner lets abort with the tenure at the latest: what hung
+ * on the lease is then the store's to delete.
  * Source: go.etcd.io/etcd client/v3/concurrency (mutex.go, election.go, key.go), read at 3.5 and 3.6.
  */
 import type { Clock } from '../core/clock.js';
@@ -144,17 +145,16 @@ export class Place {
    * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure
    */
   async wait(signal: AbortSignal): Promise<void> {
-    const either = AbortSignal.any([signal, this.tenure.signal]);
     const backoff = new Backoff(this.#context.clock, this.#context.random);
     for (let next = this.#ahead[0]; next !== undefined; next = this.#ahead[0]) {
       try {
-        await this.#watchGone(next.key, either);
-        either.throwIfAborted();
+        await this.#watchGone(next.key, signal);
+        signal.throwIfAborted();
         this.#ahead.shift();
       } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) await this.#readLine(either, backoff);
+        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) await this.#readLine(signal, backoff);
         else if (!isTransient(error)) throw error;
-        else await backoff.pause(either);
+        else await backoff.pause(signal);
       }
     }
   }
@@ -249,7 +249,7 @@ export class Place {
         if (hasCode(error, 'ERR_MILLRACE_LEASE_LOST')) session.doubt(this.tenure);
         if (!isTransient(error)) throw error;
       }
-      await backoff.pause(AbortSignal.any([signal, this.tenure.signal]));
+      await backoff.pause(signal);
     }
   }
 

@@ -12,6 +12,7 @@ import { hasCode, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import type { Key, LeaseId, LockSpace, Revision, Store } from '../core/store.js';
 import { Backoff } from './backoff.js';
+import { FirstAbort } from './first-abort.js';
 import { Hold } from './hold.js';
 import type { LockRequest, LockStrategy } from './lock-strategy.js';
 
@@ -45,14 +46,17 @@ export class SingleKeyLocks implements LockStrategy {
     const key = `${this.#space.prefix}${name}`;
     const deadlineMs = this.#clock.monoMs() + timeoutMs;
     const backoff = new Backoff(this.#clock, this.#random);
-    const signals = [this.#closing.signal, ...(signal ? [signal] : [])];
-    const giveUp = AbortSignal.any(signals);
+    const giveUp = new FirstAbort(this.#closing.signal, signal);
     const { leaseId } = await this.#store.grantLease(this.#ttlMs);
-    for (;;) {
-      const revision = await this.#put(key, leaseId);
-      if (revision !== undefined) return this.#hold(key, revision, leaseId);
-      if (isTry || this.#clock.monoMs() >= deadlineMs) break;
-      await backoff.pause(giveUp);
+    try {
+      for (;;) {
+        const revision = await this.#put(key, leaseId);
+        if (revision !== undefined) return this.#hold(key, revision, leaseId);
+        if (isTry || this.#clock.monoMs() >= deadlineMs) break;
+        await backoff.pause(giveUp.signal);
+      }
+    } finally {
+      giveUp.dispose();
     }
     if (isTry) return undefined;
     throw new MillraceError(
