@@ -8,6 +8,7 @@
 import { hasCode, MillraceError } from '../core/errors.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
 import { Backoff } from './backoff.js';
+import { FirstAbort } from './first-abort.js';
 import type { Names } from './names.js';
 import { isTransient, LINGER_MS, type LineContext, Place } from './place.js';
 
