@@ -82,34 +82,24 @@ class Load {
   }
 
   async #stream(target: Target & { kind: 'stream' }): Promise<void> {
-    const { length } = this.#inputs;
-    for await (const result of target.runMany(new Cycle(this.#inputs, () => this.#isOver))) {
-      check(result, this.ended % length);
-      this.ended++;
+    const inputs = this.#inputs;
+    const many = Array.from(
+      { length: STREAM_INPUTS },
+      (_, index) => inputs[index % inputs.length]!,
+    );
+    while (!this.#isOver) {
+      let index = 0;
+      for await (const result of target.runMany(many)) {
+        check(result, index++ % inputs.length);
+        this.ended++;
+        if (this.#isOver) break;
+      }
     }
   }
 }
 
-/** The inputs over and over. */
-class Cycle implements IterableIterator<Input> {
-  readonly #inputs: readonly Input[];
-  readonly #isOver: () => boolean;
-  #next = 0;
-
-  constructor(inputs: readonly Input[], isOver: () => boolean) {
-    this.#inputs = inputs;
-    this.#isOver = isOver;
-  }
-
-  [Symbol.iterator](): this {
-    return this;
-  }
-
-  next(): IteratorResult<Input> {
-    if (this.#isOver()) return { done: true, value: undefined };
-    return { done: false, value: this.#inputs[this.#next++ % this.#inputs.length]! };
-  }
-}
+/** One call gets so many. */
+const STREAM_INPUTS = 262_144;
 
 function check(result: unknown, id: number): void {
   if (result !== id) throw new Error(`task ${id} gave ${String(result)}`);

@@ -96,7 +96,7 @@ export default defineBench<Settings>({
   options: {
     threads: 'worker threads (default 1)',
     'in-flight': 'tasks in flight, a multiple of 64 (default 1024)',
-    'overload-seconds': 'how long a producer is too fast (default 40, quick 5)',
+    'overload-seconds': 'how long a producer is too fast (default 20, quick 5)',
   },
   ours: ['millrace', 'millrace-run'],
   contenders: [
@@ -122,12 +122,12 @@ export default defineBench<Settings>({
     inFlight: options['in-flight'] ?? 1_024,
     payloadBytes: 100,
     bufferBytes: 4_096,
-    warmUpMs: isQuick ? 400 : 1_000,
-    measureMs: isQuick ? 500 : 1_500,
-    latencyMs: isQuick ? 1_000 : 3_000,
+    warmUpMs: isQuick ? 400 : 700,
+    measureMs: isQuick ? 500 : 1_200,
+    latencyMs: isQuick ? 1_000 : 2_500,
     blameTimeoutMs: 500,
     blameGraceMs: 100,
-    overloadMs: (options['overload-seconds'] ?? (isQuick ? 5 : 40)) * 1_000,
+    overloadMs: (options['overload-seconds'] ?? (isQuick ? 5 : 20)) * 1_000,
   }),
   seconds(settings, _contender, part) {
     const { warmUpMs, measureMs, latencyMs, overloadMs } = settings;

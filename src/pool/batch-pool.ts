@@ -28,10 +28,10 @@ import {
   type WritableOptions,
 } from './batch-pool-options.js';
 import { Batcher, type Item, ItemStage } from './batcher.js';
-import { ByteSlab } from './byte-slab.js';
 import { Limits, nodeTimers, type Timers } from './deadlines.js';
 import { itemSink, type SinkOptions } from './item-sink.js';
 import { Machine } from './machine.js';
+import { PayloadSlab } from './payload-slab.js';
 import { type EntryToFill, ResultStream, type StreamPort } from './result-stream.js';
 import { THREADS_MAX, ThreadPool } from './thread-pool.js';
 import type { WearLimits } from './worker-thread.js';
@@ -67,8 +67,10 @@ export class BatchPool<Input = unknown, Output = unknown> {
   readonly #maxTasks: number;
   readonly #maxBytes: number;
   readonly #streams: StreamPort;
-  readonly #slab = new ByteSlab();
+  readonly #slab = new PayloadSlab();
   readonly #keepAlive: NodeJS.Timeout;
+  /** Whether it is referenced: while items are pending. */
+  #isKept = false;
   readonly #autoscaler: Autoscaler | undefined;
   #isShedding = false;
   #isClosed = false;
@@ -291,7 +293,9 @@ export class BatchPool<Input = unknown, Output = unknown> {
     if (this.#isClosed) throw closed();
     if (this.#broken !== undefined) throw this.#broken;
     if (input instanceof Uint8Array || input instanceof ArrayBuffer) this.#copyInto(entry, input);
-    else encodeInto(entry, input, 'the item', ITEM_LIMITS);
+    else if (!this.#slab.write(input, entry, ITEM_LIMITS.depthMax)) {
+      encodeInto(entry, input, 'the item', ITEM_LIMITS);
+    }
     const { byteLength } = entry;
     if (this.#isShedding && onFull === 'reject') throw this.#admission.full('items', WAY_OUT);
     if (this.#admission.tryAcquire(byteLength)) {
@@ -299,7 +303,12 @@ export class BatchPool<Input = unknown, Output = unknown> {
       return undefined;
     }
     if (onFull === 'reject') throw this.#admission.full('items', WAY_OUT);
-    return this.#admission.acquire(byteLength, 1, signal).then(() => this.#accept(entry));
+    return this.#wait(entry, signal);
+  }
+
+  /** Apart, because a function that makes a closure makes room for it in every call. */
+  #wait(entry: EntryToFill, signal: AbortSignal | undefined): Promise<void> {
+    return this.#admission.acquire(entry.byteLength, 1, signal).then(() => this.#accept(entry));
   }
 
   /** A buffer is copied now, as JSON is made now: what its owner does with it afterwards is not the item's affair. */
@@ -309,9 +318,8 @@ export class BatchPool<Input = unknown, Output = unknown> {
       throw payloadTooLarge('the item', byteLength, ITEM_LIMITS);
     }
     const isView = input instanceof Uint8Array;
-    entry.bytes = this.#slab.copy(isView ? input : new Uint8Array(input));
-    entry.encoding = isView ? Encoding.BYTES : Encoding.ARRAY_BUFFER;
-    entry.byteLength = byteLength;
+    const encoding = isView ? Encoding.BYTES : Encoding.ARRAY_BUFFER;
+    this.#slab.copy(isView ? input : new Uint8Array(input), encoding, entry);
   }
 
   /** The permits are there. */
@@ -321,7 +329,10 @@ export class BatchPool<Input = unknown, Output = unknown> {
       if (!entry.isDropped) entry.onError(this.#broken ?? closed());
       return;
     }
-    this.#keepAlive.ref();
+    if (!this.#isKept) {
+      this.#isKept = true;
+      this.#keepAlive.ref();
+    }
     this.#batcher.submit(entry);
   }
 
@@ -363,6 +374,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
 
   #settleIdle(): void {
     if (this.#admission.pendingTasks > 0) return;
+    this.#isKept = false;
     this.#keepAlive.unref();
     this.#onIdle?.();
   }
@@ -371,7 +383,8 @@ export class BatchPool<Input = unknown, Output = unknown> {
 /** An item somebody waits for with a promise. */
 class RunItem implements Item {
   text = '';
-  bytes: Uint8Array | undefined;
+  memory: Uint8Array | undefined;
+  offset = 0;
   encoding: Encoding = Encoding.JSON;
   byteLength = 0;
   stage: ItemStage = ItemStage.NEW;

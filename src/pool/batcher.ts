@@ -49,6 +49,8 @@ export interface Item extends ItemPayload {
 
 interface Flight extends Watched {
   readonly items: (Item | undefined)[];
+  /** Items in it. */
+  left: number;
   batch: RunningBatch | undefined;
 }
 
@@ -73,6 +75,8 @@ export interface BatcherCounts {
 const BATCH_MS = 10;
 /** Measured work that a thread has before it, where small batches make that possible. */
 const AHEAD_MS = 0.5;
+/** Room for waiting items that stays when there are none. */
+const QUEUE_KEPT = 4_096;
 const PLACES_MIN = 2;
 const PLACES_MAX = 8;
 
@@ -90,15 +94,20 @@ export class Batcher {
   readonly #options: BatcherOptions;
   readonly #onEnded: (items: number, bytes: number) => void;
   readonly #watch: DeadlineWatch;
-  #queue: Item[] = [];
-  /** Items before it have left; they are cut off now and then. */
+  #queue: (Item | undefined)[] = [];
+  /** The queue is between these two; what is outside is undefined, and room for more. */
   #head = 0;
+  #tail = 0;
   /** Items that run with nothing beside them. */
   #alone: Item[] = [];
   /** Of items that lost a thread. */
   readonly #records = new Map<Item, LossRecord>();
   #inFlight = 0;
   #isSendPlanned = false;
+  readonly #sendPlanned = (): void => {
+    this.#isSendPlanned = false;
+    this.send();
+  };
 
   constructor(
     timers: Timers,
@@ -117,7 +126,7 @@ export class Batcher {
 
   /** Items that wait for a place. */
   get queued(): number {
-    return this.#queue.length - this.#head + this.#alone.length;
+    return this.#tail - this.#head + this.#alone.length;
   }
 
   get running(): number {
@@ -128,24 +137,20 @@ export class Batcher {
   submit(item: Item): void {
     item.stage = ItemStage.QUEUED;
     if (item.timeoutMs > 0) this.#pool.keepReserve();
-    this.#queue.push(item);
+    this.#queue[this.#tail++] = item;
     if (this.#isSendPlanned) return;
     this.#isSendPlanned = true;
-    const send = (): void => {
-      this.#isSendPlanned = false;
-      this.send();
-    };
-    if (this.#options.lingerMs > 0) setTimeout(send, this.#options.lingerMs);
-    else process.nextTick(send);
+    if (this.#options.lingerMs > 0) setTimeout(this.#sendPlanned, this.#options.lingerMs);
+    else process.nextTick(this.#sendPlanned);
   }
 
   /** Fills the free places. */
   send(): void {
-    if (this.#head === this.#queue.length) return;
+    if (this.#head === this.#tail) return;
     this.#pool.places = this.#places();
     // Shared out once: halving what is left again and again would end in batches of one.
     const size = this.#batchSize();
-    while (this.#head < this.#queue.length && this.#pool.freePlaces > 0) {
+    while (this.#head < this.#tail && this.#pool.freePlaces > 0) {
       const items = this.#take(size);
       if (items.length > 0) this.#launch(items);
     }
@@ -189,7 +194,7 @@ export class Batcher {
 
   #batchSize(): number {
     const { meanMs } = this.times;
-    const queued = this.#queue.length - this.#head;
+    const queued = this.#tail - this.#head;
     const share = Math.ceil(queued / Math.max(1, this.#pool.threadCount));
     const work = meanMs > 0 ? Math.ceil(BATCH_MS / meanMs) : this.#options.max;
     return Math.min(this.#options.max, share, work);
@@ -198,15 +203,19 @@ export class Batcher {
   /** The next items that somebody still waits for. */
   #take(count: number): Item[] {
     const items: Item[] = [];
-    while (items.length < count && this.#head < this.#queue.length) {
-      const item = this.#queue[this.#head++]!;
+    while (items.length < count && this.#head < this.#tail) {
+      const item = this.#queue[this.#head]!;
+      this.#queue[this.#head++] = undefined;
       if (!item.isDropped) items.push(item);
     }
-    if (this.#head === this.#queue.length) {
-      this.#queue.length = 0;
+    if (this.#head === this.#tail) {
+      // Its room is kept, for growing it again would cost every item.
+      if (this.#tail > QUEUE_KEPT) this.#queue = [];
       this.#head = 0;
-    } else if (this.#head > 1_024 && this.#head * 2 > this.#queue.length) {
-      this.#queue = this.#queue.slice(this.#head);
+      this.#tail = 0;
+    } else if (this.#head > QUEUE_KEPT && this.#head * 2 > this.#tail) {
+      this.#queue = this.#queue.slice(this.#head, this.#tail);
+      this.#tail -= this.#head;
       this.#head = 0;
     }
     return items;
@@ -214,7 +223,13 @@ export class Batcher {
 
   #launch(items: Item[], isAlone = false): void {
     const limitMs = this.#options.limits.limitMs(this.times);
-    const flight: Flight = { items, batch: undefined, limitMs, overdue: undefined };
+    const flight: Flight = {
+      items,
+      left: items.length,
+      batch: undefined,
+      limitMs,
+      overdue: undefined,
+    };
     let shortestMs = limitMs;
     for (let slot = 0; slot < items.length; slot++) {
       const item = items[slot]!;
@@ -254,6 +269,7 @@ export class Batcher {
       const item = flight.items[slot];
       if (item === undefined) continue;
       flight.items[slot] = undefined;
+      flight.left--;
       item.flight = undefined;
       this.#inFlight--;
       const outcome = results.outcome(index);
@@ -309,8 +325,9 @@ export class Batcher {
       (this.#records.get(item)?.mustBeAlone ? this.#alone : shared).push(item);
     }
     if (shared.length > 0) {
-      this.#queue = [...shared, ...this.#queue.slice(this.#head)];
+      this.#queue = [...shared, ...this.#queue.slice(this.#head, this.#tail)];
       this.#head = 0;
+      this.#tail = this.#queue.length;
     }
     if (this.#alone.length > 0) {
       this.#pool.keepReserve();
@@ -341,6 +358,11 @@ export class Batcher {
 
   #onEnd(flight: Flight, loss: MillraceError | undefined): void {
     this.#watch.remove(flight);
+    // All have been told; the usual end.
+    if (flight.left === 0) {
+      this.send();
+      return;
+    }
     const death = deathOf(loss);
     const again: Item[] = [];
     let ended = 0;

@@ -3,8 +3,8 @@
  * on the main thread is mostly here. The layouts are those of core/records.ts.
  *
  * Items of a pool differ in little: slot, encoding, and where the payload is. The rest of a frame, down to its header,
- * is a template that is copied. Payloads are written to where they stay, once. Where all of them are JSON, commas
- * between them make one array of the bytes area, which the reader parses in one go (FrameFlag.JSON_LIST): a call costs more
+ * is a template that is copied. There is a comma between payloads; where all of them are JSON, that
+ * makes one array of the bytes area, which the reader parses in one go (FrameFlag.JSON_LIST): a call costs more
  * than a short text.
  */
 import { Encoding } from '../core/codec.js';
@@ -13,10 +13,11 @@ import { isOutcome, Outcome } from '../core/states.js';
 import { FrameText } from './frame-text.js';
 import { ITEM } from './messages.js';
 
-/** An item's payload: `text` when it is JSON ('' for undefined), else `bytes`. */
+/** An item's payload: in `memory`, or JSON as `text` ('' for undefined) when there is none. */
 export interface ItemPayload {
   readonly text: string;
-  readonly bytes: Uint8Array | undefined;
+  readonly memory: Uint8Array | undefined;
+  readonly offset: number;
   readonly byteLength: number;
   readonly encoding: Encoding;
 }
@@ -47,38 +48,55 @@ let longest = template(64);
 /** A batch of items, each in the slot that is its position. The frame owns its buffer. */
 export function itemFrame(items: readonly ItemPayload[]): Uint8Array<ArrayBuffer> {
   const count = items.length;
-  let total = 0;
+  const bytesAt = RECORDS_AT + count * RECORD_BYTES;
+  let total = bytesAt + Math.max(0, count - 1);
   let isList = count > 0;
-  for (const { encoding, byteLength } of items) {
+  for (let index = 0; index < count; index++) {
+    const { encoding, byteLength } = items[index]!;
     total += byteLength;
     if (encoding !== Encoding.JSON || byteLength === 0) isList = false;
   }
-  if (isList) total += count - 1;
-  const bytesAt = RECORDS_AT + count * RECORD_BYTES;
   if (longest.length < bytesAt) longest = template(count);
   // Not out of Node's shared slab: the buffer is transferred.
-  const frame = Buffer.allocUnsafeSlow(bytesAt + total);
+  const frame = Buffer.allocUnsafeSlow(total) as Buffer<ArrayBuffer>;
   frame.set(bytesAt === longest.length ? longest : longest.subarray(0, bytesAt));
   const view = new DataView(frame.buffer);
   view.setUint16(6, isList ? FrameFlag.JSON_LIST : 0, true);
   view.setUint32(8, count, true);
   view.setUint32(20, bytesAt, true);
-  view.setUint32(24, frame.length, true);
+  view.setUint32(24, total, true);
+  // Neighbours in memory, with the comma between them, are copied together.
+  let run: Uint8Array | undefined;
+  let runFrom = 0;
+  let runTo = 0;
+  let runAt = 0;
   let at = bytesAt;
-  let record = RECORDS_AT;
-  for (const { text, bytes, byteLength, encoding } of items) {
-    if (isList && at > bytesAt) frame[at++] = COMMA;
+  for (let index = 0; index < count; index++) {
+    const { text, memory, offset, byteLength, encoding } = items[index]!;
+    const record = RECORDS_AT + index * RECORD_BYTES;
     view.setUint16(record + 26, encoding, true);
     view.setUint32(record + 32, at - bytesAt, true);
     view.setUint32(record + 36, byteLength, true);
-    if (bytes !== undefined) frame.set(bytes, at);
-    // Equal lengths mean ASCII, which the latin1 writer copies without transcoding.
-    else if (byteLength === text.length) frame.write(text, at, byteLength, 'latin1');
-    else frame.write(text, at, byteLength, 'utf8');
+    if (memory !== undefined && memory === run && offset === runTo + 1) {
+      runTo = offset + byteLength;
+    } else {
+      if (run !== undefined) frame.set(run.subarray(runFrom, runTo), runAt);
+      run = memory;
+      runFrom = offset;
+      runTo = offset + byteLength;
+      runAt = at;
+      if (memory === undefined) writeText(frame, text, at, byteLength);
+    }
     at += byteLength;
-    record += RECORD_BYTES;
+    if (at < total) frame[at++] = COMMA;
   }
-  return frame as Uint8Array<ArrayBuffer>;
+  if (run !== undefined) frame.set(run.subarray(runFrom, runTo), runAt);
+  return frame;
+}
+
+function writeText(frame: Buffer, text: string, at: number, byteLength: number): void {
+  // Equal lengths mean ASCII, which the latin1 writer copies without transcoding.
+  frame.write(text, at, byteLength, byteLength === text.length ? 'latin1' : 'utf8');
 }
 
 /** A results frame, record by record. */

@@ -35,7 +35,8 @@ export function itemSink(port: StreamPort, options: SinkOptions): WritableStream
 
 class SinkEntry implements Item {
   text = '';
-  bytes: Uint8Array | undefined;
+  memory: Uint8Array | undefined;
+  offset = 0;
   encoding: Encoding = Encoding.JSON;
   byteLength = 0;
   stage: ItemStage = ItemStage.NEW;

@@ -19,7 +19,8 @@ import { type Item, ItemStage } from './batcher.js';
 /** An item whose payload is still to come. */
 export type EntryToFill = Item & {
   text: string;
-  bytes: Uint8Array | undefined;
+  memory: Uint8Array | undefined;
+  offset: number;
   encoding: Encoding;
   byteLength: number;
 };
@@ -38,7 +39,8 @@ export interface StreamPort {
 /** An item and, later, what became of it. */
 export class StreamEntry implements Item {
   text = '';
-  bytes: Uint8Array | undefined;
+  memory: Uint8Array | undefined;
+  offset = 0;
   encoding: Encoding = Encoding.JSON;
   byteLength = 0;
   stage: ItemStage = ItemStage.NEW;
@@ -50,11 +52,22 @@ export class StreamEntry implements Item {
   /** Ends the iteration also when outcomes are settled: it is no item's. */
   isFatal = false;
   readonly #stream: ResultStream;
-  readonly #index: number;
+  /** Of the item in the source. */
+  index = 0;
 
-  constructor(stream: ResultStream, index: number) {
+  constructor(stream: ResultStream) {
     this.#stream = stream;
-    this.#index = index;
+  }
+
+  /** As new, for another item. REQUIRES: it ended with a value, so nobody else refers to it. */
+  renew(): void {
+    this.text = '';
+    this.memory = undefined;
+    this.encoding = Encoding.JSON;
+    this.byteLength = 0;
+    this.stage = ItemStage.NEW;
+    this.state = 'under way';
+    this.result = undefined;
   }
 
   get timeoutMs(): number {
@@ -63,7 +76,7 @@ export class StreamEntry implements Item {
 
   get onProgress(): ((value: unknown) => void) | undefined {
     const { onProgress } = this.#stream;
-    return onProgress && ((value) => onProgress(value, this.#index));
+    return onProgress && ((value) => onProgress(value, this.index));
   }
 
   onValue(value: unknown): void {
@@ -88,13 +101,19 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   readonly onProgress: ((value: unknown, index: number) => void) | undefined;
   #read = 0;
   readonly #port: StreamPort;
-  readonly #source: Iterator<unknown> | AsyncIterator<unknown>;
+  /** Undefined for a plain array, which is read by index. */
+  readonly #source: Iterator<unknown> | AsyncIterator<unknown> | undefined;
+  readonly #array: readonly unknown[];
+  #arrayNext = 0;
   readonly #settled: boolean;
   /** Aborted at the end; stops a submit that waits for room. */
   readonly #end = new AbortController();
+  readonly #endSignal = this.#end.signal;
   readonly #unlisten: () => void;
   #entries: StreamEntry[] = [];
   #head = 0;
+  /** Entries to be used again: at most a window of them. */
+  readonly #spare: StreamEntry[] = [];
   /** Calls of next() that wait, in order. */
   readonly #waiting: Answer[] = [];
   #isPulling = false;
@@ -114,8 +133,13 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     this.timeoutMs = options.timeoutMs;
     this.onProgress = options.onProgress;
     this.#settled = options.settled;
-    this.#source =
-      Symbol.asyncIterator in items ? items[Symbol.asyncIterator]() : items[Symbol.iterator]();
+    const isArray = isPlainArray(items);
+    this.#array = isArray ? items : [];
+    this.#source = isArray
+      ? undefined
+      : Symbol.asyncIterator in items
+        ? items[Symbol.asyncIterator]()
+        : items[Symbol.iterator]();
     const { signal } = options;
     const onAbort = (): void => {
       this.#finish('the signal was aborted');
@@ -184,7 +208,11 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
           : { status: 'rejected', reason: result };
       return { done: false, value };
     }
-    if (state === 'value') return { done: false, value: result };
+    if (state === 'value') {
+      entry.renew();
+      this.#spare.push(entry);
+      return { done: false, value: result };
+    }
     this.#finish('an item before it failed');
     return Promise.reject(result);
   }
@@ -193,8 +221,9 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     if (this.#isPulling || this.#isExhausted) return;
     const { window, portion } = this.#port;
     if (this.#entries.length - this.#head > window - portion) return;
-    if (this.#head > 0) {
-      this.#entries = this.#entries.slice(this.#head);
+    if (this.#head >= window) {
+      this.#entries.copyWithin(0, this.#head);
+      this.#entries.length -= this.#head;
       this.#head = 0;
     }
     this.#pull();
@@ -205,8 +234,14 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     while (!this.#isExhausted && this.#entries.length - this.#head < this.#port.window) {
       let later: PromiseLike<void> | undefined;
       try {
-        const step = this.#source.next();
-        later = 'then' in step ? step.then((it) => this.#accept(it)) : this.#accept(step);
+        if (this.#source === undefined) {
+          if (this.#arrayNext < this.#array.length)
+            later = this.#submit(this.#array[this.#arrayNext++]);
+          else this.#isExhausted = true;
+        } else {
+          const step = this.#source.next();
+          later = 'then' in step ? step.then((it) => this.#accept(it)) : this.#accept(step);
+        }
       } catch (error) {
         this.#addFatal(error);
         return;
@@ -234,15 +269,18 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
       this.#isExhausted = true;
       return undefined;
     }
-    const entry = new StreamEntry(this, this.#read++);
+    return this.#submit(step.value);
+  }
+
+  #submit(input: unknown): Promise<void> | undefined {
+    const entry = this.#spare.pop() ?? new StreamEntry(this);
+    entry.index = this.#read++;
     this.#entries.push(entry);
-    const fail = (error: unknown): void => {
-      if (!entry.isDropped) entry.onError(error);
-    };
     try {
-      return this.#port.submit(step.value, entry, this.#end.signal)?.catch(fail);
+      const waits = this.#port.submit(input, entry, this.#endSignal);
+      return waits === undefined ? undefined : failing(entry, waits);
     } catch (error) {
-      fail(error);
+      fail(entry, error);
       return undefined;
     }
   }
@@ -250,7 +288,8 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   /** The next thing to come out, and the last. */
   #addFatal(error: unknown): void {
     this.#isExhausted = true;
-    const entry = new StreamEntry(this, this.#read);
+    const entry = new StreamEntry(this);
+    entry.index = this.#read;
     entry.isFatal = true;
     this.#entries.push(entry);
     entry.onError(error);
@@ -269,9 +308,27 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     if (wasExhausted) return;
     try {
       // An async generator answers with a promise, and nobody is left to hear it.
-      void Promise.resolve(this.#source.return?.()).catch(() => {});
+      void Promise.resolve(this.#source?.return?.()).catch(() => {});
     } catch {
       // The same for one that throws.
     }
   }
+}
+
+/** Apart, because a function that makes a closure makes room for it in every call. */
+function failing(entry: StreamEntry, waits: Promise<void>): Promise<void> {
+  return waits.catch((error) => fail(entry, error));
+}
+
+function fail(entry: StreamEntry, error: unknown): void {
+  if (!entry.isDropped) entry.onError(error);
+}
+
+/** An array that is iterated as arrays are: reading it by index saves an object per item. */
+function isPlainArray(items: object): items is readonly unknown[] {
+  return (
+    Array.isArray(items) &&
+    items[Symbol.iterator] === Array.prototype[Symbol.iterator] &&
+    !(Symbol.asyncIterator in items)
+  );
 }

@@ -7,16 +7,27 @@ import { readBatchEntry } from '../../src/core/records.js';
 import { Outcome } from '../../src/core/states.js';
 import { FrameText } from '../../src/pool/frame-text.js';
 import { type ItemPayload, ItemResults, itemFrame } from '../../src/pool/item-frames.js';
+import { PayloadSlab } from '../../src/pool/payload-slab.js';
 import { ResultLog } from '../../src/pool/result-log.js';
 
 function jsonItem(value: unknown): ItemPayload {
   const text = value === undefined ? '' : JSON.stringify(value);
   const byteLength = Buffer.byteLength(text);
-  return { text, bytes: undefined, byteLength, encoding: Encoding.JSON };
+  return { text, memory: undefined, offset: 0, byteLength, encoding: Encoding.JSON };
 }
 
-function bytesItem(bytes: Uint8Array): ItemPayload {
-  return { text: '', bytes, byteLength: bytes.length, encoding: Encoding.BYTES };
+/** As a pool does it: in the slab where that takes it. */
+function slabItem(slab: PayloadSlab, value: unknown): ItemPayload {
+  const place = {
+    text: '',
+    memory: undefined as Uint8Array | undefined,
+    offset: 0,
+    byteLength: 0,
+    encoding: Encoding.JSON as Encoding,
+  };
+  if (value instanceof Uint8Array) slab.copy(value, Encoding.BYTES, place);
+  else if (!slab.write(value, place, 64)) return jsonItem(value);
+  return place;
 }
 
 function valuesOneByOne(reader: FrameReader): unknown[] {
@@ -38,9 +49,8 @@ describe('item frames', () => {
     );
     fc.assert(
       fc.property(fc.array(item, { maxLength: 150 }), (values) => {
-        const items = values.map((value) =>
-          value instanceof Uint8Array ? bytesItem(value) : jsonItem(value),
-        );
+        const slab = new PayloadSlab();
+        const items = values.map((value) => slabItem(slab, value));
         const reader = openFrame(itemFrame(items), FrameKind.BATCH);
         assert.equal(reader.count, values.length);
         assert.deepEqual(valuesOneByOne(reader), values);
