@@ -10,7 +10,7 @@
  * An item that fails ends the iteration with its error, in its turn, as a loop over plain code would; when
  * `settled`, every item has its outcome instead. Leaving the loop early drops what is still under way.
  *
- * Invariants: (1) `#entries` from `#head` on is the window, in order; (2) at most one pull waits for something;
+ * Invariants: (1) entries `#head` to `#tail` are the window, in order; (2) at most one pull waits for something;
  * (3) after the end nothing is pulled and nothing is under way.
  */
 import { Encoding } from '../core/codec.js';
@@ -47,7 +47,7 @@ export class StreamEntry implements Item {
   isDropped = false;
   flight: Item['flight'];
   slot = 0;
-  state: 'under way' | 'value' | 'error' = 'under way';
+  state: 'free' | 'under way' | 'value' | 'error' = 'under way';
   result: unknown;
   /** Ends the iteration also when outcomes are settled: it is no item's. */
   isFatal = false;
@@ -59,14 +59,14 @@ export class StreamEntry implements Item {
     this.#stream = stream;
   }
 
-  /** As new, for another item. REQUIRES: it ended with a value, so nobody else refers to it. */
+  /** As new, free for another item. REQUIRES: it ended with a value, so nobody else refers to it. */
   renew(): void {
     this.text = '';
     this.memory = undefined;
     this.encoding = Encoding.JSON;
     this.byteLength = 0;
     this.stage = ItemStage.NEW;
-    this.state = 'under way';
+    this.state = 'free';
     this.result = undefined;
   }
 
@@ -110,10 +110,12 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   readonly #end = new AbortController();
   readonly #endSignal = this.#end.signal;
   readonly #unlisten: () => void;
+  /** A ring: number i is at i modulo its size. Places outside the window have entries that may be free. */
   #entries: StreamEntry[] = [];
+  readonly #mask: number;
+  /** Numbers of the first entry in the window, and of the next to come. */
   #head = 0;
-  /** Entries to be used again: at most a window of them. */
-  readonly #spare: StreamEntry[] = [];
+  #tail = 0;
   /** Calls of next() that wait, in order. */
   readonly #waiting: Answer[] = [];
   #isPulling = false;
@@ -130,6 +132,9 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     },
   ) {
     this.#port = port;
+    // Beside the window, one whose source was late and the one that ends it all.
+    const size = 2 ** Math.ceil(Math.log2(port.window + 2));
+    this.#mask = size - 1;
     this.timeoutMs = options.timeoutMs;
     this.onProgress = options.onProgress;
     this.#settled = options.settled;
@@ -156,7 +161,7 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   }
 
   next(): Promise<IteratorResult<unknown>> {
-    const entry = this.#entries[this.#head];
+    const entry = this.#first();
     if (this.#waiting.length === 0 && entry !== undefined && entry.state !== 'under way') {
       this.#head++;
       const result = this.#resultOf(entry);
@@ -178,13 +183,13 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
 
   /** An item has its result. */
   onEnded(entry: StreamEntry): void {
-    if (this.#waiting.length > 0 && entry === this.#entries[this.#head]) this.#serve();
+    if (this.#waiting.length > 0 && entry === this.#first()) this.#serve();
   }
 
   /** Answers waiting calls of next() as far as there are answers. */
   #serve(): void {
     while (this.#waiting.length > 0) {
-      const entry = this.#entries[this.#head];
+      const entry = this.#first();
       if (entry === undefined) {
         if (!this.#isExhausted || this.#isPulling) break;
         this.#finish('the items have ended');
@@ -210,7 +215,6 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     }
     if (state === 'value') {
       entry.renew();
-      this.#spare.push(entry);
       return { done: false, value: result };
     }
     this.#finish('an item before it failed');
@@ -220,18 +224,30 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   #pullIfRoom(): void {
     if (this.#isPulling || this.#isExhausted) return;
     const { window, portion } = this.#port;
-    if (this.#entries.length - this.#head > window - portion) return;
-    if (this.#head >= window) {
-      this.#entries.copyWithin(0, this.#head);
-      this.#entries.length -= this.#head;
-      this.#head = 0;
+    if (this.#tail - this.#head <= window - portion) this.#pull();
+  }
+
+  /** The next to come out. */
+  #first(): StreamEntry | undefined {
+    return this.#head < this.#tail ? this.#entries[this.#head & this.#mask] : undefined;
+  }
+
+  /** An entry at the end of the window. */
+  #append(): StreamEntry {
+    const at = this.#tail++ & this.#mask;
+    let entry = this.#entries[at];
+    if (entry?.state === 'free') {
+      entry.state = 'under way';
+    } else {
+      entry = new StreamEntry(this);
+      this.#entries[at] = entry;
     }
-    this.#pull();
+    return entry;
   }
 
   /** Reads the source until the window is full; goes on later where there is something to wait for. */
   #pull(): void {
-    while (!this.#isExhausted && this.#entries.length - this.#head < this.#port.window) {
+    while (!this.#isExhausted && this.#tail - this.#head < this.#port.window) {
       let later: PromiseLike<void> | undefined;
       try {
         if (this.#source === undefined) {
@@ -273,9 +289,8 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   }
 
   #submit(input: unknown): Promise<void> | undefined {
-    const entry = this.#spare.pop() ?? new StreamEntry(this);
+    const entry = this.#append();
     entry.index = this.#read++;
-    this.#entries.push(entry);
     try {
       const waits = this.#port.submit(input, entry, this.#endSignal);
       return waits === undefined ? undefined : failing(entry, waits);
@@ -288,10 +303,9 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
   /** The next thing to come out, and the last. */
   #addFatal(error: unknown): void {
     this.#isExhausted = true;
-    const entry = new StreamEntry(this);
+    const entry = this.#append();
     entry.index = this.#read;
     entry.isFatal = true;
-    this.#entries.push(entry);
     entry.onError(error);
   }
 
@@ -300,10 +314,15 @@ export class ResultStream implements AsyncIterableIterator<unknown> {
     this.#unlisten();
     const wasExhausted = this.#isExhausted;
     this.#isExhausted = true;
-    const dropped = this.#entries.slice(this.#head);
+    const entries = this.#entries;
+    const [head, tail] = [this.#head, this.#tail];
     this.#entries = [];
     this.#head = 0;
-    for (const entry of dropped) if (entry.state === 'under way') this.#port.drop(entry, reason);
+    this.#tail = 0;
+    for (let number = head; number < tail; number++) {
+      const entry = entries[number & this.#mask]!;
+      if (entry.state === 'under way') this.#port.drop(entry, reason);
+    }
     this.#end.abort();
     if (wasExhausted) return;
     try {

@@ -191,6 +191,25 @@ describe('BatchPool', () => {
       assert.equal(results.length, 200);
     });
 
+    it('keeps items and order apart over many windows, from an array as from any source', async (t) => {
+      const pool = setup(t, { batch: { max: 8 } });
+      const items = orders(1_000).map((order, index) => (index % 9 === 0 ? {} : order));
+      function* source(): Generator<Order> {
+        yield* items;
+      }
+      for (const from of [items, source()]) {
+        let count = 0;
+        for await (const result of pool.runMany(from)) assert.equal(result, items[count++]?.echo);
+        assert.equal(count, items.length);
+      }
+      const failing = items.map((order, index) => (index % 7 === 0 ? { fail: `${index}` } : order));
+      let count = 0;
+      for await (const { status } of pool.runMany(failing, { settled: true })) {
+        assert.equal(status, count++ % 7 === 0 ? 'rejected' : 'fulfilled');
+      }
+      assert.equal(count, items.length);
+    });
+
     it('takes no items at all', async (t) => {
       const pool = setup(t);
       for await (const _ of pool.runMany([])) assert.fail('a result of nothing');
