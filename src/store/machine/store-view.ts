@@ -26,7 +26,7 @@ import {
   type WatchBatch,
   type WatchOptions,
 } from '../../core/store.js';
-import { LocalLeaseKeeper } from './local-lease-keeper.js';
+import { LocalLeaseKeeper } from '../renewal-loop.js';
 import type { StateMachine } from './state-machine.js';
 import {
   checkKey,
@@ -95,17 +95,15 @@ export class StoreView implements Store {
 
   keepLease(lease: Lease, options: KeepLeaseOptions = {}): LeaseKeeper {
     this.#requireOpen();
-    const { everyMs = lease.ttlMs / 3, hangLimitMs = lease.ttlMs, onRenewed, onLost } = options;
-    checkSpan(everyMs, 'everyMs');
-    checkSpan(hangLimitMs, 'hangLimitMs');
-    const keeper = new LocalLeaseKeeper(this.#machine.clock, lease.leaseId, {
-      everyMs,
-      hangLimitMs,
-      renew: async () => this.#machine.renewLease(lease.leaseId),
-      onRenewed,
-      onLost,
-      onStopped: () => this.#keepers.delete(keeper),
-    });
+    if (options.everyMs !== undefined) checkSpan(options.everyMs, 'everyMs');
+    if (options.hangLimitMs !== undefined) checkSpan(options.hangLimitMs, 'hangLimitMs');
+    const keeper = new LocalLeaseKeeper(
+      this.#machine.clock,
+      lease,
+      options,
+      async () => this.#machine.renewLease(lease.leaseId),
+      () => this.#keepers.delete(keeper),
+    );
     this.#keepers.add(keeper);
     return keeper;
   }
