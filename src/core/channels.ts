@@ -72,10 +72,12 @@ export interface ChannelPayloads {
   };
   /** A watch was detached because its reader is too slow; it goes on from the store's history. */
   'millrace:watch:lagging': { readonly class: WatchClass; readonly neededRevision: Revision };
+  /** History was compacted under a follower; it has listed its range again and told the difference. */
+  'millrace:watch:relisted': { readonly class: WatchClass; readonly changes: number };
   /** How long a write took to come back through a watch. */
   'millrace:watch:delay': {
     readonly class: WatchClass;
-    /** From sending the write to seeing its event. */
+    /** From sending the write to seeing its event, or so far when it is overdue. */
     readonly delayMs: number;
     /** From sending the write to its acknowledgement; the part of the delay that is not the watch's. */
     readonly commitMs: number | undefined;
