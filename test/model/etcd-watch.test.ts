@@ -82,6 +82,7 @@ test('whatever is cut, every reader is told every change of its range, once and 
       fc.record({
         batch: fc.integer({ min: 1, max: 3 }),
         fragment: fc.integer({ min: 1, max: 4 }),
+        message: fc.integer({ min: 4, max: 12 }),
       }),
       run,
     ),
@@ -91,12 +92,13 @@ test('whatever is cut, every reader is told every change of its range, once and 
 
 async function run(
   steps: readonly Step[],
-  sizes: { batch: number; fragment: number },
+  sizes: { batch: number; fragment: number; message: number },
 ): Promise<void> {
   const clock = new VirtualClock();
   const server = new FakeEtcd();
   server.batchRevisions = sizes.batch;
   server.fragmentEvents = sizes.fragment;
+  server.messageEventsMax = sizes.message;
   const multiplexer = new WatchMultiplexer(server, clock, seededRandom(1), {
     newestRevision: () => server.revision,
     onRevision: () => {},

@@ -23,7 +23,7 @@ import type {
   WatchBatch,
   WatchOptions,
 } from '../../src/core/store.js';
-import { LocalLeaseKeeper } from '../../src/store/machine/local-lease-keeper.js';
+import { LocalLeaseKeeper } from '../../src/store/renewal-loop.js';
 
 /** What happens to one transaction. */
 export type Fate =
@@ -117,14 +117,8 @@ export class FaultyStore implements Store {
   keepLease(lease: Lease, options?: KeepLeaseOptions): LeaseKeeper {
     const clock = this.#clock;
     if (clock === undefined) return this.#inner.keepLease(lease, options);
-    return new LocalLeaseKeeper(clock, lease.leaseId, {
-      everyMs: options?.everyMs ?? lease.ttlMs / 3,
-      hangLimitMs: options?.hangLimitMs ?? lease.ttlMs,
-      renew: () => this.renewLease(lease.leaseId),
-      onRenewed: options?.onRenewed,
-      onLost: options?.onLost,
-      onStopped: () => {},
-    });
+    const renew = (): Promise<Lease> => this.renewLease(lease.leaseId);
+    return new LocalLeaseKeeper(clock, lease, options ?? {}, renew, () => {});
   }
 
   watch(range: KeyRange, options?: WatchOptions): AsyncIterable<WatchBatch> {

@@ -242,7 +242,7 @@ const PUT_RESULT: OperationResult = { type: 'put' };
  * @param prefixLength - how many characters of the key are the namespace
  * @throws ProtobufError
  */
-function readEntry(reader: Reader, prefixLength: number): Entry {
+export function readEntry(reader: Reader, prefixLength: number): Entry {
   const end = reader.open();
   let [key, createRevision, modRevision, version] = ['', 0, 0, 0];
   let value: Uint8Array = NO_BYTES;

@@ -5,12 +5,12 @@
  *                   2 cancel { 1 watch_id }   3 progress { }
  *   WatchResponse   1 header { 1 cluster_id  3 revision }  2 watch_id  3 created  4 canceled  5 compact_revision
  *                   6 cancel_reason  7 fragment  11 events { 1 type (0 put, 1 delete)  2 kv }
- *   KeyValue        1 key  2 create_revision  3 mod_revision  4 version  5 value  6 lease
  *
- * Events become entries in one pass: keys lose the prefix of their watch, values are views of the message. For that
- * the watch id must come before the events, as it does from every server, whose encoders write fields in order.
+ * Events become entries in one pass, and their keys lose the prefix of their watch. For that the watch id must come
+ * before the events, as it does from every server, whose encoders write fields in order.
  */
-import type { KeyRange, LeaseId, Revision, WatchEvent } from '../../core/store.js';
+import type { Entry, KeyRange, Revision, WatchEvent } from '../../core/store.js';
+import { readEntry } from './kv-codec.js';
 import { type Message, ProtobufError, Reader, Writer } from './protobuf.js';
 
 export const WATCH_METHOD = '/etcdserverpb.Watch/Watch';
@@ -25,6 +25,8 @@ export interface WatchCreate {
   readonly range: KeyRange;
   /** 0: the server's next one. */
   readonly startRevision: number;
+  /** Whether answers above 1.5 MiB may come in parts. */
+  readonly isFragmented: boolean;
 }
 
 export interface WatchResponse {
@@ -47,7 +49,7 @@ const writer = new Writer(512);
 
 export function encodeWatchCreate(create: WatchCreate): Message {
   const request = writer.open();
-  writer.bool(8, true);
+  writer.bool(8, create.isFragmented);
   writer.uint(7, create.watchId);
   writer.bool(4, true);
   writer.uint(3, create.startRevision);
@@ -124,33 +126,13 @@ function readHeader(reader: Reader, response: WatchResponse): void {
 function readEvent(reader: Reader, prefixLength: number): WatchEvent {
   const end = reader.open();
   let isDelete = false;
-  let key = '';
-  let value: Uint8Array = EMPTY;
-  let version = 0;
-  let createRevision = 0 as Revision;
-  let modRevision = 0 as Revision;
-  let leaseId: LeaseId | undefined;
+  let entry: Entry | undefined;
   for (let tag = reader.tag(end); tag !== 0; tag = reader.tag(end)) {
     if (tag === 0x08) isDelete = reader.uint() === 1;
-    else if (tag === 0x12) {
-      const kvEnd = reader.open();
-      for (let kv = reader.tag(kvEnd); kv !== 0; kv = reader.tag(kvEnd)) {
-        if (kv === 0x0a) key = reader.latin1();
-        else if (kv === 0x10) createRevision = reader.uint() as Revision;
-        else if (kv === 0x18) modRevision = reader.uint() as Revision;
-        else if (kv === 0x20) version = reader.uint();
-        else if (kv === 0x2a) value = reader.bytes();
-        else if (kv === 0x30) leaseId = reader.leaseId();
-        else reader.skip(kv);
-      }
-    } else reader.skip(tag);
+    else if (tag === 0x12) entry = readEntry(reader, prefixLength);
+    else reader.skip(tag);
   }
-  if (prefixLength > 0) key = key.slice(prefixLength);
-  if (isDelete) return { type: 'delete', key, modRevision };
-  return {
-    type: 'put',
-    entry: { key, value, version, createRevision, modRevision, leaseId },
-  };
+  if (entry === undefined) throw new ProtobufError('an event without its key');
+  if (!isDelete) return { type: 'put', entry };
+  return { type: 'delete', key: entry.key, modRevision: entry.modRevision };
 }
-
-const EMPTY = new Uint8Array(0);

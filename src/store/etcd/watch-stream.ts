@@ -20,6 +20,10 @@
  * in the answer to the watch's create: a stream's requests are handled one after another, so the watch was there.
  * Older servers answer ahead of events that they have not sent (etcd#15220), so they are not asked.
  *
+ * Fragments are asked for only after an answer was too large for a message (16 MiB), on the connection that follows.
+ * They are dear: for each event that it adds to a fragment the server measures the whole fragment anew (sendFragments
+ * in v3rpc/watch.go), which takes it seconds for tens of thousands of small events.
+ *
  * Cost: per message a lookup by id. Source: etcd's client/v3/watch.go, and the list of what goes wrong without it in
  * docs/internals/etcd-watches.md.
  */
@@ -73,6 +77,8 @@ export class WatchStream {
   #connection: Connection | undefined;
   #reopening: WakeUp | undefined;
   #failedOpens = 0;
+  /** Whether the next connection asks for fragments. */
+  #isFragmented = false;
   #isClosed = false;
 
   constructor(transport: Transport, clock: Clock, random: Random, options: WatchStreamOptions) {
@@ -110,29 +116,32 @@ export class WatchStream {
   #open(): void {
     this.#reopening = undefined;
     if (this.#subscriptions.size === 0) return;
-    const connection = new Connection(this.#transport, this.#clock, this.#options, {
+    const setup = { ...this.#options, isFragmented: this.#isFragmented };
+    const connection = new Connection(this.#transport, this.#clock, setup, {
       onAnswer: () => {
         this.#failedOpens = 0;
       },
       onAgain: (subscription) => this.#attachLater(subscription),
-      onEnd: (cause) => {
-        if (this.#connection === connection) this.#onCut(cause);
+      onEnd: (failure) => {
+        if (this.#connection === connection) this.#onCut(failure);
       },
     });
     this.#connection = connection;
     for (const subscription of this.#subscriptions) connection.create(subscription);
   }
 
-  #onCut(cause: MillraceError): void {
+  #onCut(failure: CallFailure): void {
     this.#connection = undefined;
     if (this.#isClosed) return;
+    const isTooLarge = isAnswerTooLarge(failure) && !this.#isFragmented;
+    this.#isFragmented = isTooLarge;
     for (const subscription of this.#subscriptions) subscription.cut();
     publish('millrace:watch:cut', () => ({
       class: this.#options.class,
       watches: this.#subscriptions.size,
-      cause,
+      cause: errorOf(failure, 'watch'),
     }));
-    const delayMs = this.#pauseMs(this.#failedOpens++);
+    const delayMs = isTooLarge ? 0 : this.#pauseMs(this.#failedOpens++);
     this.#reopening = this.#clock.wakeIn(delayMs, () => this.#open());
   }
 
@@ -156,12 +165,16 @@ interface ConnectionEvents {
   onAnswer(): void;
   /** The server ended a watch that should go on. */
   onAgain(subscription: WatchSubscription): void;
-  onEnd(cause: MillraceError): void;
+  onEnd(failure: CallFailure): void;
+}
+
+interface ConnectionSetup extends WatchStreamOptions {
+  readonly isFragmented: boolean;
 }
 
 /** One stream from its opening to its end, with everything that dies with it. */
 class Connection {
-  readonly #options: WatchStreamOptions;
+  readonly #options: ConnectionSetup;
   readonly #events: ConnectionEvents;
   readonly #clock: Clock;
   readonly #stream: DuplexStream;
@@ -176,7 +189,7 @@ class Connection {
   constructor(
     transport: Transport,
     clock: Clock,
-    options: WatchStreamOptions,
+    options: ConnectionSetup,
     events: ConnectionEvents,
   ) {
     this.#options = options;
@@ -205,6 +218,7 @@ class Connection {
         watchId: attachment.watchId,
         range: subscription.range,
         startRevision: subscription.nextRevision,
+        isFragmented: this.#options.isFragmented,
       }),
     );
   }
@@ -315,8 +329,13 @@ class Connection {
   #end(failure: CallFailure): void {
     if (this.#isEnded) return;
     this.close();
-    this.#events.onEnd(errorOf(failure, 'watch'));
+    this.#events.onEnd(failure);
   }
+}
+
+/** The transport has refused to take it; a server says RESOURCE_EXHAUSTED for other reasons. */
+function isAnswerTooLarge({ status, isFromServer }: CallFailure): boolean {
+  return status === GrpcStatus.RESOURCE_EXHAUSTED && !isFromServer;
 }
 
 function ended(): CallFailure {

@@ -26,6 +26,7 @@ export interface FakeChange {
 
 interface ServerWatch {
   readonly id: number;
+  readonly isFragmented: boolean;
   readonly from: string;
   readonly to: string;
   next: number;
@@ -53,7 +54,9 @@ export class FakeEtcd implements Transport {
   forbidden = '\x7f';
   /** Revisions in one batch of a catch-up; etcd's are 1000. */
   batchRevisions = 1_000;
-  /** Events in one fragment. */
+  /** Events in one message that a client takes, when it has not asked for fragments. */
+  messageEventsMax = Number.POSITIVE_INFINITY;
+  /** Events in one fragment; a proxy may make them unasked. */
   fragmentEvents = Number.POSITIVE_INFINITY;
 
   call(): Promise<Uint8Array> {
@@ -121,7 +124,7 @@ export class FakeStream extends EventEmitter<FakeStreamEvents> implements Duplex
   readonly #server: FakeEtcd;
   readonly #options: StreamOptions;
   readonly #watches = new Map<number, ServerWatch>();
-  readonly #outgoing: Uint8Array[] = [];
+  readonly #outgoing: (Uint8Array | 'too large')[] = [];
 
   constructor(server: FakeEtcd, options: StreamOptions) {
     super();
@@ -171,6 +174,10 @@ export class FakeStream extends EventEmitter<FakeStreamEvents> implements Duplex
   deliver(): boolean {
     const body = this.#outgoing.shift();
     if (body === undefined || this.isEnded) return false;
+    if (body === 'too large') {
+      this.#end(new CallFailure(GrpcStatus.RESOURCE_EXHAUSTED, 'too large', { wasSent: true }));
+      return true;
+    }
     this.#options.onMessage(body);
     return true;
   }
@@ -226,12 +233,13 @@ export class FakeStream extends EventEmitter<FakeStreamEvents> implements Duplex
   }
 
   #create(reader: Reader, end: number): void {
-    let [id, from, to, start] = [0, '', '', 0];
+    let [id, from, to, start, isFragmented] = [0, '', '', 0, false];
     for (let tag = reader.tag(end); tag !== 0; tag = reader.tag(end)) {
       if (tag === 0x0a) from = reader.latin1();
       else if (tag === 0x12) to = reader.latin1();
       else if (tag === 0x18) start = reader.uint();
       else if (tag === 0x38) id = reader.int();
+      else if (tag === 0x40) isFragmented = reader.bool();
       else reader.skip(tag);
     }
     this.requests.push(`create ${id} from ${start}`);
@@ -242,12 +250,16 @@ export class FakeStream extends EventEmitter<FakeStreamEvents> implements Duplex
     }
     const { revision } = this.#server;
     const next = start === 0 ? revision + 1 : start;
-    this.#watches.set(id, { id, from, to, next, isSynced: next > revision });
+    this.#watches.set(id, { id, isFragmented, from, to, next, isSynced: next > revision });
     this.answer({ watchId: id, created: true });
   }
 
   #tell(watch: ServerWatch, changes: readonly FakeChange[]): void {
-    const { fragmentEvents } = this.#server;
+    const { fragmentEvents, messageEventsMax } = this.#server;
+    if (!watch.isFragmented && changes.length > messageEventsMax) {
+      this.#outgoing.push('too large');
+      return;
+    }
     for (let at = 0; at < changes.length; at += fragmentEvents) {
       const part = changes.slice(at, at + fragmentEvents);
       const fragment = at + fragmentEvents < changes.length;

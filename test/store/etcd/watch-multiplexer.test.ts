@@ -166,6 +166,21 @@ test('of a large catch-up a slow reader takes no more than its buffer holds', (t
   assert.ok(multiplexer.neededRevision()! < 30, reading.told.join());
 });
 
+test('an answer above the message limit is asked for in fragments, at once, and only then', async (t) => {
+  // Red with a client that asks for the same again: it would never get past that answer.
+  const { clock, server, watch } = setup(t);
+  server.messageEventsMax = 5;
+  for (let revision = 2; revision < 12; revision++) server.write(`ns/a=${revision}`);
+  const reading = watch(A, 2);
+  server.flush();
+  server.fragmentEvents = 3;
+  await clock.advance(0);
+  server.flush();
+  await clock.settle();
+  assert.equal(reading.told.length, 10);
+  assert.equal(server.streams.length, 2);
+});
+
 test('a progress notification moves the resume point, but not over a revision that waits for its rest', async (t) => {
   // Red with a client that believes every header without events.
   const { server, watch, settle, multiplexer } = setup(t);
