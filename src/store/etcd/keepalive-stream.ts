@@ -143,7 +143,7 @@ export class KeepAliveStream {
   }
 }
 
-export function hasEnded(leaseId: LeaseId): MillraceError {
+function hasEnded(leaseId: LeaseId): MillraceError {
   return new MillraceError(
     'ERR_MILLRACE_LEASE_LOST',
     `lease ${leaseId} has ended, or was never granted; grant a new one`,

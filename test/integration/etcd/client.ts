@@ -3,7 +3,6 @@ import type { TestContext } from 'node:test';
 import { MillraceError } from '../../../src/core/errors.js';
 import { seededRandom } from '../../../src/core/random.js';
 import type {
-  Entry,
   KeyRange,
   Operation,
   Revision,
@@ -109,8 +108,4 @@ export async function readEvents(
     events += (value as WatchBatch).events.length;
   }
   return batches;
-}
-
-export function textOf(entry: Entry | undefined): string | undefined {
-  return entry && Buffer.from(entry.value).toString();
 }
