@@ -17,6 +17,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { type CallOff, removeAtEnd } from '../guardian.js';
 import { freePorts } from '../ports.js';
+import { TcpProxy } from '../tcp-proxy.js';
 import { type EtcdBinaries, etcdBinaries } from './binaries.js';
 import { CertificateAuthority, type KeyAlgorithm, type KeyPair } from './certificates.js';
 import { EtcdDidNotStart, EtcdNode } from './node.js';
@@ -40,6 +41,8 @@ export interface EtcdClusterOptions {
   readonly tls?: EtcdTlsOptions;
   /** Peers reach one another through proxies, so that `part()` and `heal()` work. Linux only. @defaultValue false */
   readonly canPart?: boolean;
+  /** The nodes tell clients to come through `cluster.proxies`. @defaultValue false */
+  readonly hasProxies?: boolean;
   /** More flags of etcd, such as `--max-request-bytes=10485760`. */
   readonly flags?: readonly string[];
   /** Servers outlive this process and log to files; whoever starts them ends them. @defaultValue false */
@@ -80,6 +83,8 @@ export class EtcdCluster {
   /** Where data, logs and certificates are. */
   readonly folder: string;
   readonly tls: EtcdTls | undefined;
+  /** In front of the client port of each node; see `hasProxies`. */
+  readonly proxies: readonly TcpProxy[];
   readonly #etcdctl: string;
   readonly #network: PeerNetwork | undefined;
   readonly #callOff: CallOff | undefined;
@@ -87,7 +92,7 @@ export class EtcdCluster {
   #user: string | undefined;
 
   private constructor(
-    parts: Pick<EtcdCluster, 'nodes' | 'folder' | 'tls'>,
+    parts: Pick<EtcdCluster, 'nodes' | 'folder' | 'tls' | 'proxies'>,
     binaries: EtcdBinaries,
     network: PeerNetwork | undefined,
     callOff: CallOff | undefined,
@@ -95,6 +100,7 @@ export class EtcdCluster {
     this.nodes = parts.nodes;
     this.folder = parts.folder;
     this.tls = parts.tls;
+    this.proxies = parts.proxies;
     this.version = binaries.version;
     this.#etcdctl = binaries.etcdctl;
     this.#network = network;
@@ -131,12 +137,17 @@ export class EtcdCluster {
       ? await PeerNetwork.create(peerPorts, (index) => nodes[index]?.pid)
       : undefined;
     const reachedAt = network?.ports ?? peerPorts;
+    const clientPorts = ports.slice(count, 2 * count);
+    const proxies = options.hasProxies
+      ? await Promise.all(clientPorts.map((port) => TcpProxy.listen({ port })))
+      : [];
     for (let index = 0; index < count; index++) {
       const name = `node${index}`;
       const places = {
         name,
         folder: path.join(folder, name),
-        clientPort: ports[count + index] as number,
+        clientPort: clientPorts[index] as number,
+        advertisedPort: proxies[index]?.port ?? (clientPorts[index] as number),
         metricsPort: ports[2 * count + index] as number,
         peerPort: peerPorts[index] as number,
         reachedAt,
@@ -152,12 +163,17 @@ export class EtcdCluster {
         }),
       );
     }
-    return new EtcdCluster({ nodes, folder, tls }, binaries, network, callOff);
+    return new EtcdCluster({ nodes, folder, tls, proxies }, binaries, network, callOff);
   }
 
   /** What clients connect to, a URL for each node. */
   get endpoints(): readonly string[] {
     return this.nodes.map(({ endpoint }) => endpoint);
+  }
+
+  /** The same through the proxies. */
+  get proxiedEndpoints(): readonly string[] {
+    return this.proxies.map(({ port }) => `${this.tls ? 'https' : 'http'}://127.0.0.1:${port}`);
   }
 
   /** The first node, for clusters that have one. */
@@ -239,6 +255,7 @@ export class EtcdCluster {
   async close(): Promise<void> {
     // Nothing is worth finishing: a graceful end of several nodes takes seconds.
     await Promise.all(this.nodes.map((node) => node.kill()));
+    await Promise.all(this.proxies.map((proxy) => proxy.close()));
     await this.#network?.close();
     await rm(this.folder, { recursive: true, force: true });
     this.#callOff?.();
@@ -255,6 +272,8 @@ interface NodePlaces {
   readonly name: string;
   readonly folder: string;
   readonly clientPort: number;
+  /** Where clients are told to come. */
+  readonly advertisedPort: number;
   readonly metricsPort: number;
   readonly peerPort: number;
   /** Where peers reach each node: its peer port, or the proxy in front of it. */
@@ -262,17 +281,19 @@ interface NodePlaces {
 }
 
 function nodeArgs(
-  { index, name, folder, clientPort, metricsPort, peerPort, reachedAt }: NodePlaces,
+  places: NodePlaces,
   { quotaBytes, electionMs, flags = [] }: EtcdClusterOptions,
   tls: EtcdTls | undefined,
 ): string[] {
-  const client = `${tls ? 'https' : 'http'}://127.0.0.1:${clientPort}`;
+  const { index, name, folder, clientPort, advertisedPort, metricsPort, peerPort, reachedAt } =
+    places;
+  const client = `${tls ? 'https' : 'http'}://127.0.0.1`;
   const members = reachedAt.map((port, member) => `node${member}=http://127.0.0.1:${port}`);
   const args = [
     `--name=${name}`,
     `--data-dir=${folder}`,
-    `--listen-client-urls=${client}`,
-    `--advertise-client-urls=${client}`,
+    `--listen-client-urls=${client}:${clientPort}`,
+    `--advertise-client-urls=${client}:${advertisedPort}`,
     `--listen-peer-urls=http://127.0.0.1:${peerPort}`,
     `--initial-advertise-peer-urls=http://127.0.0.1:${reachedAt[index]}`,
     `--initial-cluster=${members.join(',')}`,
