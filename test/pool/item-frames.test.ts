@@ -68,6 +68,22 @@ describe('item frames', () => {
     );
   });
 
+  it('take what lies apart in memory, in any order', () => {
+    const slab = new PayloadSlab();
+    const items = Array.from({ length: 20 }, (_, index) => slabItem(slab, { index }));
+    for (const order of [
+      [1, 3, 5],
+      [5, 4, 3],
+      [0, 1, 3, 4, 2, 9],
+    ]) {
+      const reader = openFrame(itemFrame(order.map((index) => items[index]!)), FrameKind.BATCH);
+      assert.deepEqual(
+        valuesOneByOne(reader),
+        order.map((index) => ({ index })),
+      );
+    }
+  });
+
   it('a list that does not parse, or has other values than records, is read one by one', () => {
     for (const lie of ['"a,b"', '1,2  ', '{"a":1', '[],[] ']) {
       const frame = itemFrame([jsonItem('1'), jsonItem(2)]);
