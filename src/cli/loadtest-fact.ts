@@ -27,6 +27,6 @@ over random shards of one name. Two contenders run one after the other:
 
   acquire    from asking to holding, of the locks that were granted
   timeouts   not granted within 3 s
-  deadlocks  of these, locks that nobody held during the last second
-  leaked     keys left behind when everybody had released`,
+  deadlocks  of these, locks that nobody held during the whole wait
+  leaked     keys left behind 5 s after everybody had released`,
 };
