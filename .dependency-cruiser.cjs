@@ -121,11 +121,11 @@ module.exports = {
       name: 'hermetic',
       comment:
         'core, coordination and engine take time, randomness and I/O from Clock, Random, Store and Pool: that is ' +
-        'what lets the same code run under simulation. Two modules bring in none of these: diagnostics_channel calls ' +
-        'whoever listens, async_hooks follows a chain of awaits',
+        'what lets the same code run under simulation. Three modules bring in none of these: diagnostics_channel calls ' +
+        'whoever listens, async_hooks follows a chain of awaits, events tells how many may listen to a signal',
       severity: 'error',
       from: { path: '^src/(core|coordination|engine)/' },
-      to: { dependencyTypes: ['core'], pathNot: '^(node:)?(diagnostics_channel|async_hooks)$' },
+      to: { dependencyTypes: ['core'], pathNot: '^(node:)?(diagnostics_channel|async_hooks|events)$' },
     },
     ...VENDORS.map(([vendor, home, reason]) => ({
       name: `home-of-${vendor.replace(/[^a-z0-9-].*/, '')}`,

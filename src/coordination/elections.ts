@@ -5,6 +5,7 @@
  * line leads. A leader does not hand on inside its process and writes its key only once, so here the token is the
  * create revision: of two leaders the later one came later into the line.
  */
+import { setMaxListeners } from 'node:events';
 import { hasCode, MillraceError } from '../core/errors.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
 import { Backoff } from './backoff.js';
@@ -49,6 +50,7 @@ export class Elections {
   constructor(context: LineContext, names: Names) {
     this.#context = context;
     this.#names = names;
+    setMaxListeners(0, this.#closing.signal);
     this.#stopListening = context.session.onChange((change) => {
       if (change.kind !== 'fenced' && change.kind !== 'ended') return;
       for (const led of this.#led) led.lose(change.cause);

@@ -31,6 +31,7 @@
  * Cost: `isLive` is two clock reads. One wake-up per twelfth of the ttl.
  * Source: Gray and Cheriton, "Leases" (1989); counting from the time of sending as etcd's Go client does not.
  */
+import { setMaxListeners } from 'node:events';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep, type WakeUp } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
@@ -96,6 +97,8 @@ export class Session extends BaseService {
     this.#random = random;
     this.#store = store;
     this.ttlMs = ttlMs;
+    // Every lock that is waited for listens: that is no leak.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   get state(): SessionState {
@@ -310,6 +313,7 @@ class Holding {
     this.#sentAtMs = sentAtMs;
     this.#ttlMs = lease.ttlMs;
     this.#offsetMs = this.#offset();
+    setMaxListeners(0, this.#aborter.signal);
     this.tenure = { ...lease, signal: this.#aborter.signal };
   }
 

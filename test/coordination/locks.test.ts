@@ -491,6 +491,23 @@ test('close refuses who waits and leaves no key', async (t) => {
   );
 });
 
+test('many locks at once are no leak of listeners', async (t) => {
+  const w = await world(t);
+  const { c } = await w.join();
+  const warnings: string[] = [];
+  const onWarning = ({ name }: Error): void => void warnings.push(name);
+  process.on('warning', onWarning);
+  t.after(() => process.off('warning', onWarning));
+  const many = Array.from({ length: 30 }, (_, shard) => shard);
+  w.clock.jumpWall(2_000);
+  await Promise.all([
+    ...many.map((shard) => c.locks.withLock('x', { shard }, () => w.clock.settle())),
+    w.clock.advance(1_000),
+  ]);
+  await w.clock.settle();
+  assert.deepEqual(warnings, []);
+});
+
 test('a lock that is held for long is reported, with growing pauses', async (t) => {
   const w = await world(t);
   const { c } = await w.join();
