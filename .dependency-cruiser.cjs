@@ -125,7 +125,10 @@ module.exports = {
         'whoever listens, async_hooks follows a chain of awaits, events tells how many may listen to a signal',
       severity: 'error',
       from: { path: '^src/(core|coordination|engine)/' },
-      to: { dependencyTypes: ['core'], pathNot: '^(node:)?(diagnostics_channel|async_hooks|events)$' },
+      to: {
+        dependencyTypes: ['core'],
+        pathNot: '^(node:)?(diagnostics_channel|async_hooks|events)$',
+      },
     },
     ...VENDORS.map(([vendor, home, reason]) => ({
       name: `home-of-${vendor.replace(/[^a-z0-9-].*/, '')}`,
