@@ -63,7 +63,7 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
   const incarnation = newIncarnation(() => random.u32());
   const built = await buildPools(world, { options: resolved, tasks, incarnation });
   const pools = resolved.off.has('batching') ? withoutBatching(built) : built;
-  const store = await resolved.store.open({ clock: world.clock });
+  const store = await resolved.store.open({ clock: world.clock, off: resolved.off });
   try {
     const engine = new Engine({
       clock: world.clock,

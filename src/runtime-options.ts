@@ -63,14 +63,15 @@ export interface RuntimeOptions {
   readonly experimental?: {
     /**
      * Replaces mechanisms by the naive way of doing the same: `batching` by one task per message and a queue without
-     * bound in front of the threads, `locks` by one key that is polled. @defaultValue none
+     * bound in front of the threads, `locks` by one key that is polled; on etcd, `client` by a connection per call,
+     * and `tls` by a whole handshake each time. @defaultValue none
      */
     readonly off?: readonly Switch[];
   };
 }
 
 /** What `experimental.off` can switch off. */
-export type Switch = 'batching' | 'locks';
+export type Switch = 'batching' | 'client' | 'locks' | 'tls';
 
 export interface ResolvedOptions {
   readonly tasks: URL | string | TaskModule;
@@ -103,7 +104,7 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   signals: true,
   experimental: true,
 };
-const SWITCHES: readonly Switch[] = ['batching', 'locks'];
+const SWITCHES: readonly Switch[] = ['batching', 'client', 'locks', 'tls'];
 const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
 
 /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
@@ -124,7 +125,7 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
   }
   const store = options.store ?? fileStore('.millrace');
   if (typeof store?.open !== 'function') {
-    throw invalidOption('store', store, 'fileStore(directory) or memoryStore()');
+    throw invalidOption('store', store, 'fileStore(directory), memoryStore() or etcdStore({ endpoints })');
   }
   const payloadBytesMax = sizeBytes(
     payload.maxBytes ?? DEFAULT_PAYLOAD_LIMITS.bytesMax,

@@ -10,17 +10,20 @@ import type { Store } from '../core/store.js';
 export interface StoreContext {
   /** Leases end on this clock's monotonic side. */
   readonly clock: Clock;
+  /** Mechanisms to do without, to show what they are worth; a store that has none of them ignores it. */
+  readonly off?: ReadonlySet<string>;
 }
 
 export interface StoreFactory {
-  readonly kind: 'memory' | 'embedded';
-  /** Where the data is, for people: `'memory'`, or the absolute path of the directory. */
+  readonly kind: 'memory' | 'embedded' | 'etcd';
+  /** Where the data is, for people: `'memory'`, the absolute path of the directory, or `etcd://host:2379/namespace`. */
   readonly location: string;
   /**
    * Opens the store. The caller owns it and closes it.
    *
    * @throws ERR_MILLRACE_STORE_LOCKED, ERR_MILLRACE_STORE_NOT_WRITABLE, ERR_MILLRACE_STORE_FORMAT or
    *   ERR_MILLRACE_STORE_CORRUPT for a directory that cannot be used (embedded only)
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE when no server answers (etcd only)
    */
   open(context: StoreContext): Promise<Store>;
 }

@@ -42,7 +42,7 @@ import { callRepeating } from './repeat.js';
 import { CallFailure, GrpcStatus, type Transport } from './transport.js';
 
 /** Longer than the 7 s that a server may work on a request, so that it is usually the server who says. */
-const DEADLINE_MS = 8_000;
+export const DEADLINE_MS = 8_000;
 
 const PAGE_ENTRIES_FIRST = 500;
 const PAGE_ENTRIES_MAX = 10_000;
