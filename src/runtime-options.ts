@@ -125,7 +125,11 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
   }
   const store = options.store ?? fileStore('.millrace');
   if (typeof store?.open !== 'function') {
-    throw invalidOption('store', store, 'fileStore(directory), memoryStore() or etcdStore({ endpoints })');
+    throw invalidOption(
+      'store',
+      store,
+      'fileStore(directory), memoryStore() or etcdStore({ endpoints })',
+    );
   }
   const payloadBytesMax = sizeBytes(
     payload.maxBytes ?? DEFAULT_PAYLOAD_LIMITS.bytesMax,

@@ -252,7 +252,9 @@ export interface StoreUsage {
 }
 
 /**
- * Thread safety: one event loop. All calls may be in flight together; transactions apply in the order of the calls.
+ * Thread safety: one event loop. All calls may be in flight together. Transactions of a local store apply in the order
+ * of the calls; over a network (etcd) those in flight together apply in any order, so what must follow something waits
+ * for its answer.
  * After close() every call throws ERR_MILLRACE_CLOSED.
  */
 export interface Store {

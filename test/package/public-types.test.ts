@@ -5,6 +5,7 @@ import { expectTypeOf } from 'expect-type';
 import * as coordination from '../../src/create-coordination.js';
 import * as millrace from '../../src/index.js';
 import * as pool from '../../src/pool/index.js';
+import * as etcd from '../../src/store/etcd/index.js';
 import * as testing from '../../src/testing/index.js';
 import * as timing from '../../src/timing/index.js';
 
@@ -21,6 +22,7 @@ test('each subpath exports what is documented, and no more', () => {
     'memoryStore',
   ]);
   assert.deepEqual(Object.keys(coordination).sort(), ['createCoordination']);
+  assert.deepEqual(Object.keys(etcd).sort(), ['etcdStore']);
   assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
   assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock']);
   assert.deepEqual(Object.keys(timing).sort(), ['ReadyQueue', 'TimerQueue', 'createTimers']);
@@ -86,4 +88,23 @@ test('a lock carries the value of its callback through, and coordination has its
     await c.close();
   };
   assert.equal(typeof use, 'function');
+});
+
+test('an etcd store is described by its options and goes where any store goes', () => {
+  const store = etcd.etcdStore({
+    endpoints: ['https://a.example:2379', 'b.example'],
+    tls: { ca: Buffer.from(''), cert: '/etc/tls/cert.pem', key: '/etc/tls/key.pem' },
+    auth: { user: 'u', password: 'p' },
+    namespace: 'prod',
+    quota: '8GB',
+  });
+  expectTypeOf(store).toEqualTypeOf<millrace.StoreFactory>();
+  expectTypeOf<millrace.RuntimeOptions['store']>().toEqualTypeOf<etcd.StoreFactory | undefined>();
+  assert.equal(store.location, 'etcd://a.example:2379,b.example:2379/prod');
+  // @ts-expect-error: endpoints are not optional
+  assert.throws(() => etcd.etcdStore({}), { code: 'ERR_MILLRACE_INVALID_OPTION' });
+  // @ts-expect-error: a misspelt option is not swallowed
+  assert.throws(() => etcd.etcdStore({ endpoints: 'a', namspace: 'x' }), {
+    message: /did you mean etcdStore\.namespace/,
+  });
 });

@@ -1,7 +1,7 @@
 /** Opens an etcd store: connects, and learns whom it has to do with. */
 import { getRandomValues } from 'node:crypto';
 import { seededRandom } from '../../core/random.js';
-import type { Store } from '../../core/store.js';
+import { prefixRange, type Store } from '../../core/store.js';
 import type { StoreContext } from '../factory.js';
 import { EtcdStore } from './etcd-store.js';
 import { errorOf } from './failures.js';
@@ -42,7 +42,7 @@ export async function openEtcd(context: StoreContext, settings: EtcdSettings): P
     const options = { role: 'kv', deadlineMs: OPEN_MS } as const;
     const body = await callRepeating(transport, clock, STATUS_METHOD, emptyRequest(), options);
     const sentinel: SentinelConnection = { endpoints, ...(tls && { tls }), ...(auth && { auth }) };
-    return new EtcdStore({
+    const store = new EtcdStore({
       transport,
       clock,
       random: seededRandom(getRandomValues(new Uint32Array(4))),
@@ -53,6 +53,9 @@ export async function openEtcd(context: StoreContext, settings: EtcdSettings): P
       sentinel,
       release,
     });
+    // A watch "from now on" begins after the newest revision that is known here: so one must be.
+    await store.range(prefixRange(''), { limit: 1, keysOnly: true });
+    return store;
   } catch (thrown) {
     await release();
     throw thrown instanceof CallFailure ? errorOf(thrown, 'connect') : thrown;
