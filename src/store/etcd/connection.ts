@@ -91,6 +91,12 @@ export class Connection {
     this.#session.on('error', (error) => {
       this.#cause ??= error;
     });
+    // A socket that a TLS alert has ended before HTTP/2 took it over would otherwise stay silent for ever.
+    socket.on('error', (error) => {
+      this.#cause ??= error;
+    });
+    socket.once('close', () => this.destroy(new Error('the connection closed')));
+    if (socket.destroyed) this.destroy(socket.errored ?? new Error('the connection closed'));
     this.#session.on('goaway', (code) => {
       if (code !== 0) this.#cause ??= new Error(`the server said GOAWAY with code ${code}`);
       this.#leave();
