@@ -59,8 +59,32 @@ export default defineBench<Settings>({
     'tlsReconnectMs@rsa': time('the same, RSA 2048'),
     watchReplayPerSecond: rate('events/s', 'a watch from the past, 100 events per revision'),
   },
-  ours: ['millrace-embedded'],
+  ours: ['millrace-etcd', 'millrace-embedded'],
   contenders: [
+    {
+      name: 'millrace-etcd',
+      version: millraceVersion(),
+      durability: syncedDurability(),
+      settings: { store: 'etcdStore', lock: 'withLock, one session' },
+      async run(settings, context) {
+        const { openMillrace } = await import('./clients/millrace.js');
+        const { etcdStore } = await import('../../src/store/etcd/index.js');
+        const factory = ({ endpoint: endpoints, tls }: ClientOptions) =>
+          etcdStore({ endpoints, namespace: 'bench', ...(tls && { tls }) });
+        return onEtcd(
+          {
+            open: (options) => openMillrace(factory(options)),
+            // Stores of a process share their connections, so this is one store with that switched off.
+            async openMany(options) {
+              const client = await openMillrace(factory(options), 'client');
+              return { open: async () => client, closeOne: async () => {}, closeAll: client.close };
+            },
+          },
+          settings,
+          context,
+        );
+      },
+    },
     {
       name: 'etcd3',
       version: ETCD3.version,

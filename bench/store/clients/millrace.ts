@@ -13,9 +13,13 @@ import type { StoreFactory } from '../../../src/store/factory.js';
 import { systemClock } from '../../../src/timing/system-clock.js';
 import type { StoreClient } from '../client.js';
 
-/** Locks get their session on first use. */
-export async function openMillrace(factory: StoreFactory): Promise<StoreClient> {
-  const store = await factory.open({ clock: systemClock });
+/**
+ * Locks get their session on first use.
+ *
+ * @param off - what to switch off, for comparison: `client` is a connection for each call
+ */
+export async function openMillrace(factory: StoreFactory, ...off: string[]): Promise<StoreClient> {
+  const store = await factory.open({ clock: systemClock, off: new Set(off) });
   let coordination: ReturnType<typeof createCoordination> | undefined;
   // A directory is opened once in a process.
   const shared: StoreFactory = { ...factory, open: async () => store };
