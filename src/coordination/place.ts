@@ -44,6 +44,7 @@ import {
   type TxnOutcome,
 } from '../core/store.js';
 import { Backoff } from './backoff.js';
+import { FirstAbort } from './first-abort.js';
 import type { Session, Tenure } from './session.js';
 
 /** Where a line is, and by what to stand in it. */
@@ -59,6 +60,8 @@ type Known = Exclude<TxnOutcome, { kind: 'unknown' }>;
 
 /** etcd gives a request up after 7 s at the latest; by then a join without an answer has applied, or never will. */
 export const LINGER_MS = 10_000;
+/** After so long without news the line is read again: a wait must not depend on one event that never came. */
+const SILENCE_MS = 5_000;
 /** Ourselves and one more are enough to know that we are not alone. */
 const TWO = 2;
 
@@ -148,9 +151,10 @@ export class Place {
     const backoff = new Backoff(this.#context.clock, this.#context.random);
     for (let next = this.#ahead[0]; next !== undefined; next = this.#ahead[0]) {
       try {
-        await this.#watchGone(next.key, signal);
+        const isGone = await this.#watchGone(next.key, signal);
         signal.throwIfAborted();
-        this.#ahead.shift();
+        if (isGone) this.#ahead.shift();
+        else await this.#readLine(signal, backoff);
       } catch (error) {
         if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) await this.#readLine(signal, backoff);
         else if (!isTransient(error)) throw error;
@@ -253,14 +257,28 @@ export class Place {
     }
   }
 
-  /** Resolves when the key is deleted at a revision after the line was read. */
-  async #watchGone(key: Key, signal: AbortSignal): Promise<void> {
-    const watch = this.#context.space.store.watch(
-      { from: key, to: keyAfter(key) },
-      { startRevision: (this.#readAt + 1) as Revision, signal, class: 'control' },
-    );
-    for await (const { events } of watch) {
-      if (events.some(({ type }) => type === 'delete')) return;
+  /** Whether the key was deleted at a revision after the line was read; false when nothing was heard for long. */
+  async #watchGone(key: Key, signal: AbortSignal): Promise<boolean> {
+    const { clock, space } = this.#context;
+    const silence = new AbortController();
+    const wakeUp = clock.wakeIn(SILENCE_MS, () => silence.abort());
+    const either = new FirstAbort(signal, silence.signal);
+    try {
+      const watch = space.store.watch(
+        { from: key, to: keyAfter(key) },
+        {
+          startRevision: (this.#readAt + 1) as Revision,
+          signal: either.signal,
+          class: 'control',
+        },
+      );
+      for await (const { events } of watch) {
+        if (events.some(({ type }) => type === 'delete')) return true;
+      }
+      return false;
+    } finally {
+      either.dispose();
+      wakeUp.cancel();
     }
   }
 

@@ -437,6 +437,24 @@ test('a wait goes on when the history it watches was compacted', async (t) => {
   assert.equal(waiting.value, 'in');
 });
 
+test('a wait survives a watch that tells nothing', async (t) => {
+  const w = await world(t);
+  const [a, b] = [await w.join(), await w.join()];
+  const held = gate();
+  const first = a.c.locks.withLock('x', {}, () => held.opened);
+  await w.clock.settle();
+  b.faults.watch = (_range, options) =>
+    (async function* () {
+      await new Promise((resolve) => options?.signal?.addEventListener('abort', resolve));
+    })();
+  const waiting = track(b.c.locks.withLock('x', { timeout: '30s' }, () => 'in'));
+  await w.clock.advance(100);
+  held.open();
+  await first;
+  await w.clock.advance(5_000);
+  assert.equal(waiting.value, 'in');
+});
+
 test('names hold no slash, and are one thing only', async (t) => {
   const w = await world(t);
   const { c } = await w.join();
