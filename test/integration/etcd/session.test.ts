@@ -4,7 +4,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { prefixRange } from '../../../src/core/store.js';
+import { prefixRange, type WatchBatch } from '../../../src/core/store.js';
 import { createCoordination } from '../../../src/create-coordination.js';
 import { etcdStore } from '../../../src/store/etcd/index.js';
 import { apply, iterate, put } from '../../conformance/store/harness.js';
@@ -39,14 +39,16 @@ test('a black hole longer than the ttl: the session is fenced before the server 
   handle.signal.addEventListener('abort', () => order.push('told'));
   const lockKeys = witness.lockSpace ?? { store: witness, prefix: '' };
   const watch = iterate(t, lockKeys.store.watch(prefixRange('work/')));
-  const ended = watch.next();
-  ended.then(
-    () => {
-      assert.notEqual(coordination.session.state, 'live');
-      order.push('ended');
-    },
-    () => {},
-  );
+  const ended = (async () => {
+    // The witness may hear of the lock being taken first.
+    for (let isOver = false; !isOver; ) {
+      const { done, value } = await watch.next();
+      assert.ok(!done);
+      isOver = (value as WatchBatch).events.some(({ type }) => type === 'delete');
+    }
+    assert.notEqual(coordination.session.state, 'live');
+    order.push('ended');
+  })();
   proxy.hold();
   await soon('the end of the lease', ended);
   assert.deepEqual(order, ['told', 'ended']);
