@@ -74,6 +74,7 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       timers: wheelTimers(world.clock),
       specs: [...tasks.values()].map((task) => task.spec),
       node: LOCAL_NODE,
+      weights: resolved.weights,
       retention: resolved.retention,
     });
     const coordination = new Coordination(

@@ -42,11 +42,19 @@ export interface RuntimeOptions {
     /** Nested arrays and objects. @defaultValue 64 */
     readonly maxDepth?: number;
   };
+  /** How tenants share what runs here. */
+  readonly fairness?: {
+    /**
+     * How much of it a tenant gets in relation to others whose tasks are due with the same priority, from 0.000001 to
+     * 1 000 000. @defaultValue 1 for each
+     */
+    readonly weights?: Readonly<Record<string, number>>;
+  };
   readonly retention?: {
     /** Ended tasks with their results; whichever bound comes first, oldest first. @defaultValue 1h, 256MB */
     readonly completed?: { readonly age?: Duration; readonly bytes?: Size };
-    /** Dead letters. @defaultValue 7d */
-    readonly failed?: { readonly age?: Duration };
+    /** Dead letters, likewise. @defaultValue 7d, 256MB */
+    readonly failed?: { readonly age?: Duration; readonly bytes?: Size };
     /** An idempotency key is known at least so long, and at most twice as long. @defaultValue '24h' */
     readonly idempotency?: Duration;
   };
@@ -83,6 +91,8 @@ export interface ResolvedOptions {
     readonly onFull: 'wait' | 'reject';
   };
   readonly payload: PayloadLimits;
+  /** By tenant. */
+  readonly weights: ReadonlyMap<string, number>;
   readonly retention: RetentionMs;
   readonly shutdown: { readonly softMs: number; readonly hardMs: number };
   readonly signals: boolean;
@@ -92,6 +102,9 @@ export interface ResolvedOptions {
 /** Larger ones would not fit a store's request next to the rest of a commit. */
 const PAYLOAD_BYTES_CEILING = 524_288;
 const THREADS_CEILING = 1_024;
+const TENANT_CHARS_MAX = 200;
+const WEIGHT_MIN = 1e-6;
+const WEIGHT_MAX = 1e6;
 
 const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   tasks: true,
@@ -99,12 +112,14 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   threads: true,
   queue: true,
   payload: true,
+  fairness: true,
   retention: true,
   shutdown: true,
   signals: true,
   experimental: true,
 };
 const SWITCHES: readonly Switch[] = ['batching', 'client', 'locks', 'tls'];
+const KEPT_OPTIONS = { age: true, bytes: true } as const;
 const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
 
 /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
@@ -157,10 +172,12 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
         1_000,
       ),
     },
+    weights: resolveWeights(options.fairness),
     retention: {
       completedMs: durationMs(completed.age ?? '1h', 'retention.completed.age'),
       completedBytesMax: sizeBytes(completed.bytes ?? '256MB', 'retention.completed.bytes'),
       failedMs: durationMs(failed.age ?? '7d', 'retention.failed.age'),
+      failedBytesMax: sizeBytes(failed.bytes ?? '256MB', 'retention.failed.bytes'),
       idempotencyMs: Math.max(1_000, durationMs(idempotency ?? '24h', 'retention.idempotency')),
     },
     shutdown: {
@@ -170,6 +187,27 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
     signals: options.signals ?? false,
     off: resolveSwitches(options.experimental),
   };
+}
+
+function resolveWeights(options: RuntimeOptions['fairness']): ReadonlyMap<string, number> {
+  const { weights = {} } = knownOptions(options, 'fairness.', { weights: true });
+  if (typeof weights !== 'object' || weights === null || Array.isArray(weights)) {
+    throw invalidOption('fairness.weights', weights, 'weights by tenant, such as { pro: 4 }');
+  }
+  for (const [tenant, weight] of Object.entries(weights)) {
+    if (tenant.length < 1 || tenant.length > TENANT_CHARS_MAX) {
+      throw invalidOption(
+        'fairness.weights',
+        tenant,
+        `tenants of 1 to ${TENANT_CHARS_MAX} characters`,
+      );
+    }
+    if (!(typeof weight === 'number' && weight >= WEIGHT_MIN && weight <= WEIGHT_MAX)) {
+      const name = `fairness.weights.${tenant}`;
+      throw invalidOption(name, weight, `a number from ${WEIGHT_MIN} to ${WEIGHT_MAX}`);
+    }
+  }
+  return new Map(Object.entries(weights));
 }
 
 function resolveSwitches(options: RuntimeOptions['experimental']): ReadonlySet<Switch> {
@@ -186,11 +224,8 @@ function knownRetention(options: RuntimeOptions['retention']) {
     idempotency: true,
   });
   return {
-    completed: knownOptions(retention.completed, 'retention.completed.', {
-      age: true,
-      bytes: true,
-    }),
-    failed: knownOptions(retention.failed, 'retention.failed.', { age: true }),
+    completed: knownOptions(retention.completed, 'retention.completed.', KEPT_OPTIONS),
+    failed: knownOptions(retention.failed, 'retention.failed.', KEPT_OPTIONS),
     idempotency: retention.idempotency,
   };
 }

@@ -18,13 +18,61 @@ test('threads: a minimum, a maximum, or what the machine runs at once', () => {
   }
 });
 
+test('weights of tenants: positive numbers by name', () => {
+  assert.equal(resolve({}).weights.size, 0);
+  const { weights } = resolve({ fairness: { weights: { free: 1, pro: 4 } } });
+  assert.deepEqual(
+    [...weights],
+    [
+      ['free', 1],
+      ['pro', 4],
+    ],
+  );
+  for (const [fairness, message] of [
+    [
+      { weights: { free: 0 } },
+      /fairness.weights.free is 0; give a number from 0.000001 to 1000000/,
+    ],
+    [{ weights: { free: '4' } }, /fairness.weights.free is '4'/],
+    [{ weights: { free: Number.NaN } }, /fairness.weights.free is NaN/],
+    [{ weights: { ['x'.repeat(201)]: 1 } }, /give tenants of 1 to 200 characters/],
+    [{ weights: [1, 2] }, /give weights by tenant/],
+    [{ weight: { free: 1 } }, /did you mean fairness.weights\?/],
+  ] as const) {
+    assert.throws(() => resolve({ fairness }), { code: 'ERR_MILLRACE_INVALID_OPTION', message });
+  }
+});
+
+test('the options that the reference shows together are accepted together', () => {
+  const { retention, shutdown, threads, queue } = resolve({
+    threads: { min: 1, max: 'auto' },
+    queue: { maxTasks: 1_000_000, maxBytes: '1GB', onFull: 'wait' },
+    fairness: { weights: { free: 1, pro: 4 } },
+    retention: {
+      completed: { age: '1h', bytes: '256MB' },
+      failed: { age: '7d', bytes: '256MB' },
+    },
+    shutdown: { soft: '20s', hard: '25s' },
+  });
+  const byDefault = resolve({});
+  assert.deepEqual(
+    { retention, shutdown, threads, queue },
+    {
+      retention: byDefault.retention,
+      shutdown: byDefault.shutdown,
+      threads: byDefault.threads,
+      queue: byDefault.queue,
+    },
+  );
+});
+
 test('switches: those that exist, and no others', () => {
   assert.deepEqual([...resolve({}).off], []);
   assert.deepEqual([...resolve({ experimental: { off: ['batching'] } }).off], ['batching']);
   for (const [off, message] of [
     [['batch'], /experimental.off is 'batch'; give 'batching' or /],
     // One of the names that the project knows, but cannot switch off.
-    [['tls'], /experimental.off is 'tls'; give 'batching' or /],
+    [['breaker'], /experimental.off is 'breaker'; give 'batching' or /],
     ['batching', /experimental.off is 'batching'; give a list/],
   ] as const) {
     assert.throws(() => resolve({ experimental: { off } }), {

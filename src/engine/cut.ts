@@ -44,6 +44,8 @@ export interface CutContext {
   readonly part: string;
   /** So many bytes go into the window of finished tasks that the segment belongs to. */
   onFiled(segment: SegmentRef, bytes: number): void;
+  /** A dead letter costs so many bytes. */
+  onDeadLetter(bytes: number): void;
   takeFrame(bytesMax: number): ClosedFrame | undefined;
   takeKeyed(bytesMax: number): KeyedFrame | undefined;
   /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed. */
@@ -156,6 +158,7 @@ export class Cut implements Commit {
       const key = deadLetterKey(taskId(ref, table.inspect(task)!.index));
       const value = table.deadLetter(task);
       this.#push({ type: 'put', key, value }, value.length + KEY_BYTES);
+      this.#context.onDeadLetter(key.length + value.length);
     }
     if (!filing.isComplete) {
       const tasks = table.segmentInfo(segment)!.tasks;

@@ -68,6 +68,8 @@ export interface EngineOptions {
   readonly incarnation: Incarnation;
   /** Names the commit lane in the store. */
   readonly node: string;
+  /** How much of what runs here a tenant gets in relation to others. @defaultValue 1 for each */
+  readonly weights?: ReadonlyMap<string, number>;
   readonly retention: RetentionMs;
 }
 
@@ -127,6 +129,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#store = options.store;
     const { incarnation, retention } = options;
     this.#table = new TaskTable({ executor: incarnation, startMonoMs: options.clock.monoMs() });
+    for (const [tenant, weight] of options.weights ?? []) this.#table.setWeight(tenant, weight);
     this.#waker = new Waker(options.clock, this.#table, () => this.#onTimePassed());
     this.#intake = new Intake({ incarnation, keyWindowMs: retention.idempotencyMs });
     this.#lane = new CommitLane(options.store, options.clock, {
@@ -336,6 +339,7 @@ export class Engine extends BaseService implements CommitSource {
       keep: this.#keep,
       part: `${incarnation}${(this.#commitPart++).toString(36).padStart(8, '0')}`,
       onFiled: (segment, bytes) => this.#janitor.noteFiled(segment, bytes, this.clock.wallMs()),
+      onDeadLetter: (bytes) => this.#janitor.noteDeadLetter(bytes),
       takeFrame: (bytesMax) => this.#intake.takeFrame(bytesMax),
       takeKeyed: (bytesMax) => {
         const frame = this.#intake.takeKeyed(bytesMax, this.clock.wallMs());

@@ -1,6 +1,10 @@
 /**
- * Forgets what has been kept long enough: finished tasks by age and by bytes, dead letters and idempotency keys by
- * age. It works in windows, oldest first, so that forgetting a million tasks is a handful of range deletes.
+ * Forgets what has been kept long enough: finished tasks and dead letters by age and by bytes, idempotency keys by
+ * age. It works in windows, oldest first, so that forgetting a million finished tasks is a handful of range deletes.
+ *
+ * Dead letters are few and lie by id, for whoever looks for one: to find the old ones, all are read. That happens once
+ * an hour, and when this process has filed enough of them to pass the bound on bytes. A first reading tallies bytes
+ * by the minute of filing and finds from which minute on they fit; a second one deletes what is older, if there is any.
  *
  * The janitor writes beside the commit lane: what it deletes nobody writes any more, so the order does not matter
  * and a lost answer is made good by the next round.
@@ -12,7 +16,7 @@ import { FrameKind, openFrame } from '../core/frame.js';
 import type { SegmentRef } from '../core/ids.js';
 import { readState } from '../core/records.js';
 import { BaseService } from '../core/service.js';
-import { type KeyRange, keyAfter, type Store } from '../core/store.js';
+import { type Entry, type KeyRange, keyAfter, type Store } from '../core/store.js';
 import { deadLetterFiledAtMs } from './finished.js';
 import {
   ALL_DEAD_LETTERS,
@@ -30,6 +34,7 @@ export interface RetentionMs {
   readonly completedBytesMax: number;
   /** How long dead letters are kept. */
   readonly failedMs: number;
+  readonly failedBytesMax: number;
   /** How long an idempotency key is known, at least; at most twice as long. */
   readonly idempotencyMs: number;
 }
@@ -38,6 +43,8 @@ export interface RetentionMs {
 const ROUND_MS = 60_000;
 /** Every so many rounds it also reads all dead letters, to find the old ones. */
 const DEAD_LETTER_ROUNDS = 60;
+/** Dead letters go by windows of this length. */
+const DEAD_LETTER_WINDOW_MS = 60_000;
 const PAGE_ENTRIES = 512;
 
 /** Finished tasks of one queue and window. */
@@ -57,6 +64,8 @@ export class Janitor extends BaseService {
   #wakeUp: WakeUp | undefined;
   #round: Promise<void> = Promise.resolve();
   #roundCount = 0;
+  /** Of all dead letters as last read, and of those that this process has filed since. */
+  #deadLetterBytes = 0;
 
   constructor(store: Store, clock: Clock, retention: RetentionMs) {
     super();
@@ -69,6 +78,11 @@ export class Janitor extends BaseService {
   noteFiled(segment: SegmentRef, bytes: number, atMs: number): void {
     const queue = segment.slice(0, segment.indexOf('.'));
     this.#tally(queue, finishedWindow(segment), bytes, atMs);
+  }
+
+  /** This process is about to file a dead letter of so many bytes. */
+  noteDeadLetter(bytes: number): void {
+    this.#deadLetterBytes += bytes;
   }
 
   protected async onStart(): Promise<void> {
@@ -92,7 +106,8 @@ export class Janitor extends BaseService {
     try {
       if (this.#roundCount === 0) await this.#tallyStored();
       await this.#sweepFinished();
-      if (this.#roundCount % DEAD_LETTER_ROUNDS === 0) await this.#sweepDeadLetters();
+      const isOver = this.#deadLetterBytes > this.#retention.failedBytesMax;
+      if (isOver || this.#roundCount % DEAD_LETTER_ROUNDS === 0) await this.#sweepDeadLetters();
       const oldest = this.#clock.wallMs() - 2 * this.#retention.idempotencyMs;
       if (oldest > 0) await this.#delete(idempotencyKeysBefore(oldest));
       this.#roundCount++;
@@ -117,7 +132,7 @@ export class Janitor extends BaseService {
   /** Counts what earlier processes left; what this one filed has been counted as it was. */
   async #tallyStored(): Promise<void> {
     this.#windows.clear();
-    await this.#eachEntry(ALL_FINISHED, (key, value) => {
+    await this.#eachEntry(ALL_FINISHED, ({ key, value }) => {
       const atMs = filedAtMs(key, () => readState(openFrame(value, FrameKind.STATES), 0).atMs);
       this.#tally(key.split('/')[1]!, windowOfFinishedKey(key), key.length + value.length, atMs);
     });
@@ -137,31 +152,60 @@ export class Janitor extends BaseService {
   }
 
   async #sweepDeadLetters(): Promise<void> {
-    const expiredBeforeMs = this.#clock.wallMs() - this.#retention.failedMs;
-    const expired: string[] = [];
-    await this.#eachEntry(ALL_DEAD_LETTERS, (key, value) => {
+    const bytesByWindow = new Map<number, number>();
+    this.#deadLetterBytes = 0;
+    let oldestAtMs = Number.POSITIVE_INFINITY;
+    await this.#eachEntry(ALL_DEAD_LETTERS, ({ key, value }) => {
       const atMs = filedAtMs(key, () => deadLetterFiledAtMs(value));
-      if (atMs < expiredBeforeMs) expired.push(key);
+      const startMs = Math.floor(atMs / DEAD_LETTER_WINDOW_MS) * DEAD_LETTER_WINDOW_MS;
+      const bytes = (bytesByWindow.get(startMs) ?? 0) + key.length + value.length;
+      bytesByWindow.set(startMs, bytes);
+      oldestAtMs = Math.min(oldestAtMs, atMs);
     });
-    const groupSize = this.#store.limits.operationsMax;
-    for (let at = 0; at < expired.length; at += groupSize) {
-      const success = expired
-        .slice(at, at + groupSize)
-        .map((key) => ({ type: 'delete', key }) as const);
-      await this.#store.txn({ compares: [], success });
-    }
+    const expiredBeforeMs = this.#clock.wallMs() - this.#retention.failedMs;
+    const keptFromMs = Math.max(expiredBeforeMs, this.#deadLettersFitFromMs(bytesByWindow));
+    if (oldestAtMs >= keptFromMs) return;
+    await this.#eachPage(ALL_DEAD_LETTERS, async (entries) => {
+      const doomed = entries.filter(
+        ({ key, value }) => filedAtMs(key, () => deadLetterFiledAtMs(value)) < keptFromMs,
+      );
+      await this.#deleteKeys(doomed.map(({ key }) => key));
+    });
   }
 
-  async #eachEntry(
+  /** Newest windows first, as many as there is room for. @returns when the oldest of them begins */
+  #deadLettersFitFromMs(bytesByWindow: ReadonlyMap<number, number>): number {
+    for (const [startMs, bytes] of [...bytesByWindow].sort(([a], [b]) => b - a)) {
+      const isTooMuch = this.#deadLetterBytes + bytes > this.#retention.failedBytesMax;
+      if (isTooMuch) return startMs + DEAD_LETTER_WINDOW_MS;
+      this.#deadLetterBytes += bytes;
+    }
+    return 0;
+  }
+
+  #eachEntry(range: KeyRange, visit: (entry: Entry) => void): Promise<void> {
+    return this.#eachPage(range, (entries) => entries.forEach(visit));
+  }
+
+  async #eachPage(
     range: KeyRange,
-    visit: (key: string, value: Uint8Array) => void,
+    visit: (entries: readonly Entry[]) => Promise<void> | void,
   ): Promise<void> {
     for (let from = range.from; ; ) {
       const page = await this.#store.range({ from, to: range.to }, { limit: PAGE_ENTRIES });
-      for (const entry of page.entries) visit(entry.key, entry.value);
+      await visit(page.entries);
       const last = page.entries.at(-1);
       if (!page.more || last === undefined) return;
       from = keyAfter(last.key);
+    }
+  }
+
+  async #deleteKeys(keys: readonly string[]): Promise<void> {
+    const groupSize = this.#store.limits.operationsMax;
+    for (let at = 0; at < keys.length; at += groupSize) {
+      const group = keys.slice(at, at + groupSize);
+      const success = group.map((key) => ({ type: 'delete', key }) as const);
+      await this.#store.txn({ compares: [], success });
     }
   }
 

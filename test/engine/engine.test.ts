@@ -608,6 +608,50 @@ test('results are found by id while they are kept, and gone afterwards', async (
   await closing(bed, runtime);
 });
 
+test('dead letters go oldest first when they take more bytes than they may', async () => {
+  const { bed, failing, clock } = setup();
+  const input = { times: 9, forGood: true, text: 'x'.repeat(10_000) };
+  const runtime = await bed.start({ retention: { failed: { bytes: '25KB' } } });
+  const ids: string[] = [];
+  for (let i = 0; i < 4; i++) {
+    ids.push((await soon(bed, runtime.submit(failing, input))).id);
+    await soon(bed, runtime.drain());
+    await clock.advance(90_000);
+  }
+  const codes: unknown[] = [];
+  for (const id of ids) {
+    await soon(bed, runtime.handle(failing, id).result()).catch(({ code }) => codes.push(code));
+  }
+  const [gone, kept] = ['ERR_MILLRACE_TASK_GONE', 'ERR_MILLRACE_TASK_FAILED'];
+  assert.deepEqual(codes, [gone, gone, kept, kept]);
+  await closing(bed, runtime);
+});
+
+test('tenants share what runs by their weights, in the same priority only', async () => {
+  const { bed, single, runs, gates, clock } = setup();
+  const runtime = await bed.start({
+    fairness: { weights: { free: 1, pro: 4 } },
+    shutdown: { soft: 0, hard: 0 },
+  });
+  const submit = (input: string, tenant: string, priority = 0): Promise<unknown> =>
+    soon(bed, runtime.submit(single, input, { tenant, priority }));
+  await submit('first', 'free');
+  // All are there before the next is chosen: the first one holds the only place.
+  const submits = [];
+  for (let i = 0; i < 40; i++) submits.push(submit('free', 'free'), submit('pro', 'pro'));
+  submits.push(submit('urgent', 'free', 1));
+  await Promise.all(submits);
+  while (runs.length < 52) {
+    gates[runs.length - 1]!.release(undefined);
+    await clock.advance(50);
+  }
+  const order = runs.map(({ input }) => input);
+  assert.deepEqual(order.slice(0, 2), ['first', 'urgent']);
+  const share = order.slice(2).filter((input) => input === 'pro').length;
+  assert.ok(share >= 39 && share <= 41, `40 of 50 are due to 'pro', not ${share}`);
+  await closing(bed, runtime);
+});
+
 test('waiting for a result ends with its timeout or signal; the task goes on', async () => {
   const { bed, held, gates, clock } = setup();
   const runtime = await bed.start();
