@@ -5,6 +5,7 @@
  *   Locks       one holder at a time, with a rising token              locks.ts, lock-queue.ts, place.ts
  *   Elections   one leader at a time                                   elections.ts
  *   Members     who is there                                           members.ts
+ *   ShardKeeper which shards of which queues are ours                  rendezvous.ts, shard-keeper.ts
  *   Compactor   how much history the store keeps                       compactor.ts
  */
 import type { Clock } from '../core/clock.js';

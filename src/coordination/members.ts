@@ -161,11 +161,16 @@ export class Members extends BaseService {
   }
 
   async #rejoin(): Promise<void> {
-    try {
-      await this.#join(await this.#session.live(this.#closing.signal));
-    } catch (error) {
-      // The next lease tries again; somebody else may have taken the name meanwhile.
-      if (!isMillraceError(error)) throw error;
+    const backoff = new Backoff(this.#clock, this.#random);
+    while (!this.isStopping) {
+      try {
+        return await this.#join(await this.#session.live(this.#closing.signal));
+      } catch (error) {
+        if (!isMillraceError(error)) throw error;
+        // The next lease tries again; somebody else may have taken the name meanwhile.
+        if (!hasCode(error, 'ERR_MILLRACE_STORE_FULL')) return;
+      }
+      await backoff.pause(this.#closing.signal).catch(() => {});
     }
   }
 

@@ -96,6 +96,25 @@ export interface ChannelPayloads {
   'millrace:session:lifted': { readonly leaseId: string };
   /** The lease is over; what hung on it is gone. */
   'millrace:session:lost': { readonly leaseId: string; readonly cause: MillraceError };
+  /** This process owns a shard from here on; `epoch` fences whoever had it before. */
+  'millrace:shard:acquired': {
+    readonly queue: string;
+    readonly shard: number;
+    readonly epoch: number;
+  };
+  /** It gave a shard up that somebody else is to have. */
+  'millrace:shard:released': {
+    readonly queue: string;
+    readonly shard: number;
+    readonly epoch: number;
+  };
+  /** A shard was taken from it: its lease is over, or its owner key is gone. */
+  'millrace:shard:lost': {
+    readonly queue: string;
+    readonly shard: number;
+    readonly epoch: number;
+    readonly cause: MillraceError;
+  };
   /** A lock was granted. */
   'millrace:lock:acquired': {
     readonly name: string;

@@ -3,6 +3,7 @@
  */
 import type { TestContext } from 'node:test';
 import { Coordination } from '../../src/coordination/coordination.js';
+import type { MemberRecord } from '../../src/coordination/members.js';
 import { MillraceError } from '../../src/core/errors.js';
 import { seededRandom } from '../../src/core/random.js';
 import type { Entry, Store } from '../../src/core/store.js';
@@ -17,7 +18,7 @@ export interface World {
   /** What the server has. */
   readonly store: Store;
   /** A process with a session; `faults` is its own way to the store. */
-  join(label?: string): Promise<Process>;
+  join(label?: string, record?: MemberRecord): Promise<Process>;
   /** Keys of locks and elections in the store. */
   lockKeys(): Promise<readonly Entry[]>;
 }
@@ -42,7 +43,7 @@ export async function world(t: TestContext): Promise<World> {
   return {
     clock,
     store,
-    async join(label = `process ${all.length}`) {
+    async join(label = `process ${all.length}`, record: MemberRecord = { label }) {
       const faults = new FaultyStore(await factory.open({ clock }), clock);
       const c = new Coordination(
         { clock, random: seededRandom(all.length + 1), store: faults },
@@ -50,7 +51,7 @@ export async function world(t: TestContext): Promise<World> {
           ttlMs: TTL_MS,
           label,
           node: `node${all.length}`,
-          record: { label },
+          record,
           isMember: true,
           locking: 'queueing',
         },

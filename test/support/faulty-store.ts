@@ -49,6 +49,10 @@ export class FaultyStore implements Store {
   readonly sent: Txn[] = [];
   /** When set, transactions wait for it before they are sent on. */
   gate: Promise<void> | undefined;
+  /** When set, watches tell nothing before it; what they have to tell comes late, in order. */
+  watchGate: Promise<void> | undefined;
+  /** Which ranges the gate holds up. */
+  isGated: (range: KeyRange) => boolean = () => true;
   /** Transactions after so many are never answered, nor applied: the process is dead by then. */
   diesAfter = Number.POSITIVE_INFINITY;
 
@@ -121,8 +125,12 @@ export class FaultyStore implements Store {
     return new LocalLeaseKeeper(clock, lease, options ?? {}, renew, () => {});
   }
 
-  watch(range: KeyRange, options?: WatchOptions): AsyncIterable<WatchBatch> {
-    return this.#inner.watch(range, options);
+  async *watch(range: KeyRange, options?: WatchOptions): AsyncGenerator<WatchBatch> {
+    for await (const batch of this.#inner.watch(range, options)) {
+      // The gate may have been set anew meanwhile.
+      while (this.watchGate !== undefined && this.isGated(range)) await this.watchGate;
+      yield batch;
+    }
   }
 
   neededRevision(): Revision | undefined {

@@ -1,0 +1,435 @@
+/**
+ * ShardKeeper: which shards of which queues this process owns.
+ *
+ * Each queue has a fixed number of shards. Who is to have a shard follows from the members that declare the queue, by
+ * weighted rendezvous hashing; who *has* it is a key under the owner's lease:
+ *
+ *   o/<queue>/<shard>   put by whoever finds it absent; its create revision is the epoch of the ownership
+ *
+ *   claim     if create == 0      then put under our lease            acquired, epoch = revision of this transaction
+ *   release   if create == epoch  then delete                         free; the next owner sees it in its watch
+ *
+ * An epoch never comes again, so a writer that compares it is fenced by the first claim of anybody else, however
+ * late its transaction arrives. Agreement on who is *to have* a shard is not needed for safety: nodes that see
+ * different members for a while only ask for, or let go of, a shard too early.
+ *
+ *            claim done, or our key seen                    not wanted any more
+ *   free ------------------------------------> held ----------------------------> leaving
+ *    ^                                          | key gone, lease over              | the owner has let go
+ *    |<--------------- lost --------------------'                                   v
+ *    '<----------------------------- released: key deleted -------------------------'
+ *
+ * The watch over `o/` is the truth, answers only bring it sooner. So an unknown outcome needs no case of its own: a
+ * claim that applied late appears as a key under our lease, and is taken on or, when the shard is not wanted any
+ * more, deleted. Everything is sent again from what is true then; the compares let one copy apply.
+ *
+ * All moves that are possible travel in one transaction, each nested in it: 64 shards cost one round trip.
+ *
+ * Invariants: (1) a shard is held under an epoch only by the process whose lease created it; (2) between two epochs
+ * that this process holds a shard under it is told of the end of the first; (3) a shard is deleted only after its owner has
+ * let go of it, unless the lease is over; (4) when members and links are still, every shard of a declared queue
+ * is held after a watch's delay and a round trip.
+ * A session that is fenced keeps its shards: it asks `Session.isLive` before it acts, and compares hold off what is late.
+ * Cost: a key per shard, watched by every process; a transaction per 120 moves.
+ */
+import { publish } from '../core/channels.js';
+import { type Clock, sleep } from '../core/clock.js';
+import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
+import { type FollowBatch, follow } from '../core/follow.js';
+import type { Random } from '../core/random.js';
+import { BaseService } from '../core/service.js';
+import {
+  type Key,
+  type LeaseId,
+  type Operation,
+  prefixRange,
+  type Revision,
+  type Store,
+  type TxnOutcome,
+} from '../core/store.js';
+import { Backoff } from './backoff.js';
+import type { Member, MemberRecord, Members } from './members.js';
+import { isTransient } from './place.js';
+import { type Candidate, ownerOf } from './rendezvous.js';
+import type { Session } from './session.js';
+
+/** A queue that this process has handlers for. */
+export interface QueueShards {
+  readonly queue: string;
+  /** The same for all processes, for ever: tasks' ids hold the number of their shard. 1 to 1296. */
+  readonly shardCount: number;
+}
+
+/** One ownership of a shard, from its claim to its end. */
+export interface OwnedShard {
+  readonly queue: string;
+  readonly shard: number;
+  /** Its owner key. */
+  readonly key: Key;
+  /** Create revision of that key; what writers of the shard compare. */
+  readonly epoch: Revision;
+}
+
+/** Who works on the shards. All but the promise is synchronous. */
+export interface ShardOwner {
+  onAcquired(shard: OwnedShard): void;
+  /** Somebody else is to have it. Resolves when nothing of the shard will be written any more under this epoch. */
+  onReleaseAsked(shard: OwnedShard): Promise<void>;
+  /** It is not ours any more, with or without a release under way; nothing can be written under this epoch. */
+  onLost(shard: OwnedShard, cause: MillraceError): void;
+}
+
+interface Slot {
+  readonly queue: string;
+  readonly shard: number;
+  readonly key: Key;
+  /** The ownership of this process. */
+  held: OwnedShard | undefined;
+  /** `leaving`: asked to let go; `left`: has let go, and the key is to be deleted. */
+  stage: 'staying' | 'leaving' | 'left';
+  /** The key as the store told it last, and how new that is. */
+  owner: { readonly leaseId: LeaseId | undefined; readonly epoch: Revision } | undefined;
+  toldAt: Revision;
+}
+
+interface Move {
+  readonly slot: Slot;
+  readonly kind: 'claim' | 'release';
+  /** Of the key to delete. */
+  readonly epoch: Revision;
+}
+
+const OWNERS = 'o/';
+const SHARD_DIGITS = 2;
+const NONE = 0 as Revision;
+/** Nested transactions in one, below etcd's 128 operations. */
+const MOVES_MAX = 120;
+/** How long stop() waits for the keys' deletion; the lease ends them anyway. */
+const STOP_MS_MAX = 2_000;
+
+/** What a process says of itself in its member record, for others to know which shards are its. */
+export function shardRecord(queues: readonly QueueShards[], weight = 1): MemberRecord {
+  return { queues: queues.map(({ queue }) => queue), weight };
+}
+
+export class ShardKeeper extends BaseService {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #store: Store;
+  readonly #session: Session;
+  readonly #members: Members;
+  readonly #owner: ShardOwner;
+  readonly #slots = new Map<Key, Slot>();
+  readonly #queues: readonly QueueShards[];
+  readonly #closing = new AbortController();
+  #wanted: ReadonlySet<Key> = new Set();
+  /** Whether the owner keys have been listed: before, nobody knows what is free. */
+  #isTold = false;
+  /** Releases that were asked for, until the owner has let go. */
+  readonly #releases = new Map<OwnedShard, Promise<void>>();
+  #isMoving = false;
+  #isLeavingAll = false;
+  #stopListening: () => void = () => {};
+  #following: Promise<unknown> = Promise.resolve();
+  #whenFree: (() => void) | undefined;
+
+  /** @param settings.queues - as declared in this process's member record (see {@link shardRecord}) */
+  constructor(
+    ports: {
+      readonly clock: Clock;
+      readonly random: Random;
+      readonly store: Store;
+      readonly session: Session;
+      readonly members: Members;
+    },
+    settings: { readonly queues: readonly QueueShards[]; readonly owner: ShardOwner },
+  ) {
+    super();
+    this.#clock = ports.clock;
+    this.#random = ports.random;
+    this.#store = ports.store;
+    this.#session = ports.session;
+    this.#members = ports.members;
+    this.#owner = settings.owner;
+    this.#queues = settings.queues;
+    for (const { queue, shardCount } of settings.queues) {
+      for (let shard = 0; shard < shardCount; shard++) {
+        const key = ownerKey(queue, shard);
+        this.#slots.set(key, {
+          queue,
+          shard,
+          key,
+          held: undefined,
+          stage: 'staying',
+          owner: undefined,
+          toldAt: NONE,
+        });
+      }
+    }
+  }
+
+  /** What this process owns now; also what it has been asked to release. */
+  get held(): OwnedShard[] {
+    return [...this.#slots.values()].flatMap(({ held }) => held ?? []);
+  }
+
+  protected async onStart(): Promise<void> {
+    this.#stopListening = this.#session.onChange((change) => {
+      if (change.kind === 'ended') this.#loseAll(change.cause);
+      if (change.kind === 'lifted' || change.kind === 'granted') this.#move();
+    });
+    this.#following = Promise.all([
+      this.#followMembers().catch(endedByClose),
+      this.#followOwners().catch(endedByClose),
+    ]);
+  }
+
+  /** Asks for the release of everything, and waits for it; not for a store that does not answer. */
+  protected async onStop(): Promise<void> {
+    this.#isLeavingAll = true;
+    const freed = new Promise<void>((resolve) => {
+      this.#whenFree = resolve;
+    });
+    this.#move();
+    await Promise.all(this.#releases.values());
+    const patience = new AbortController();
+    await Promise.race([freed, sleep(this.#clock, STOP_MS_MAX, patience.signal).catch(() => {})]);
+    patience.abort();
+    this.#stopListening();
+    this.#closing.abort(new MillraceError('ERR_MILLRACE_CLOSED', 'the shard keeper is closed'));
+    await this.#following;
+  }
+
+  // --- What others do ----------------------------------------------------------------------------------------------
+
+  async #followMembers(): Promise<void> {
+    for await (const members of this.#members.watch({ signal: this.#closing.signal })) {
+      this.#wanted = this.#wantedBy(members);
+      this.#move();
+    }
+  }
+
+  async #followOwners(): Promise<void> {
+    const { signal } = this.#closing;
+    const backoff = new Backoff(this.#clock, this.#random);
+    while (!signal.aborted) {
+      try {
+        for await (const batch of follow(this.#store, prefixRange(OWNERS), {
+          signal,
+          class: 'control',
+        })) {
+          this.#hear(batch);
+          this.#move();
+        }
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        await backoff.pause(signal).catch(() => {});
+      }
+    }
+  }
+
+  #wantedBy(members: readonly Member[]): Set<Key> {
+    const wanted = new Set<Key>();
+    for (const { queue, shardCount } of this.#queues) {
+      const candidates = members.flatMap((member) => candidateFor(queue, member));
+      for (let shard = 0; shard < shardCount; shard++) {
+        const key = ownerKey(queue, shard);
+        if (ownerOf(key, candidates) === this.#members.node) wanted.add(key);
+      }
+    }
+    return wanted;
+  }
+
+  #hear({ kind, revision, events }: FollowBatch): void {
+    const told = new Set<Key>();
+    for (const event of events) {
+      const key = event.type === 'put' ? event.entry.key : event.key;
+      told.add(key);
+      const slot = this.#slots.get(key);
+      if (slot === undefined) continue;
+      if (event.type === 'delete') this.#tell(slot, undefined, event.modRevision);
+      else {
+        const { leaseId, createRevision, modRevision } = event.entry;
+        this.#tell(slot, { leaseId, epoch: createRevision }, modRevision);
+      }
+    }
+    if (kind !== 'list') return;
+    // A first list says by silence what is free.
+    for (const slot of this.#slots.values()) {
+      if (!told.has(slot.key)) this.#tell(slot, undefined, revision);
+    }
+    this.#isTold = true;
+  }
+
+  /** @param at - how new the news is: what is older than known, by an answer that came first, says nothing */
+  #tell(slot: Slot, owner: Slot['owner'], at: Revision): void {
+    if (at <= slot.toldAt) return;
+    slot.toldAt = at;
+    slot.owner = owner;
+    const { held } = slot;
+    if (held === undefined || held.epoch === owner?.epoch) return;
+    if (slot.stage === 'left') return this.#release(slot);
+    this.#lose(
+      slot,
+      new MillraceError(
+        'ERR_MILLRACE_LEASE_LOST',
+        `owner key ${slot.key} of epoch ${held.epoch} is gone`,
+        { details: { key: slot.key, epoch: held.epoch } },
+      ),
+    );
+  }
+
+  // --- What we do --------------------------------------------------------------------------------------------------
+
+  /** Does whatever can be done now. Cheap when that is nothing. */
+  #move(): void {
+    for (const slot of this.#slots.values()) this.#settleSlot(slot);
+    if (!this.#isMoving) void this.#sendMoves();
+    if (this.#isLeavingAll && this.held.length === 0) this.#whenFree?.();
+  }
+
+  /** Takes on a key of ours that is wanted, and asks for the release of one that is not. */
+  #settleSlot(slot: Slot): void {
+    const isWanted = this.#isWanted(slot);
+    if (slot.held === undefined && isWanted && this.#isOurs(slot)) {
+      this.#acquire(slot, slot.owner!.epoch);
+    }
+    if (slot.held !== undefined && !isWanted && slot.stage === 'staying') this.#askToLeave(slot);
+  }
+
+  #isWanted(slot: Slot): boolean {
+    return !this.#isLeavingAll && this.#wanted.has(slot.key);
+  }
+
+  #isOurs({ owner }: Slot): boolean {
+    return owner?.leaseId !== undefined && owner.leaseId === this.#session.leaseId;
+  }
+
+  #acquire(slot: Slot, epoch: Revision): void {
+    const { queue, shard, key } = slot;
+    const held = { queue, shard, key, epoch };
+    slot.held = held;
+    slot.stage = 'staying';
+    publish('millrace:shard:acquired', () => ({ queue, shard, epoch }));
+    this.#owner.onAcquired(held);
+  }
+
+  #askToLeave(slot: Slot): void {
+    const held = slot.held!;
+    slot.stage = 'leaving';
+    const leaving = this.#owner.onReleaseAsked(held).then(() => {
+      this.#releases.delete(held);
+      // Lost meanwhile: then there is nothing to delete, and perhaps another ownership.
+      if (slot.held !== held) return;
+      slot.stage = 'left';
+      this.#move();
+    });
+    this.#releases.set(held, leaving);
+  }
+
+  #lose(slot: Slot, cause: MillraceError): void {
+    const held = slot.held!;
+    slot.held = undefined;
+    slot.stage = 'staying';
+    const { queue, shard, epoch } = held;
+    publish('millrace:shard:lost', () => ({ queue, shard, epoch, cause }));
+    this.#owner.onLost(held, cause);
+  }
+
+  /** The key is deleted, as we wanted. */
+  #release(slot: Slot): void {
+    const { queue, shard, epoch } = slot.held!;
+    slot.held = undefined;
+    slot.stage = 'staying';
+    publish('millrace:shard:released', () => ({ queue, shard, epoch }));
+  }
+
+  #loseAll(cause: MillraceError): void {
+    for (const slot of this.#slots.values()) if (slot.held !== undefined) this.#lose(slot, cause);
+    if (this.#isLeavingAll) this.#whenFree?.();
+  }
+
+  async #sendMoves(): Promise<void> {
+    this.#isMoving = true;
+    const { signal } = this.#closing;
+    let backoff = new Backoff(this.#clock, this.#random);
+    for (let moves = this.#moves(); moves.length > 0; moves = this.#moves()) {
+      if (await this.#send(moves)) backoff = new Backoff(this.#clock, this.#random);
+      else await backoff.pause(signal).catch(() => {});
+    }
+    this.#isMoving = false;
+  }
+
+  #moves(): Move[] {
+    const moves: Move[] = [];
+    if (!this.#isTold || this.#closing.signal.aborted || this.#session.state !== 'live')
+      return moves;
+    for (const slot of this.#slots.values()) {
+      const { held, owner } = slot;
+      if (held !== undefined) {
+        if (slot.stage === 'left') moves.push({ slot, kind: 'release', epoch: held.epoch });
+      } else if (owner === undefined) {
+        if (this.#isWanted(slot)) moves.push({ slot, kind: 'claim', epoch: NONE });
+      } else if (this.#isOurs(slot)) {
+        // A claim that applied after it had stopped to matter.
+        moves.push({ slot, kind: 'release', epoch: owner.epoch });
+      }
+      if (moves.length === MOVES_MAX) break;
+    }
+    return moves;
+  }
+
+  /** @returns whether the moves were right; when not, the truth is still on its way */
+  async #send(moves: readonly Move[]): Promise<boolean> {
+    const leaseId = this.#session.leaseId!;
+    const outcome = await this.#store
+      .txn({ compares: [], success: moves.map((move) => this.#operation(move, leaseId)) })
+      .catch((error: unknown): TxnOutcome => {
+        // A lease that is over, a store that is full or away: the session or the next try finds out.
+        if (isMillraceError(error)) return { kind: 'unknown', cause: error };
+        throw error;
+      });
+    if (outcome.kind !== 'done') return false;
+    const { revision } = outcome;
+    const own = { leaseId, epoch: revision };
+    let isTruth = true;
+    for (const [i, { slot, kind }] of moves.entries()) {
+      const answer = outcome.results[i];
+      // Refused: the watch has news that we have not heard yet.
+      if (answer?.type !== 'txn' || !answer.succeeded) isTruth = false;
+      else this.#tell(slot, kind === 'claim' ? own : undefined, revision);
+    }
+    this.#move();
+    return isTruth;
+  }
+
+  // claim:    if create(o/..) == 0      then put o/.. under our lease
+  // release:  if create(o/..) == epoch  then delete o/..
+  #operation({ slot: { key }, kind, epoch }: Move, leaseId: LeaseId): Operation {
+    const value = new TextEncoder().encode(this.#members.node);
+    const operation: Operation =
+      kind === 'claim' ? { type: 'put', key, value, leaseId } : { type: 'delete', key };
+    return {
+      type: 'txn',
+      txn: {
+        compares: [{ target: 'create', key, operator: '=', operand: epoch }],
+        success: [operation],
+      },
+    };
+  }
+}
+
+function endedByClose(error: unknown): void {
+  if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
+}
+
+function ownerKey(queue: string, shard: number): Key {
+  return `${OWNERS}${queue}/${shard.toString(36).padStart(SHARD_DIGITS, '0')}`;
+}
+
+/** What does not say which queues it has gets none. */
+function candidateFor(queue: string, { node, record }: Member): Candidate[] {
+  const { queues, weight = 1 } = record;
+  if (!Array.isArray(queues) || !queues.includes(queue)) return [];
+  return [{ node, weight: typeof weight === 'number' ? weight : 1 }];
+}
