@@ -150,8 +150,7 @@ export class LockQueue {
     let othersWait = false;
     if (place.ahead.length > 0) this.#refuseTries();
     if (place.ahead.length > 0 || !isNew) {
-      await place.wait(signal);
-      const confirmed = await place.confirm(signal);
+      const confirmed = await place.enter(signal);
       if (confirmed === undefined) return undefined;
       othersWait = confirmed.othersWait;
     }

@@ -7,16 +7,19 @@
  *   join     if    create(own key) == 0
  *            then  put own key, range the line       -> in the line, at this revision
  *            else  get own key, range the line       -> was in it already: an answer had been lost
- *   wait     until every key of the line with a lower create revision is deleted, nearest first
+ *   wait     until the nearest key with a lower create revision is deleted
  *   confirm  if    mod(own key) == as last known
- *            then  put own key, range two of the line     -> still in the line, and a new mod revision
- *            else  get own key
+ *            then  put own key, range the line     -> still in the line, a new mod revision, and who is ahead now
+ *            else  get own key, range the line
  *   leave    if    create(own key) == ours  then  delete own key
  *
- * The line is read once. Whoever joins later has a higher create revision, so the keys ahead only get fewer: each is
- * watched from the revision of that one read, and no watch can have missed a deletion. Go ranges again after each
- * deletion; here one join costs one round trip, and a wait costs a watch on one key. The price is that the answer to
- * `join` lists the whole line, about 100 bytes for each process in it.
+ * Whoever joins later has a higher create revision, so those ahead only get fewer. The nearest is watched from the
+ * revision of the read that showed it, so that its deletion cannot be missed. Usually it was the last: the others held
+ * and went before it. It may also have given up, so the line is looked at again before anybody enters, as part of
+ * `confirm`. Watching all that were seen ahead one after another would be right as well, and slow: a watch that
+ * begins in the past is served by etcd within 100 ms, not at once (syncWatchersLoop), and a line of fifty took five
+ * seconds for every hand-off. The price is that `join` and the `confirm` after a wait list the whole line, about 100
+ * bytes for each process in it.
  *
  * Unknown outcomes. Join and leave may be sent again, because their compares let at most one of the copies apply
  * while the key exists or does not; `confirm` compares the mod revision, so a late copy of it cannot change a key
@@ -57,6 +60,11 @@ export interface LineContext {
 
 /** A transaction's outcome once it is known. */
 type Known = Exclude<TxnOutcome, { kind: 'unknown' }>;
+
+/** What a place confirmed knows of the line. */
+export interface Standing {
+  readonly othersWait: boolean;
+}
 
 /** etcd gives a request up after 7 s at the latest; by then a join without an answer has applied, or never will. */
 export const LINGER_MS = 10_000;
@@ -143,50 +151,40 @@ export class Place {
   }
 
   /**
-   * Waits until nobody is ahead.
+   * Waits until nobody is ahead. Whether the own key outlived the wait is not known then.
    *
    * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure
    */
   async wait(signal: AbortSignal): Promise<void> {
-    const backoff = new Backoff(this.#context.clock, this.#context.random);
-    for (let next = this.#ahead[0]; next !== undefined; next = this.#ahead[0]) {
-      try {
-        const isGone = await this.#watchGone(next.key, signal);
-        signal.throwIfAborted();
-        if (isGone) this.#ahead.shift();
-        else await this.#readLine(signal, backoff);
-      } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) await this.#readLine(signal, backoff);
-        else if (!isTransient(error)) throw error;
-        else await backoff.pause(signal);
-      }
+    while (await this.#nearestGone(signal)) {
+      this.#ahead.shift();
+      if (this.#ahead.length > 0) await this.#readLine(signal);
     }
   }
 
   /**
-   * Puts the own key again, which shows that it is still there and gives it a new mod revision.
+   * Waits until nobody is ahead, and confirms the place.
    *
-   * @returns whether others stand in the line; undefined when the own key is gone
+   * @returns as {@link confirm}
    * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure
    */
-  async confirm(signal: AbortSignal): Promise<{ readonly othersWait: boolean } | undefined> {
-    const before = this.#modRevision;
-    const known = await this.#ask(signal, {
-      compares: [this.compare],
-      success: [this.#put(), { type: 'range', range: prefixRange(this.#line), limit: TWO }],
-      failure: [{ type: 'get', key: this.key }],
-    });
-    if (known.kind === 'done') {
-      this.#modRevision = known.revision;
-      return { othersWait: entriesOf(known.results[1]).length === TWO };
+  async enter(signal: AbortSignal): Promise<Standing | undefined> {
+    for (;;) {
+      await this.#nearestGone(signal);
+      const standing = await this.#confirm(signal, {});
+      if (standing === undefined || this.#ahead.length === 0) return standing;
     }
-    const entry = entryOf(known.results[0]);
-    if (entry?.createRevision !== this.#createRevision || entry.modRevision <= before) {
-      return undefined;
-    }
-    // Our own put, whose answer had been lost.
-    this.#modRevision = entry.modRevision;
-    return { othersWait: true };
+  }
+
+  /**
+   * Puts the own key again, which shows that it is still there and gives it a new mod revision. Only for the first of
+   * the line.
+   *
+   * @returns undefined when the own key is gone
+   * @throws the signal's reason; ERR_MILLRACE_LEASE_LOST with the tenure
+   */
+  confirm(signal: AbortSignal): Promise<Standing | undefined> {
+    return this.#confirm(signal, { limit: TWO });
   }
 
   /** Whether the own key is still there as it was put. @throws like {@link confirm} */
@@ -238,6 +236,31 @@ export class Place {
     onTried();
   }
 
+  /** Reads the line again, unless `limit` leaves out who may be ahead. */
+  async #confirm(signal: AbortSignal, some: { limit?: number }): Promise<Standing | undefined> {
+    const before = this.#modRevision;
+    const range = { type: 'range', range: prefixRange(this.#line), ...some } as const;
+    const known = await this.#ask(signal, {
+      compares: [this.compare],
+      success: [this.#put(), range],
+      failure: [{ type: 'get', key: this.key }, range],
+    });
+    if (known.kind === 'done') this.#modRevision = known.revision;
+    else {
+      // Our own put, when its answer had been lost.
+      const entry = entryOf(known.results[0]);
+      const isOurs = entry?.createRevision === this.#createRevision && entry.modRevision > before;
+      if (!isOurs) return undefined;
+      this.#modRevision = entry.modRevision;
+    }
+    const line = entriesOf(known.results[1]);
+    if (some.limit === undefined) {
+      this.#ahead = this.#before(line);
+      this.#readAt = known.revision;
+    }
+    return { othersWait: line.length > 1 };
+  }
+
   /** Sends a transaction whose compares make copies harmless, until its outcome is known. */
   async #ask(signal: AbortSignal, txn: Txn, onUnknown: () => void = () => {}): Promise<Known> {
     const { clock, random, space, session } = this.#context;
@@ -255,6 +278,24 @@ export class Place {
       }
       await backoff.pause(signal);
     }
+  }
+
+  /** Waits until the nearest of those ahead has gone. @returns false when nobody is ahead */
+  async #nearestGone(signal: AbortSignal): Promise<boolean> {
+    const backoff = new Backoff(this.#context.clock, this.#context.random);
+    for (let next = this.#ahead[0]; next !== undefined; next = this.#ahead[0]) {
+      try {
+        const isGone = await this.#watchGone(next.key, signal);
+        signal.throwIfAborted();
+        if (isGone) return true;
+        await this.#readLine(signal);
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) await this.#readLine(signal);
+        else if (!isTransient(error)) throw error;
+        else await backoff.pause(signal);
+      }
+    }
+    return false;
   }
 
   /** Whether the key was deleted at a revision after the line was read; false when nothing was heard for long. */
@@ -282,14 +323,22 @@ export class Place {
     }
   }
 
-  async #readLine(signal: AbortSignal, backoff: Backoff): Promise<void> {
-    try {
-      const { entries, revision } = await this.#context.space.store.range(prefixRange(this.#line));
-      this.#ahead = this.#before(entries);
-      this.#readAt = revision;
-    } catch (error) {
-      if (!isTransient(error)) throw error;
-      await backoff.pause(signal);
+  /** Sees who is ahead now, as soon as the store can be read. */
+  async #readLine(signal: AbortSignal): Promise<void> {
+    const backoff = new Backoff(this.#context.clock, this.#context.random);
+    for (;;) {
+      signal.throwIfAborted();
+      try {
+        const { entries, revision } = await this.#context.space.store.range(
+          prefixRange(this.#line),
+        );
+        this.#ahead = this.#before(entries);
+        this.#readAt = revision;
+        return;
+      } catch (error) {
+        if (!isTransient(error)) throw error;
+        await backoff.pause(signal);
+      }
     }
   }
 

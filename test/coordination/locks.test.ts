@@ -3,6 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'node:test';
 import type { Lock } from '../../src/coordination/locks.js';
 import type { ChannelPayloads } from '../../src/core/channels.js';
+import { sleep } from '../../src/core/clock.js';
 import { prefixRange, type Txn } from '../../src/core/store.js';
 import { codeOf, gate, TTL_MS, track, world } from './world.js';
 
@@ -412,6 +413,71 @@ test('a late copy of a hand-off does not disturb the holder', async (t) => {
   held.open();
   await Promise.all(all);
   assert.equal(compareHolds, 'done');
+});
+
+test('fifty in a line: a hand-off takes one watch each, also when those from the past are slow', async (t) => {
+  const w = await world(t);
+  // As etcd has it: a watch from a revision of the past is served within 100 ms, one from now on at once.
+  const catchUpMs = 100;
+  let watches = 0;
+  const processes = [];
+  for (let i = 0; i < 50; i++) processes.push(await w.join());
+  for (const { faults } of processes) {
+    const watch = faults.watch.bind(faults);
+    faults.watch = (range, options) =>
+      (async function* () {
+        watches++;
+        const { revision } = await w.store.range(prefixRange('none'));
+        if ((options?.startRevision ?? revision + 1) <= revision) await sleep(w.clock, catchUpMs);
+        yield* watch(range, options);
+      })();
+  }
+  const held = gate();
+  const order: number[] = [];
+  const calls = processes.map(async ({ c }, i) =>
+    c.locks.withLock('x', { timeout: '60s' }, async () => {
+      order.push(i);
+      await held.opened;
+    }),
+  );
+  await w.clock.advance(1_000);
+  const startMs = w.clock.monoMs();
+  held.open();
+  await w.clock.advance(200);
+  await Promise.all(calls);
+  assert.ok(w.clock.monoMs() - startMs <= 200);
+  assert.equal(order.length, 50);
+  assert.equal(watches, 49);
+});
+
+test('a predecessor that gave up uncovers those ahead of it: nobody enters until they have gone', async (t) => {
+  const w = await world(t);
+  const [a, b, c, d] = [await w.join(), await w.join(), await w.join(), await w.join()];
+  const gates = [gate(), gate()];
+  const order: string[] = [];
+  const lock = (p: typeof a, name: string, opened: Promise<void>) =>
+    p.c.locks.withLock('x', { timeout: '60s' }, async () => {
+      order.push(`${name} in`);
+      await opened;
+      order.push(`${name} out`);
+    });
+  const first = lock(a, 'a', gates[0]!.opened);
+  await w.clock.settle();
+  const second = lock(b, 'b', gates[1]!.opened);
+  await w.clock.settle();
+  const third = track(c.c.locks.withLock('x', { timeout: 300 }, () => order.push('c')));
+  await w.clock.settle();
+  const fourth = lock(d, 'd', Promise.resolve());
+  await w.clock.advance(400);
+  assert.equal(codeOf(third.error), 'ERR_MILLRACE_LOCK_TIMEOUT');
+  assert.deepEqual(order, ['a in']);
+  gates[0]!.open();
+  await first;
+  await w.clock.advance(100);
+  assert.deepEqual(order, ['a in', 'a out', 'b in']);
+  gates[1]!.open();
+  await Promise.all([second, fourth]);
+  assert.deepEqual(order, ['a in', 'a out', 'b in', 'b out', 'd in', 'd out']);
 });
 
 test('a wait goes on when the history it watches was compacted', async (t) => {
