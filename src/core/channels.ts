@@ -21,6 +21,8 @@ export interface ChannelPayloads {
   };
   /** The store did not say whether a commit was applied; it is sent again. */
   'millrace:commit:unknown': { readonly cause: MillraceError; readonly tries: number };
+  /** A commit stood on keys that are not what they were: what stood on them is dropped, the rest is written. */
+  'millrace:commit:broken': { readonly keys: readonly string[] };
   /** The store refused a commit for certain: submits in it are rejected, everything else is tried again. */
   'millrace:commit:failed': { readonly cause: MillraceError };
   /** An execution failed and the task runs again. */

@@ -2,17 +2,27 @@
  * The commit lane: the one writer of this node, one transaction in flight, everything that piles up meanwhile goes
  * into the next one (group commit).
  *
- * Every transaction compares the lane's head with what the lane wrote last and moves it on:
+ * Every transaction compares the lane's head with what the lane wrote last and moves it on. A commit may stand on
+ * more than that: owner keys of shards, and segments, each by its create revision (its guards):
  *
  *   if    mod revision of h/<node> == the one we wrote (or found at start)
- *   then  put h/<node> = { incarnation, commit number }, and the operations of this commit
- *   else  get h/<node>
+ *         and create revision of each guard's key == as known
+ *   then  put h/<node> = { incarnation, number, content hash }, and the operations of this commit
+ *   else  get h/<node>, ask for each guard whether it holds
  *
  * That makes a lost answer harmless. After an unknown outcome the same transaction is sent again, unchanged: either
- * it applies now, or the compare fails and the head tells whether *our* commit number had been applied (then it is
- * done) or somebody else took the lane over (then nothing more of ours may be written: the lane is fenced).
- * A definite error of a first try (store full, request refused) was not applied: its commit is told, and the lane
- * waits a little. After an unknown outcome no error is definite, so content never changes while its fate is open.
+ * it applies now, or it is refused, and then **the head is read first**:
+ *
+ *   head                       means                                                            what happens
+ *   ours: same content         an earlier copy was applied, whatever the guards say now         done
+ *   still what we compare      no copy was applied. A guard is broken, and since create         the source drops what
+ *                              revisions only grow, no copy ever will be                        stood on it; cut again
+ *   anything else              somebody else has the lane                                       fenced
+ *
+ * In the second case the rest goes out as new content under the same head compare; copies of the old one that are
+ * still under way find their guard broken. A definite error of a first try (store full, request refused) was not
+ * applied: its commit is told, and the lane waits a little. After an unknown outcome no error is definite, so content
+ * never changes while its fate is open.
  *
  * What goes into a commit is decided as late as possible: the lane asks its source to cut one when it is free.
  */
@@ -21,18 +31,48 @@ import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { invariant, isMillraceError, MillraceError } from '../core/errors.js';
 import type { Incarnation } from '../core/ids.js';
-import type { Operation, OperationResult, Revision, Store, Txn } from '../core/store.js';
+import type {
+  Compare,
+  Key,
+  Operation,
+  OperationResult,
+  Revision,
+  Store,
+  Txn,
+} from '../core/store.js';
+import { contentHash } from './content-hash.js';
 import { headKey } from './keys.js';
 
 /** What the lane may put into one transaction beside its own head. */
 export interface CommitBudget {
   readonly operationsMax: number;
+  /** What a nested operation takes of `operationsMax` it takes of this too. */
+  readonly guardsMax: number;
   readonly bytesMax: number;
+}
+
+/** A key that must still be the one it was: an owner key by its epoch, a segment by the commit that put it. */
+export interface Guard {
+  readonly key: Key;
+  readonly createRevision: Revision;
+}
+
+/** What a commit stands on beside the lane's head. */
+export interface Guarded {
+  /** A key at most once. */
+  readonly guards: readonly Guard[];
+  /**
+   * It was not applied, and will not be: these guards do not hold any more. The source takes the commit back and
+   * drops whatever stood on them for good, or it would be refused for ever; the next cut follows at once.
+   */
+  onBroken(broken: readonly Guard[]): void;
 }
 
 /** One cut: operations with what depends on their fate. Exactly one of the callbacks is called, once. */
 export interface Commit {
   readonly operations: readonly Operation[];
+  /** Absent: it stands on the head alone. */
+  readonly guarded?: Guarded;
   /** For events only. */
   readonly bytes: number;
   /**
@@ -65,6 +105,15 @@ const REFUSED_DELAY_MS = 200;
 /** Requests near the store's limit cost latency for everybody; a megabyte is plenty for one group. */
 const COMMIT_BYTES_MAX = 1_048_576;
 const HEAD_OPERATIONS = 1;
+/** The question whether a guard holds is a nested transaction of one compare. */
+const PROBE_OPERATIONS = 1;
+const NO_GUARDS: readonly Guard[] = [];
+
+/** What a refusal says of the commit that was refused. */
+type Verdict =
+  | { readonly kind: 'applied'; readonly revision: Revision }
+  | { readonly kind: 'broken'; readonly guards: readonly Guard[] }
+  | { readonly kind: 'fenced' };
 
 export class CommitLane {
   readonly #store: Store;
@@ -74,7 +123,8 @@ export class CommitLane {
   readonly #headKey: string;
   readonly #budget: CommitBudget;
   #headRevision = 0 as Revision;
-  #commitNumber = 0;
+  /** Each content has one of its own, also those that are never applied. */
+  #contentNumber = 0;
   #isScheduled = false;
   #isFlying = false;
   /** The commit that flies, as long as its fate is awaited. */
@@ -97,8 +147,11 @@ export class CommitLane {
     this.#source = options.source;
     this.#incarnation = options.incarnation;
     this.#headKey = headKey(options.node);
+    // Probes are nested, so they need what the longest of the outer lists leaves.
+    const listMax = store.limits.operationsMax - HEAD_OPERATIONS - PROBE_OPERATIONS;
     this.#budget = {
-      operationsMax: store.limits.operationsMax - HEAD_OPERATIONS,
+      operationsMax: listMax,
+      guardsMax: listMax,
       bytesMax: Math.min(COMMIT_BYTES_MAX, store.limits.requestBytesMax / 2),
     };
   }
@@ -153,24 +206,30 @@ export class CommitLane {
   }
 
   async #send(commit: Commit): Promise<void> {
-    const number = this.#commitNumber + 1;
-    const txn = this.#transaction(commit, number);
+    const head = this.#headValue(commit);
+    const txn = this.#transaction(commit, head);
     const sentAtMs = this.#clock.monoMs();
     for (let tries = 1; ; tries++) {
       const outcome = await this.#tryOnce(txn);
       if (this.#flying !== commit) return;
       if (outcome.kind === 'done' || outcome.kind === 'refused') {
-        const applied = outcome.kind === 'done' ? outcome.revision : this.#ownHead(outcome, number);
-        if (applied === undefined) return this.#fence(commit);
-        this.#commitNumber = number;
-        this.#headRevision = applied;
+        const verdict: Verdict =
+          outcome.kind === 'done'
+            ? { kind: 'applied', revision: outcome.revision }
+            : this.#judge(outcome.results, commit, head);
+        if (verdict.kind === 'fenced') return this.#fence(commit);
+        if (verdict.kind === 'broken') {
+          publish('millrace:commit:broken', () => ({ keys: verdict.guards.map(({ key }) => key) }));
+          return commit.guarded!.onBroken(verdict.guards);
+        }
+        this.#headRevision = verdict.revision;
         publish('millrace:commit:done', () => ({
           operations: commit.operations.length,
           bytes: commit.bytes,
           elapsedMs: this.#clock.monoMs() - sentAtMs,
         }));
         return commit.onDone(
-          applied,
+          verdict.revision,
           outcome.kind === 'done' ? outcome.results.slice(HEAD_OPERATIONS) : undefined,
         );
       }
@@ -208,32 +267,48 @@ export class CommitLane {
     }
   }
 
-  #transaction(commit: Commit, number: number): Txn {
+  #transaction(commit: Commit, head: Uint8Array): Txn {
+    const guards = (commit.guarded?.guards ?? NO_GUARDS).map(compareOf);
     return {
-      compares: [{ target: 'mod', key: this.#headKey, operator: '=', operand: this.#headRevision }],
-      success: [
-        { type: 'put', key: this.#headKey, value: this.#headValue(number) },
-        ...commit.operations,
+      compares: [
+        { target: 'mod', key: this.#headKey, operator: '=', operand: this.#headRevision },
+        ...guards,
       ],
-      failure: [{ type: 'get', key: this.#headKey }],
+      success: [{ type: 'put', key: this.#headKey, value: head }, ...commit.operations],
+      failure: [
+        { type: 'get', key: this.#headKey },
+        // Answers yes or no, where a get would bring a segment's whole value.
+        ...guards.map((compare) => ({
+          type: 'txn' as const,
+          txn: { compares: [compare], success: [] },
+        })),
+      ],
     };
   }
 
-  #headValue(number: number): Uint8Array {
-    return Buffer.from(JSON.stringify({ incarnation: this.#incarnation, commit: number }));
+  #headValue(commit: Commit): Uint8Array {
+    const content = {
+      incarnation: this.#incarnation,
+      commit: ++this.#contentNumber,
+      hash: contentHash(commit.operations),
+    };
+    return Buffer.from(JSON.stringify(content));
   }
 
-  /** The revision of our commit when the refused head shows that it had been applied. */
-  #ownHead(
-    refused: { readonly results: readonly OperationResult[] },
-    number: number,
-  ): Revision | undefined {
-    const [answer] = refused.results;
-    invariant(answer?.type === 'get', 'commit-lane.head');
-    if (answer.entry === undefined) return undefined;
-    const ours = this.#headValue(number);
-    const isOurs = Buffer.compare(answer.entry.value, ours) === 0;
-    return isOurs ? answer.entry.modRevision : undefined;
+  /** What the else branch tells: the head first, then the guards. */
+  #judge(results: readonly OperationResult[], commit: Commit, ours: Uint8Array): Verdict {
+    const [head, ...probes] = results;
+    invariant(head?.type === 'get', 'commit-lane.head');
+    const { entry } = head;
+    if (entry !== undefined && Buffer.compare(entry.value, ours) === 0) {
+      return { kind: 'applied', revision: entry.modRevision };
+    }
+    const isUnmoved = (entry?.modRevision ?? 0) === this.#headRevision;
+    const guards = (commit.guarded?.guards ?? NO_GUARDS).filter((_, i) => {
+      const probe = probes[i];
+      return probe?.type === 'txn' && !probe.succeeded;
+    });
+    return isUnmoved && guards.length > 0 ? { kind: 'broken', guards } : { kind: 'fenced' };
   }
 
   #fence(commit: Commit): void {
@@ -251,4 +326,8 @@ export class CommitLane {
     this.#idleWaiters = [];
     for (const wake of waiters) wake();
   }
+}
+
+function compareOf({ key, createRevision }: Guard): Compare {
+  return { target: 'create', key, operator: '=', operand: createRevision };
 }
