@@ -93,7 +93,7 @@ void TaskSlab::Free(const SlabBlock& block) {
     if (first > block.region) first = block.region;
   }
   if (region->free_units < kUnits) return;
-  if (spare_.size() < kSpareRegionsMin + region_count_ / kSpareShare) {
+  if (spare_.size() < kSpareRegionsMax + region_count_ / kSpareShare) {
     spare_.push_back(region->base);
   } else {
     SystemFree(region->base, kRegionBytes);
@@ -102,7 +102,16 @@ void TaskSlab::Free(const SlabBlock& block) {
   region_count_--;
   while (!regions_.empty() && regions_.back() == nullptr) regions_.pop_back();
   // Spare ones beyond the share of what is left go too.
-  while (spare_.size() > kSpareRegionsMin + region_count_ / kSpareShare) {
+  while (spare_.size() > kSpareRegionsMax + region_count_ / kSpareShare) {
+    SystemFree(spare_.back(), kRegionBytes);
+    spare_.pop_back();
+  }
+}
+
+void TaskSlab::Trim() {
+  if (spare_.size() <= kSpareRegionsMin) return;
+  const size_t beyond = spare_.size() - kSpareRegionsMin;
+  for (size_t count = (beyond + 7) / 8; count > 0; count--) {
     SystemFree(spare_.back(), kRegionBytes);
     spare_.pop_back();
   }
@@ -113,7 +122,7 @@ uint32_t TaskSlab::OpenRegion() {
   region->free_units = kUnits;
   region->run_max = kUnits;
   if (spare_.empty()) {
-    region->base = AllocateBacked(kRegionBytes);
+    region->base = static_cast<uint8_t*>(SystemAllocateHuge(kRegionBytes, "tasks"));
   } else {
     region->base = spare_.back();
     spare_.pop_back();

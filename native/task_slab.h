@@ -1,16 +1,19 @@
 // TaskSlab: memory for segments of tasks and for results, in blocks of any size.
 //
-// Blocks live in regions of 1 MiB that come from the operating system and go back to it when their
-// last block is freed, apart from a few spare ones. A region is cut into units of 256 bytes, one
-// bit each; a block is a run of units in the lowest region that has one, so that the higher regions
-// become empty. Larger blocks than a quarter of a region are mapped by themselves.
+// Blocks live in regions of 2 MiB, a huge page each where the system has them. When the last block
+// of a region is freed, the region becomes a spare one, up to a bound; spare ones go back to the
+// system bit by bit as time passes. To have a megabyte backed by the system again costs as much as
+// a thousand tasks' way through the table, so a load that comes in waves should not pay for it with
+// every wave. A region is cut into units of 256 bytes, one bit each; a block is a run of units in
+// the lowest region that has one, so that the higher regions become empty. Larger blocks than an
+// eighth of a region are mapped by themselves.
 //
 // Why not malloc: a million waiting tasks come and go in waves, and what malloc keeps of the crest
 // depends on who happened to allocate last. Here one block is one segment, all its tasks and their
 // payloads side by side.
 //
 // Thread safety: none. Out of memory ends the process, as it does in V8.
-// Cost: Allocate O(1) amortized plus a scan of one region's bitmap (64 words at most); Free O(units
+// Cost: Allocate O(1) amortized plus a scan of one region's bitmap (128 words at most); Free O(units
 // / 64).
 #ifndef MILLRACE_NATIVE_TASK_SLAB_H_
 #define MILLRACE_NATIVE_TASK_SLAB_H_
@@ -31,9 +34,9 @@ struct SlabBlock {
 
 class TaskSlab {
  public:
-  static constexpr size_t kRegionBytes = 1024 * 1024;
+  static constexpr size_t kRegionBytes = 2 * 1024 * 1024;
   static constexpr size_t kUnitBytes = 256;
-  static constexpr size_t kSharedBytesMax = kRegionBytes / 4;
+  static constexpr size_t kSharedBytesMax = kRegionBytes / 8;
 
   TaskSlab() = default;
   ~TaskSlab();
@@ -43,6 +46,10 @@ class TaskSlab {
   // REQUIRES: 0 < bytes < 2^32.
   SlabBlock Allocate(size_t bytes);
   void Free(const SlabBlock& block);
+
+  // Gives back an eighth of the spare regions, rounded up, but for the last few. Called as time
+  // passes, so that what one wave of tasks leaves is there for the next wave and not for ever.
+  void Trim();
 
   // Bytes taken from the system, spare regions included.
   size_t bytes() const {
@@ -56,9 +63,11 @@ class TaskSlab {
   static constexpr unsigned kWords = kUnits / 64;
   static constexpr uint32_t kOwnMapping = ~0u;
   // Sizes are looked for from where a region for their order of magnitude was last seen.
-  static constexpr unsigned kMagnitudes = 13;
-  static constexpr size_t kSpareRegionsMin = 2;
+  static constexpr unsigned kMagnitudes = 14;
+  // Spare regions: so many at most, and a share of those in use; and what Trim() leaves.
+  static constexpr size_t kSpareRegionsMax = 16;
   static constexpr size_t kSpareShare = 8;
+  static constexpr size_t kSpareRegionsMin = 2;
 
   struct Region {
     uint8_t* base;

@@ -12,6 +12,7 @@ namespace {
 
 constexpr double kTimeMax = 9007199254740991.0;
 constexpr size_t kDueSlice = 1024;
+constexpr double kTrimEveryMs = 100;
 constexpr size_t kFrameBytesMax = size_t{1} << 30;
 
 Tick FloorTick(double ms) { return static_cast<Tick>(std::min(std::max(ms, 0.0), kTimeMax)); }
@@ -436,6 +437,10 @@ bool TaskTable::Drop(Handle handle) {
 // -------------------------------------------------------------------------------------------------------
 
 size_t TaskTable::Advance(const Now& now, size_t budget) {
+  if (now.mono_ms >= trim_at_ms_) {
+    slab_.Trim();
+    trim_at_ms_ = now.mono_ms + kTrimEveryMs;
+  }
   size_t fired = 0;
   const Tick tick = FloorTick(now.mono_ms);
   while (fired < budget) {

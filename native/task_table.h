@@ -514,6 +514,7 @@ class TaskTable {
   uint32_t executor_;
 
   TaskSlab slab_;
+  double trim_at_ms_ = 0;  // when spare memory goes back next
   std::vector<std::unique_ptr<Page[]>> pages_;  // by kPageChunk
   uint32_t page_limit_ = 0;                     // pages ever used
   uint32_t generation_base_ = 0;                // of pages never used
