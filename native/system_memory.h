@@ -41,15 +41,10 @@ inline void* SystemAllocate(size_t bytes, bool populate, const char* purpose) {
 }
 
 constexpr size_t kHugePageBytes = 2 * 1024 * 1024;
-#if defined(MADV_HUGEPAGE)
-constexpr bool kHasHugePages = true;
-#else
-constexpr bool kHasHugePages = false;
-#endif
 
 // As SystemAllocate with `populate`, aligned to huge pages and made of them where the system has
-// them: a quarter of the faults' time, and fewer misses when it is read. REQUIRES: whole huge
-// pages. With kHasHugePages any part of it may be given back by itself.
+// them: a quarter of the faults' time, and fewer misses when it is read. Elsewhere, and where they
+// are switched off, it is memory like any other. REQUIRES: bytes % kHugePageBytes == 0.
 inline void* SystemAllocateHuge(size_t bytes, const char* purpose) {
 #if defined(MADV_HUGEPAGE)
   char* mapped = static_cast<char*>(SystemAllocate(bytes + kHugePageBytes, false, purpose));
@@ -58,9 +53,10 @@ inline void* SystemAllocateHuge(size_t bytes, const char* purpose) {
   char* base = mapped + before;
   if (before > 0) munmap(mapped, before);
   munmap(base + bytes, kHugePageBytes - before);
+  // Advice only: a system that refuses it backs the memory as it always does.
   madvise(base, bytes, MADV_HUGEPAGE);
 #if defined(MADV_POPULATE_WRITE)
-  // Where huge pages are switched off this is what `populate` does; older kernels refuse.
+  // Linux 5.14. Before, a page is backed when it is first written.
   madvise(base, bytes, MADV_POPULATE_WRITE);
 #endif
   return base;

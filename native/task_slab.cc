@@ -1,5 +1,7 @@
 #include "task_slab.h"
 
+#include <algorithm>
+
 #include "occupancy.h"
 #include "system_memory.h"
 
@@ -93,28 +95,24 @@ void TaskSlab::Free(const SlabBlock& block) {
     if (first > block.region) first = block.region;
   }
   if (region->free_units < kUnits) return;
-  if (spare_.size() < kSpareRegionsMax + region_count_ / kSpareShare) {
-    spare_.push_back(region->base);
-  } else {
-    SystemFree(region->base, kRegionBytes);
-  }
+  spare_.push_back(region->base);
   regions_[block.region].reset();
   region_count_--;
   while (!regions_.empty() && regions_.back() == nullptr) regions_.pop_back();
-  // Spare ones beyond the share of what is left go too.
-  while (spare_.size() > kSpareRegionsMax + region_count_ / kSpareShare) {
-    SystemFree(spare_.back(), kRegionBytes);
-    spare_.pop_back();
-  }
+  // Beyond the share of what is left they go at once.
+  while (spare_.size() > kSpareRegionsMax + region_count_ / kSpareShare) FreeSpare();
 }
 
 void TaskSlab::Trim() {
-  if (spare_.size() <= kSpareRegionsMin) return;
-  const size_t beyond = spare_.size() - kSpareRegionsMin;
-  for (size_t count = (beyond + 7) / 8; count > 0; count--) {
-    SystemFree(spare_.back(), kRegionBytes);
-    spare_.pop_back();
-  }
+  const size_t half = std::min((spare_low_ + 1) / 2, kTrimRegionsMax);
+  for (size_t count = 0; count < half && CanTrim(); count++) FreeSpare();
+  spare_low_ = spare_.size();
+}
+
+void TaskSlab::FreeSpare() {
+  SystemFree(spare_.back(), kRegionBytes);
+  spare_.pop_back();
+  spare_low_ = std::min(spare_low_, spare_.size());
 }
 
 uint32_t TaskSlab::OpenRegion() {
@@ -126,6 +124,7 @@ uint32_t TaskSlab::OpenRegion() {
   } else {
     region->base = spare_.back();
     spare_.pop_back();
+    spare_low_ = std::min(spare_low_, spare_.size());
   }
   region_count_++;
   // The lowest unused number; there are few, and regions are opened rarely.
@@ -181,7 +180,7 @@ bool TaskSlab::Check() const {
     }
     if (free_units != region->free_units || free_units == kUnits) return false;
   }
-  return count == region_count_;
+  return count == region_count_ && spare_low_ <= spare_.size();
 }
 
 }  // namespace millrace

@@ -12,7 +12,8 @@ namespace {
 
 constexpr double kTimeMax = 9007199254740991.0;
 constexpr size_t kDueSlice = 1024;
-constexpr double kTrimEveryMs = 100;
+// How long spare memory has to lie unused.
+constexpr double kTrimEveryMs = 1000;
 constexpr size_t kFrameBytesMax = size_t{1} << 30;
 
 Tick FloorTick(double ms) { return static_cast<Tick>(std::min(std::max(ms, 0.0), kTimeMax)); }
@@ -467,7 +468,9 @@ size_t TaskTable::Advance(const Now& now, size_t budget) {
 
 double TaskTable::NextDueMs() {
   const Tick next = timers_.NextDue();
-  return next == kNever ? std::numeric_limits<double>::infinity() : static_cast<double>(next);
+  const double due =
+      next == kNever ? std::numeric_limits<double>::infinity() : static_cast<double>(next);
+  return slab_.CanTrim() ? std::min(due, trim_at_ms_) : due;
 }
 
 size_t TaskTable::TakeExpired(Handle* out, size_t capacity) {

@@ -141,7 +141,7 @@ class TaskTable {
 
   // Fires up to `budget` timers. Returns how many it did; if that is the budget, there may be more.
   size_t Advance(const Now& now, size_t budget);
-  // When to call Advance next (mono); infinite if never.
+  // When to call Advance next (mono); infinite if never. Spare memory that could go back counts.
   double NextDueMs();
   // Tasks that were not started within their time to live, still pending: each must be ended.
   size_t TakeExpired(Handle* out, size_t capacity);
@@ -514,7 +514,7 @@ class TaskTable {
   uint32_t executor_;
 
   TaskSlab slab_;
-  double trim_at_ms_ = 0;  // when spare memory goes back next
+  double trim_at_ms_ = 0;                       // when spare memory may go back next
   std::vector<std::unique_ptr<Page[]>> pages_;  // by kPageChunk
   uint32_t page_limit_ = 0;                     // pages ever used
   uint32_t generation_base_ = 0;                // of pages never used

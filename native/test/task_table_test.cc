@@ -6,8 +6,15 @@
 
 #include <doctest/doctest.h>
 
+#if defined(__linux__)
+#include <sys/prctl.h>
+#endif
+
+#include <algorithm>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <limits>
 #include <random>
 #include <string>
 #include <vector>
@@ -86,10 +93,98 @@ TEST_CASE("a slab gives blocks that do not overlap, and everything back") {
   }
   for (const Held& one : held) slab.Free(one.block);
   CHECK(slab.Check());
-  CHECK(slab.bytes() <= 32 * 1024 * 1024);
-  for (int i = 0; i < 20; i++) slab.Trim();
-  CHECK(slab.bytes() <= 4 * 1024 * 1024);
+  CHECK(slab.bytes() <= 16 * TaskSlab::kRegionBytes);
+  while (slab.CanTrim()) slab.Trim();
+  CHECK(slab.bytes() == TaskSlab::kRegionBytes);
 }
+
+// So many regions, each with one block that fills an eighth of it and nothing else.
+std::vector<SlabBlock> OpenRegions(TaskSlab* slab, size_t regions) {
+  std::vector<SlabBlock> blocks;
+  for (size_t i = 0; i < regions * 8; i++) blocks.push_back(slab->Allocate(256 * 1024));
+  CHECK(slab->bytes() >= regions * TaskSlab::kRegionBytes);
+  return blocks;
+}
+
+TEST_CASE("a slab keeps what every wave takes, and gives back what none does") {
+  constexpr size_t kRegion = TaskSlab::kRegionBytes;
+  TaskSlab slab;
+  const auto wave = [&slab](size_t regions) {
+    for (const SlabBlock& block : OpenRegions(&slab, regions)) slab.Free(block);
+  };
+  wave(12);
+  CHECK(slab.bytes() == 12 * kRegion);
+  for (int i = 0; i < 20; i++) {
+    slab.Trim();
+    wave(12);
+    CHECK(slab.bytes() == 12 * kRegion);
+  }
+  // Smaller waves: the rest goes by halves, what they take stays.
+  for (int i = 0; i < 20; i++) {
+    slab.Trim();
+    CHECK(slab.bytes() == (i == 0 ? 12 : i == 1 ? 7 : i == 2 ? 5 : i == 3 ? 4 : 3) * kRegion);
+    wave(3);
+  }
+  CHECK(slab.bytes() == 3 * kRegion);
+  slab.Trim();
+  CHECK(slab.bytes() == 3 * kRegion);
+  slab.Trim();
+  CHECK(slab.bytes() == kRegion);
+  CHECK(!slab.CanTrim());
+  slab.Trim();
+  CHECK(slab.bytes() == kRegion);
+  CHECK(slab.Check());
+}
+
+TEST_CASE("a slab keeps a bounded number of spare regions, and trims a bounded number at a time") {
+  constexpr size_t kRegion = TaskSlab::kRegionBytes;
+  TaskSlab slab;
+  const auto kept = OpenRegions(&slab, 160);
+  auto gone = OpenRegions(&slab, 40);
+  for (const SlabBlock& block : gone) slab.Free(block);
+  // 16, and an eighth of those in use.
+  CHECK(slab.bytes() == (160 + 16 + 20) * kRegion);
+  slab.Trim();
+  CHECK(slab.bytes() == (160 + 36) * kRegion);
+  slab.Trim();
+  CHECK(slab.bytes() == (160 + 20) * kRegion);
+  for (const SlabBlock& block : kept) slab.Free(block);
+  CHECK(slab.bytes() == 16 * kRegion);
+  CHECK(slab.Check());
+}
+
+#if defined(__linux__)
+// Pages of address space that the process has.
+size_t MappedPages() {
+  size_t pages = 0;
+  std::FILE* file = std::fopen("/proc/self/statm", "r");
+  REQUIRE(file != nullptr);
+  CHECK(std::fscanf(file, "%zu", &pages) == 1);
+  std::fclose(file);
+  return pages;
+}
+
+TEST_CASE("a slab leaves nothing mapped") {
+  const size_t before = MappedPages();
+  for (int i = 0; i < 40; i++) {
+    TaskSlab slab;
+    for (const SlabBlock& block : OpenRegions(&slab, 20)) slab.Free(block);
+    while (slab.CanTrim()) slab.Trim();
+  }
+  CHECK(MappedPages() < before + 20 * TaskSlab::kRegionBytes / 4096);
+}
+
+TEST_CASE("a slab works where the system has no huge pages") {
+  REQUIRE(prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+  TaskSlab slab;
+  for (const SlabBlock& block : OpenRegions(&slab, 3)) {
+    std::memset(block.data, 1, block.bytes);
+    slab.Free(block);
+  }
+  CHECK(slab.Check());
+  prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
+}
+#endif
 
 TEST_CASE("a slab fills the holes of low regions before it opens another") {
   TaskSlab slab;
@@ -281,7 +376,23 @@ TEST_CASE("pages are given back when the table is empty, and generations go on")
   const size_t full = s.table.bytes();
   for (const Handle segment : segments) REQUIRE(s.table.Drop(segment));
   CHECK(s.table.Check());
+  // However often it is asked: what has not lain there for a second stays.
+  const size_t dropped = s.table.bytes();
+  for (int i = 0; i < 20; i++) s.table.Advance(kNow, 4096);
+  CHECK(s.table.bytes() == dropped);
+  // The table asks for the time that it takes; after it, next to nothing is left.
+  Now now = kNow;
+  double asked_ms = 0;
+  for (int calls = 0; s.table.NextDueMs() < std::numeric_limits<double>::infinity(); calls++) {
+    REQUIRE(calls < 10);
+    CHECK(s.table.NextDueMs() <= now.mono_ms + 1000);
+    asked_ms = std::max(now.mono_ms, s.table.NextDueMs());
+    now = {now.wall_ms + (asked_ms - now.mono_ms), asked_ms};
+    s.table.Advance(now, 4096);
+  }
+  CHECK(asked_ms <= kNow.mono_ms + 5000);
   CHECK(s.table.bytes() + 1024 * 1024 < full);
+  CHECK(s.table.bytes() < 3 * 1024 * 1024);
   const Handle again = s.Add({Due(0)}, "again");
   for (const Handle segment : segments) REQUIRE(segment != again);
   CHECK(s.table.Drop(again));

@@ -440,7 +440,7 @@ export class TaskTable {
   // --- Time --------------------------------------------------------------------------------------------------------
 
   /**
-   * Moves time: tasks become ready, or expire.
+   * Moves time: tasks become ready, or expire; memory that nothing needed for a second goes back to the system.
    *
    * @param budget - timers to handle at most, so that a burst never blocks the loop
    * @returns whether there may be more to do at this very time: call again in the next turn
@@ -451,7 +451,10 @@ export class TaskTable {
     return nativeTasks.advance(this.#open(), now.wallMs, now.monoMs, max) === max;
   }
 
-  /** When to call `advance` next, on the monotonic clock: never later than the earliest timer; Infinity: never. */
+  /**
+   * When to call `advance` next, on the monotonic clock: never later than the earliest timer, and within a second
+   * while the table keeps memory that it may give back; Infinity: never. To be asked again after every change.
+   */
   nextDueMs(): number {
     return nativeTasks.nextDue(this.#open());
   }
