@@ -93,7 +93,7 @@ class ChunkArena {
   static constexpr unsigned kUnitBits = 10;
   static constexpr uint32_t kUnitMask = (1u << kUnitBits) - 1;
   // Spare pages: a few, and a share of those in use.
-  static constexpr size_t kSparePagesMin = 5;
+  static constexpr size_t kSparePagesMin = 2;
   static constexpr size_t kSpareShare = 8;
 
   struct Page {
