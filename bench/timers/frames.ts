@@ -12,35 +12,63 @@ const PAYLOAD_BYTES = 200;
 const DUE_SPAN_MS = 100;
 const WALL_MS = 1_700_000_000_000;
 
-/**
- * @param frames - in one round; they are in the table together
- * @param rounds - the median of them counts
- * @returns nanoseconds per task, from the frame to the batch that could be posted
- */
-export function frameNsPerTask(frames: number, rounds: number): number {
+const STEPS = ['ingest', 'due', 'claim', 'launch'] as const;
+
+export interface FramesMeasured {
+  /** From the frame to the batch that could be posted: the median round. */
+  readonly nsPerTask: number;
+  /** What its steps took in that round; what is missing to the sum is the bench's own. */
+  readonly stepsNs: readonly (readonly [(typeof STEPS)[number], number])[];
+}
+
+/** Adds up milliseconds by step: what has passed since the last call is the step's. */
+class StopWatch {
+  readonly ms: Float64Array = new Float64Array(STEPS.length);
+  readonly startedAt: number = performance.now();
+  #at = this.startedAt;
+
+  note(step: (typeof STEPS)[number]): void {
+    const now = performance.now();
+    this.ms[STEPS.indexOf(step)]! += now - this.#at;
+    this.#at = now;
+  }
+}
+
+/** @param frames - in one round; they are in the table together */
+export function measureFrames(frames: number, rounds: number): FramesMeasured {
   const table = new TaskTable({ executor: 'bench' });
   const type = { name: 'work', place: Place.THREAD };
   table.defineType(type, { wallMs: WALL_MS, monoMs: 0 });
-  const perTask: number[] = [];
+  const measured: FramesMeasured[] = [];
+  const tasks = frames * TASKS_PER_FRAME;
   for (let round = 0; round < rounds; round++) {
     const startMs = round * 1_000;
     const input = Array.from({ length: frames }, (_, i) => frameOf(startMs, i));
-    const startedAt = performance.now();
+    const watch = new StopWatch();
     const segments = input.map((frame, i) => table.ingest(frame, `r${round}.${i}`, at(startMs)));
+    watch.note('ingest');
     const batches: BatchHandle[] = [];
-    const packed = packDue(table, startMs, batches);
-    const elapsedMs = performance.now() - startedAt;
-    if (packed !== frames * TASKS_PER_FRAME) throw new Error(`${packed} tasks were packed`);
-    perTask.push((elapsedMs * 1e6) / packed);
+    const packed = packDue(table, startMs, batches, watch);
+    const elapsedMs = performance.now() - watch.startedAt;
+    if (packed !== tasks) throw new Error(`${packed} tasks were packed`);
+    measured.push({
+      nsPerTask: (elapsedMs * 1e6) / tasks,
+      stepsNs: STEPS.map((step, i) => [step, (watch.ms[i]! * 1e6) / tasks]),
+    });
     for (const batch of batches) table.loseBatch(batch);
     for (const segment of segments) if (!table.drop(segment)) throw new Error('still in a batch');
   }
   table.close();
-  return perTask.sort((a, b) => a - b)[perTask.length >> 1]!;
+  return measured.sort((a, b) => a.nsPerTask - b.nsPerTask)[measured.length >> 1]!;
 }
 
 /** Lets the round's time pass, and packs what becomes due into batches of up to 64. */
-function packDue(table: TaskTable, startMs: number, batches: BatchHandle[]): number {
+function packDue(
+  table: TaskTable,
+  startMs: number,
+  batches: BatchHandle[],
+  watch: StopWatch,
+): number {
   let packed = 0;
   const limits = {
     place: Place.THREAD,
@@ -52,15 +80,19 @@ function packDue(table: TaskTable, startMs: number, batches: BatchHandle[]): num
   for (let ms = startMs; ms <= startMs + DUE_SPAN_MS; ms++) {
     const now = at(ms);
     while (table.advance(now));
+    watch.note('due');
     const cut = table.beginCut();
     for (;;) {
       const claimed = table.claim(cut, limits, now);
+      watch.note('claim');
       if (claimed === undefined) break;
       packed += claimed.tasks;
       if (table.launch(claimed.batch, 1).length === 0) throw new Error('an empty batch');
       batches.push(claimed.batch);
+      watch.note('launch');
     }
     table.settle(cut);
+    watch.note('claim');
   }
   return packed;
 }

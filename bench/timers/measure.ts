@@ -4,12 +4,13 @@
  * ```
  * schedule   all, in random order of due times, over the span; then the memory, with all pending
  * cancel     all, in the order of scheduling, as answers to requests come in; then one advance, which may tidy up
+ * random     as asked for: all cancelled once more, in random order
  * fire       all, advancing a millisecond at a time over the span; the tokens are added up and checked
  * idle       all pending and none due, advancing a millisecond at a time: the longest call
  * ```
  */
 import type { TimerSet, TimerSetKind } from './sets/timer-set.js';
-import { collectGarbage, randomDues } from './workload.js';
+import { collectGarbage, randomDues, randomOrder } from './workload.js';
 
 export interface Load {
   readonly count: number;
@@ -18,11 +19,14 @@ export interface Load {
   readonly idleTicks: number;
   /** How often the idle advances are repeated, each time with new timers. See {@link TickTimes}. */
   readonly idlePasses: number;
+  /** Whether to cancel in random order too. */
+  readonly cancelsRandomly: boolean;
 }
 
 export interface Measured {
   readonly scheduleNs: number;
   readonly cancelNs: number;
+  readonly cancelRandomNs: number | undefined;
   readonly fireNs: number;
   readonly bytesPerTimer: number;
   readonly heapBytesPerTimer: number;
@@ -35,6 +39,7 @@ const WARM_UP_COUNT = 200_000;
 const WARM_UP_CANCELLED = 0.9;
 const NEXT_DUE_CALLS = 100_000;
 export const OUT_TOKENS = 4_096;
+export const CANCEL_SEED = 5;
 
 /**
  * How long the same tick took in several passes over the same timers: the shortest time is what the work takes, the
@@ -83,6 +88,10 @@ export function measureSet<Handle>(kind: TimerSetKind<Handle>, load: Load): Meas
   if (set.size !== 0) throw new Error(`${kind.name}: ${set.size} timers left after cancelling all`);
   set.close();
 
+  const cancelRandomNs = load.cancelsRandomly
+    ? cancelRandomlyNs(kind, dues, handles, out)
+    : undefined;
+
   collectGarbage();
   set = kind.make();
   scheduleAll(set, dues, handles);
@@ -98,6 +107,7 @@ export function measureSet<Handle>(kind: TimerSetKind<Handle>, load: Load): Meas
   return {
     scheduleNs,
     cancelNs,
+    cancelRandomNs,
     fireNs,
     bytesPerTimer: bytes / count,
     heapBytesPerTimer: heapBytes / count,
@@ -137,6 +147,26 @@ function cancelAll<Handle>(
   count: number,
 ): void {
   for (let i = 0; i < count; i++) set.cancel(handles[i]!);
+}
+
+/** Cancels as `cancelNs` does, but in an order that no cache foresees. */
+function cancelRandomlyNs<Handle>(
+  kind: TimerSetKind<Handle>,
+  dues: Float64Array,
+  handles: { [index: number]: Handle },
+  out: Uint32Array,
+): number {
+  const order = randomOrder(dues.length, CANCEL_SEED);
+  collectGarbage();
+  const set = kind.make();
+  scheduleAll(set, dues, handles);
+  const ns = nsPer(dues.length, () => {
+    for (let i = 0; i < order.length; i++) set.cancel(handles[order[i]!]!);
+    set.advance(1, out);
+  });
+  if (set.size !== 0) throw new Error(`${kind.name}: ${set.size} timers left after cancelling all`);
+  set.close();
+  return ns;
 }
 
 function fireAll<Handle>(
@@ -198,7 +228,7 @@ function idleMaxUs<Handle>(
   return times.maxUs();
 }
 
-function nsPer(count: number, work: () => void): number {
+export function nsPer(count: number, work: () => void): number {
   const startedAt = performance.now();
   work();
   return ((performance.now() - startedAt) * 1e6) / count;

@@ -2,7 +2,7 @@
  * What only millrace promises: no long advance, memory that follows what is pending, and next to none when empty.
  */
 import { TimerQueue } from '../../src/timing/index.js';
-import { checkFired, OUT_TOKENS, TickTimes } from './measure.js';
+import { checkFired, nsPer, OUT_TOKENS, TickTimes } from './measure.js';
 import { randomDues, randomUint32 } from './workload.js';
 
 /**
@@ -37,6 +37,43 @@ export function advanceMaxUs(count: number, fromMs: number, toMs: number, passes
     queue.close();
   }
   return times.maxUs();
+}
+
+export interface Asked {
+  readonly sizeNs: number;
+  readonly statsNs: number;
+  /** Of an advance by a millisecond in which nothing is due; what it moves closer is included. */
+  readonly idleAdvanceNs: number;
+}
+
+const ASKED_TIMES = 100_000;
+const ASKED_TICKS = 5_000;
+
+/** What it costs to ask a queue with so many timers, spread over `spanMs`: the mean of many calls. */
+export function asked(count: number, spanMs: number): Asked {
+  const out = new Uint32Array(OUT_TOKENS);
+  const tokens = new Uint32Array(count);
+  let result: Asked | undefined;
+  // Twice: the first is the warm-up.
+  for (let pass = 0; pass < 2; pass++) {
+    const queue = new TimerQueue();
+    queue.scheduleBatch(randomDues(count, ASKED_TICKS + 1, spanMs, 6), tokens);
+    let sum = 0;
+    const sizeNs = nsPer(ASKED_TIMES, () => {
+      for (let i = 0; i < ASKED_TIMES; i++) sum += queue.size;
+    });
+    const statsNs = nsPer(ASKED_TIMES, () => {
+      for (let i = 0; i < ASKED_TIMES; i++) sum += queue.stats().pending;
+    });
+    if (sum !== 2 * ASKED_TIMES * count) throw new Error('a size was wrong');
+    const idleAdvanceNs = nsPer(ASKED_TICKS, () => {
+      for (let now = 1; now <= ASKED_TICKS; now++) sum += queue.advance(now, out);
+    });
+    if (sum !== 2 * ASKED_TIMES * count) throw new Error('millrace fired early');
+    queue.close();
+    result = { sizeNs, statsNs, idleAdvanceNs };
+  }
+  return result!;
 }
 
 export interface Churn {

@@ -6,8 +6,8 @@
  * callback for all. Time cannot be advanced, so the thread sleeps until all timers are due and then lets Node fire
  * them in one go: no turn of the event loop in between, which favours setTimeout.
  */
-import { checkFired, type Load, type Measured } from './measure.js';
-import { collectGarbage, randomDues } from './workload.js';
+import { CANCEL_SEED, checkFired, type Load, type Measured } from './measure.js';
+import { collectGarbage, randomDues, randomOrder } from './workload.js';
 
 export type TimeoutsMeasured = Omit<Measured, 'idleAdvanceMaxUs' | 'nextDueNs'>;
 
@@ -17,7 +17,7 @@ const MARGIN_MS = 20;
 
 /** @param fireSpanMs - the span of the timers that are fired: so long the thread sleeps */
 export async function measureTimeouts(
-  { count, spanMs }: Load,
+  { count, spanMs, cancelsRandomly }: Load,
   fireSpanMs: number,
 ): Promise<TimeoutsMeasured> {
   for (const size of [WARM_UP_COUNT, count]) {
@@ -38,12 +38,15 @@ export async function measureTimeouts(
   clearAll(timers);
   const cancelNs = ((performance.now() - startedAt) * 1e6) / count;
 
+  const cancelRandomNs = cancelsRandomly ? clearRandomlyNs(delays, timers) : undefined;
+
   timers.length = 0;
   collectGarbage();
   const fireNs = await fireNsOf(randomDues(count, 1, fireSpanMs + 1, 1), fireSpanMs);
   return {
     scheduleNs,
     cancelNs,
+    cancelRandomNs,
     fireNs,
     bytesPerTimer: heapBytes / count,
     heapBytesPerTimer: heapBytes / count,
@@ -61,6 +64,16 @@ function makeAll(
 
 function clearAll(timers: readonly NodeJS.Timeout[]): void {
   for (let i = 0; i < timers.length; i++) clearTimeout(timers[i]);
+}
+
+function clearRandomlyNs(delays: Float64Array, timers: NodeJS.Timeout[]): number {
+  const order = randomOrder(delays.length, CANCEL_SEED);
+  timers.length = 0;
+  collectGarbage();
+  makeAll(delays, ignore, timers);
+  const startedAt = performance.now();
+  for (let i = 0; i < order.length; i++) clearTimeout(timers[order[i]!]);
+  return ((performance.now() - startedAt) * 1e6) / delays.length;
 }
 
 function ignore(_token: number): void {}

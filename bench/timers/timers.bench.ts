@@ -53,9 +53,13 @@ const STEMS = {
   idleAdvanceMaxUs: { unit: 'us', better: 'lower', about: 'longest advance that fires nothing' },
 } as const;
 
-const COMMON = Object.keys(SIZES).flatMap((size) =>
-  Object.entries(STEMS).map(([stem, spec]) => [`${stem}@${size}`, spec] as const),
-);
+const CANCEL_RANDOM = 'cancelRandomNs@1M';
+const COMMON = [
+  ...Object.keys(SIZES).flatMap((size) =>
+    Object.entries(STEMS).map(([stem, spec]) => [`${stem}@${size}`, spec] as const),
+  ),
+  [CANCEL_RANDOM, { unit: 'ns', better: 'lower', about: 'to cancel one, in random order' }],
+] as const;
 const COMMON_NAMES = COMMON.map(([name]) => name);
 
 const OWN = {
@@ -68,6 +72,18 @@ const OWN = {
     unit: 'us',
     better: 'lower',
     about: 'longest advance by 1 ms, 5 M timers over an hour',
+  },
+  'advanceMaxUs@sameMs': {
+    unit: 'us',
+    better: 'lower',
+    about: 'longest advance, 1 M timers due in one millisecond, 4096 at a time',
+  },
+  'sizeNs@5M': { unit: 'ns', better: 'lower', about: 'to ask how many are pending' },
+  'statsNs@5M': { unit: 'ns', better: 'lower', about: 'to ask for counts and bytes' },
+  'idleAdvanceNs@5M': {
+    unit: 'ns',
+    better: 'lower',
+    about: 'mean advance by 1 ms that fires nothing, over an hour',
   },
   'nextDueNs@5M': { unit: 'ns', better: 'lower', about: 'to ask when the next is due' },
   churnBytesRatio: {
@@ -95,7 +111,7 @@ const SECONDS = {
   'js-typed-wheel': [0.7, 0.2],
   'js-object-wheel': [3, 0.4],
   'js-heap': [5, 0.4],
-  setTimeout: [6, 1],
+  setTimeout: [6, 2.5],
 } as Readonly<Record<string, readonly [number, number]>>;
 
 export default defineBench<Settings>({
@@ -145,7 +161,7 @@ export default defineBench<Settings>({
   }),
   seconds(settings, contender, part) {
     const [perMillion, besides] = SECONDS[contender] ?? [5, 1];
-    if (part === PACING.name) return 1 + settings.churnMs / 60_000 + 1.2 * settings.passes;
+    if (part === PACING.name) return 2.5 + settings.churnMs / 60_000 + 1.4 * settings.passes;
     const millions = (settings.timers[part] ?? 0) / 1e6;
     const asleep = contender === 'setTimeout' ? settings.timeoutFireSpanMs / 1000 : 0;
     const repeats = contender === 'setTimeout' ? 0.75 : (2 + settings.passes) / 4;
@@ -192,8 +208,8 @@ async function measured(name: string, settings: Settings, context: RunContext): 
     () => measureSet(kind, load),
     () => load.count,
   );
-  const { nextDueNs, ...common } = result;
-  const metrics = atSize(common, context.part);
+  const { nextDueNs, cancelRandomNs, ...common } = result;
+  const metrics = { ...atSize(common, context.part), ...random(cancelRandomNs) };
   return name === 'millrace' && context.part === '5M'
     ? { metrics: { ...metrics, 'nextDueNs@5M': nextDueNs } }
     : { metrics };
@@ -201,17 +217,20 @@ async function measured(name: string, settings: Settings, context: RunContext): 
 
 async function timeouts(settings: Settings, { part }: RunContext): Promise<Sample> {
   const { measureTimeouts } = await import('./set-timeout.js');
-  const result = await measureTimeouts(loadOf(settings, part), settings.timeoutFireSpanMs);
+  const { cancelRandomNs, ...result } = await measureTimeouts(
+    loadOf(settings, part),
+    settings.timeoutFireSpanMs,
+  );
   const idle = `idleAdvanceMaxUs@${part}`;
   return {
-    metrics: { ...atSize({ ...result }, part), [idle]: null },
+    metrics: { ...atSize(result, part), ...random(cancelRandomNs), [idle]: null },
     reasons: { [idle]: 'Node advances its timers itself' },
   };
 }
 
 async function pacing(settings: Settings): Promise<Sample> {
-  const { advanceMaxUs, churn } = await import('./pacing.js');
-  const { frameNsPerTask } = await import('./frames.js');
+  const { advanceMaxUs, asked, churn } = await import('./pacing.js');
+  const { measureFrames } = await import('./frames.js');
   const { windowTimers, spreadTimers, passes, churnPerMs, churnMs, spanMs, frames } = settings;
   const result = churn({
     perMs: churnPerMs,
@@ -219,6 +238,8 @@ async function pacing(settings: Settings): Promise<Sample> {
     cancelAfterMs: CHURN_CANCEL_AFTER_MS,
     runMs: churnMs,
   });
+  const frame = measureFrames(frames, FRAME_ROUNDS);
+  const { sizeNs, statsNs, idleAdvanceNs } = asked(spreadTimers, HOUR_MS);
   return {
     metrics: {
       'advanceMaxUs@window': advanceMaxUs(
@@ -228,17 +249,29 @@ async function pacing(settings: Settings): Promise<Sample> {
         passes,
       ),
       'advanceMaxUs@spread5M': advanceMaxUs(spreadTimers, 1, HOUR_MS, passes),
+      'advanceMaxUs@sameMs': advanceMaxUs(windowTimers, WINDOW_FROM_MS, WINDOW_FROM_MS + 1, passes),
+      'sizeNs@5M': sizeNs,
+      'statsNs@5M': statsNs,
+      'idleAdvanceNs@5M': idleAdvanceNs,
       churnBytesRatio: result.bytesRatio,
       emptyBytes: result.emptyBytes,
-      frameNsPerTask: frameNsPerTask(frames, FRAME_ROUNDS),
+      frameNsPerTask: frame.nsPerTask,
     },
-    notes: { churnLive: result.live },
+    notes: {
+      churnLive: result.live,
+      ...Object.fromEntries(frame.stepsNs.map(([step, ns]) => [`frame.${step}Ns`, ns])),
+    },
   };
 }
 
 function loadOf(settings: Settings, part: string): Load {
   const { timers, spanMs, idleTicks, passes } = settings;
-  return { count: timers[part] ?? 0, spanMs, idleTicks, idlePasses: passes };
+  const cancelsRandomly = CANCEL_RANDOM.endsWith(part);
+  return { count: timers[part] ?? 0, spanMs, idleTicks, idlePasses: passes, cancelsRandomly };
+}
+
+function random(cancelRandomNs: number | undefined): Record<string, number> {
+  return cancelRandomNs === undefined ? {} : { [CANCEL_RANDOM]: cancelRandomNs };
 }
 
 function atSize(values: Readonly<Record<string, number>>, size: string): Record<string, number> {

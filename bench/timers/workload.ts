@@ -26,6 +26,17 @@ export function randomDues(
   return dues;
 }
 
+/** The numbers below `count`, shuffled (Fisher and Yates). */
+export function randomOrder(count: number, seed: number): Uint32Array {
+  const next = randomUint32(seed);
+  const order = new Uint32Array(count).map((_, index) => index);
+  for (let i = count - 1; i > 0; i--) {
+    const j = Math.floor((next() / 2 ** 32) * (i + 1));
+    [order[i], order[j]] = [order[j]!, order[i]!];
+  }
+  return order;
+}
+
 /** What the collector is asked for between steps. The processes run with --expose-gc. */
 export function collectGarbage(): void {
   const gc = (globalThis as { gc?: () => void }).gc;
