@@ -1,4 +1,4 @@
-/** Every bench runs, with every contender, at sizes that take a moment: so that none of them rots. */
+/** Every bench runs, with every contender that needs no server, at sizes that take a moment: so that none of them rots. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bench, Json, JsonObject } from '../../bench/lib/bench.js';
@@ -28,6 +28,19 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     overloadMs: 500,
   },
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
+  queue: {
+    tasks: 500,
+    warmUpTasks: 100,
+    singleMs: 50,
+    delayedTasks: 200,
+    latencyMs: 100,
+    commits: 10,
+    pendingTasks: 1_000,
+  },
+};
+/** Where others need servers, or the network. */
+const WITHOUT_SERVERS: Readonly<Record<string, readonly string[]>> = {
+  queue: ['millrace-embedded'],
 };
 
 for (const [name, tiny] of Object.entries(TINY)) {
@@ -41,7 +54,9 @@ for (const [name, tiny] of Object.entries(TINY)) {
     const head = reportHead(bench, settings, 1);
     const outcomes = await runRounds(bench, {
       module: href,
-      contenders: bench.contenders,
+      contenders: bench.contenders.filter(
+        ({ name: contender }) => WITHOUT_SERVERS[name]?.includes(contender) ?? true,
+      ),
       settings,
       runs: 1,
       isProfiled: false,
