@@ -66,7 +66,7 @@ export class TcpProxy extends EventEmitter<TcpProxyEvents> {
 
   /** Starts to listen on 127.0.0.1. @param port - a free one when absent */
   static async listen(target: TcpTarget, port = 0): Promise<TcpProxy> {
-    const server = createServer({ allowHalfOpen: true });
+    const server = createServer({ allowHalfOpen: true, noDelay: true });
     server.listen(port, '127.0.0.1');
     await once(server, 'listening');
     return new TcpProxy(target, server);
@@ -155,7 +155,12 @@ export class TcpProxy extends EventEmitter<TcpProxyEvents> {
     this.#accepted++;
     this.#clients.add(client);
     client.pause();
-    const server = connect({ host: '127.0.0.1', allowHalfOpen: true, ...this.#target });
+    const server = connect({
+      host: '127.0.0.1',
+      allowHalfOpen: true,
+      noDelay: true,
+      ...this.#target,
+    });
     server.on('error', () => reset(client));
     client.once('close', () => {
       this.#clients.delete(client);

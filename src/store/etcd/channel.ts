@@ -128,10 +128,12 @@ export class Channel {
   async #connect(): Promise<void> {
     let made: Connection | undefined;
     const { connection, endpoint, isResumed } = await this.#dialAny((left) => {
+      if (made === undefined || made !== this.#current) return;
+      this.#current = undefined;
+      if (this.#closing.signal.aborted) return;
       // Whatever made it stop, another member is the better choice for a moment.
-      if (!this.#closing.signal.aborted && made === this.#current)
-        this.#options.endpoints.failed(left);
-      if (made !== undefined && made === this.#current) this.#current = undefined;
+      if (made.hasAnswered) this.#options.endpoints.left(left);
+      else this.#options.endpoints.failed(left);
     });
     made = connection;
     if (this.#closing.signal.aborted || !connection.isUsable) {

@@ -58,9 +58,15 @@ export class Connection {
   readonly #session: http2.ClientHttp2Session;
   readonly #clock: Clock;
   readonly #headers: Readonly<Record<string, string>>;
+  /** The headers of each method, for the metadata that was used with it last. */
+  readonly #prepared = new Map<
+    string,
+    { readonly metadata: Metadata; readonly headers: Metadata }
+  >();
   readonly #onLeaving: () => void;
   readonly #streams = new Set<OpenStream>();
   #waiting = 0;
+  #hasAnswered = false;
   #isLeaving = false;
   #heardAtMs: number;
   #pingedAtMs = Number.NEGATIVE_INFINITY;
@@ -110,6 +116,11 @@ export class Connection {
   /** Whether calls may be made here. */
   get isUsable(): boolean {
     return !this.#isLeaving;
+  }
+
+  /** Whether any request had an answer here. */
+  get hasAnswered(): boolean {
+    return this.#hasAnswered;
   }
 
   /** Resolves when the peer has shown that it speaks HTTP/2. @throws Error when it does not, or closes */
@@ -200,7 +211,7 @@ export class Connection {
     let raw: http2.ClientHttp2Stream | undefined;
     let cause: unknown = refusal;
     try {
-      raw = session?.request({ ...this.#headers, ':path': method, ...metadata });
+      raw = session?.request(this.#headersOf(method, metadata));
     } catch (thrown) {
       // Between the GOAWAY and its event, for instance.
       cause = thrown;
@@ -213,6 +224,7 @@ export class Connection {
     }
     const stream = new OpenStream(raw, {
       onHeard: () => {
+        this.#hasAnswered = true;
         this.#heardAtMs = this.#clock.monoMs();
       },
       causeOfCut: () => this.#cause,
@@ -225,6 +237,15 @@ export class Connection {
     this.#streams.add(stream);
     if (this.#look === undefined) this.#lookIn(LOOK_MS);
     return stream;
+  }
+
+  #headersOf(method: string, metadata: Metadata): Metadata {
+    let prepared = this.#prepared.get(method);
+    if (prepared?.metadata !== metadata) {
+      prepared = { metadata, headers: { ...this.#headers, ':path': method, ...metadata } };
+      this.#prepared.set(method, prepared);
+    }
+    return prepared.headers;
   }
 
   #usableSession(): { session?: http2.ClientHttp2Session; refusal?: Error } {
@@ -285,6 +306,8 @@ class OpenStream {
   readonly #splitter: MessageSplitter;
   #isOver = false;
   #error: unknown;
+  /** What was sent in this turn: it goes out as one write. */
+  #outgoing: Message[] = [];
 
   constructor(raw: http2.ClientHttp2Stream, events: StreamEvents) {
     this.#raw = raw;
@@ -305,7 +328,9 @@ class OpenStream {
   }
 
   send(message: Message): void {
-    if (!this.#isOver) this.#raw.write(message);
+    if (this.#isOver) return;
+    // NOTE: a write for each message costs as much as all the rest of a renewal.
+    if (this.#outgoing.push(message) === 1) process.nextTick(() => this.#flush());
   }
 
   /** The one message of a call. */
@@ -319,6 +344,13 @@ class OpenStream {
     if (this.#isOver) return;
     this.#finish(failure);
     this.#raw.close(http2.constants.NGHTTP2_CANCEL);
+  }
+
+  #flush(): void {
+    const messages = this.#outgoing;
+    this.#outgoing = [];
+    if (this.#isOver) return;
+    this.#raw.write(messages.length === 1 ? messages[0] : Buffer.concat(messages));
   }
 
   #onResponse(headers: http2.IncomingHttpHeaders, flags: number): void {

@@ -3,7 +3,8 @@
  *
  * The one that worked last stays first for every role: members may lag behind one another, so jumping between them
  * for no reason makes serial work wait. One that failed comes after those that did not, and rests for a while that
- * doubles up to 3 s; when all of them rest they are tried in the order in which their rests end.
+ * doubles up to 3 s; to lose a connection that had answered is no failure yet. When all of them rest they are tried in
+ * the order in which their rests end.
  *
  * What the user named stays in the list for good. What the member list names is added to it, and goes when the
  * member goes.
@@ -66,6 +67,12 @@ export class Endpoints {
     const pauseMs = Math.min(PAUSE_MAX_MS, PAUSE_MIN_MS * 2 ** (failures - 1));
     const restsUntilMs = this.#clock.monoMs() + pauseMs;
     this.#health.set(authority, { failures, restsUntilMs });
+    if (this.#preferred === authority) this.#preferred = undefined;
+  }
+
+  /** It worked until now: others come first, and it need not rest before it is tried again. */
+  left({ authority }: Endpoint): void {
+    this.#health.set(authority, { failures: 0, restsUntilMs: 0 });
     if (this.#preferred === authority) this.#preferred = undefined;
   }
 

@@ -4,7 +4,7 @@
  *   call -> token (when there is a user) -> the role's connection -> answer
  *             ^--- stale: fetched anew and the call made again, once: the server checks tokens before it does anything
  *
- * The member list is read every minute and after a member was lost, so that a cluster may move under a client that
+ * The member list is read every minute and a second after a connection was made anew, so that a cluster may move under a client that
  * runs for months. Behind a load balancer the members' own addresses may be out of reach; they are only ever tried
  * after what the user named, and `followMembers: false` leaves them alone.
  */
@@ -37,6 +37,7 @@ import {
 } from './transport.js';
 
 const MEMBERS_MS = 60_000;
+const MEMBERS_AFTER_MS = 1_000;
 const HOLD_MS = 2 ** 30;
 const ASIDE_DEADLINE_MS = 5_000;
 const NO_METADATA: Metadata = {};
@@ -61,6 +62,7 @@ export class Http2Transport implements Transport {
   #withToken: { token: string; call: Metadata; stream: Metadata } | undefined;
   readonly #toldAbout = new Set<string>();
   #nextMembers: WakeUp | undefined;
+  #hasMembers = false;
   /** An open store keeps the process alive: by its sockets, and by this while it has none. */
   readonly #hold = setInterval(() => {}, HOLD_MS);
   #isClosed = false;
@@ -199,7 +201,10 @@ export class Http2Transport implements Transport {
   #onConnected(endpoint: Endpoint): void {
     void this.#askVersion(endpoint);
     this.#nextMembers?.cancel();
-    if (this.#options.followMembers) void this.#askMembers();
+    if (!this.#options.followMembers) return;
+    // A new connection is there for somebody's call; the list can wait, once there is one.
+    if (this.#hasMembers) this.#askMembersIn(MEMBERS_AFTER_MS);
+    else void this.#askMembers();
   }
 
   async #askVersion(endpoint: Endpoint): Promise<void> {
@@ -219,9 +224,14 @@ export class Http2Transport implements Transport {
       const isTls = this.#options.tls !== undefined;
       const found = decodeMemberUrls(body).flatMap((url) => reachable(url, isTls));
       if (found.length > 0) this.#endpoints.found(found);
+      this.#hasMembers = true;
     }
+    this.#askMembersIn(MEMBERS_MS);
+  }
+
+  #askMembersIn(delayMs: number): void {
     this.#nextMembers?.cancel();
-    this.#nextMembers = this.#options.clock.wakeIn(MEMBERS_MS, () => void this.#askMembers());
+    this.#nextMembers = this.#options.clock.wakeIn(delayMs, () => void this.#askMembers());
   }
 
   /** Asks what is good to know, on a connection that stands anyway; undefined when there is no answer. */

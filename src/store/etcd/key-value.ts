@@ -31,7 +31,11 @@ import {
 import { errorOf, isNoSpace, isNotApplied } from './failures.js';
 import {
   COMPACT_METHOD,
+  DELETE_METHOD,
   KvCodec,
+  type LoneWrite,
+  loneWriteOf,
+  PUT_METHOD,
   RANGE_METHOD,
   type RangeQuery,
   TXN_METHOD,
@@ -94,15 +98,15 @@ export class KeyValue {
 
   /** @throws what the Store contract says for what certainly was not applied */
   async txn(txn: Txn, deadlineMs: number = DEADLINE_MS): Promise<TxnOutcome> {
-    const request = this.#codec.encodeTxn(txn);
-    if (!writes(txn)) return this.#readingTxn(txn, request, deadlineMs);
+    if (!writes(txn)) return this.#readingTxn(txn, this.#codec.encodeTxn(txn), deadlineMs);
+    const lone = loneWriteOf(txn);
+    const request = lone ? this.#codec.encodeLone(lone) : this.#codec.encodeTxn(txn);
     const { isFull, revision } = this.#facts;
     try {
-      const options = { role: 'kv', deadlineMs } as const;
-      const body = await this.#transport.call(TXN_METHOD, request, options);
-      const answer = this.#codec.decodeTxn(body, txn);
+      const body = await this.#transport.call(methodOf(lone), request, { role: 'kv', deadlineMs });
+      const answer = lone ? this.#codec.decodeLone(body, lone) : this.#codec.decodeTxn(body, txn);
       this.#heard(answer.revision);
-      if (answer.succeeded && putKeys(txn.success).length > 0) this.#facts.isFull = false;
+      if (isFull && answer.succeeded && putKeys(txn.success).length > 0) this.#facts.isFull = false;
       return outcomeOf(answer);
     } catch (thrown) {
       const failure = failureOf(thrown);
@@ -253,6 +257,11 @@ export class KeyValue {
 
 function outcomeOf({ succeeded, revision, results }: TxnAnswer): TxnOutcome {
   return { kind: succeeded ? 'done' : 'refused', revision, results };
+}
+
+function methodOf(lone: LoneWrite | undefined): string {
+  if (lone === undefined) return TXN_METHOD;
+  return lone.type === 'put' ? PUT_METHOD : DELETE_METHOD;
 }
 
 function writes({ success, failure = [] }: Txn): boolean {

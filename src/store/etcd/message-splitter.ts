@@ -20,7 +20,8 @@ export class FramingError extends Error {
 
 export class MessageSplitter {
   readonly #onMessage: (body: Uint8Array) => void;
-  readonly #prefix = Buffer.allocUnsafe(PREFIX_BYTES);
+  /** Made when a prefix spans chunks, which is rare: most calls are answered in one chunk. */
+  #prefix: Buffer | undefined;
   #prefixFill = 0;
   /** The body that has begun, when it spans chunks. */
   #body: Buffer | undefined;
@@ -47,12 +48,20 @@ export class MessageSplitter {
         if (this.#bodyFill === this.#body.length) this.#emit(this.#body);
         continue;
       }
-      const take = Math.min(PREFIX_BYTES - this.#prefixFill, chunk.length - at);
-      chunk.copy(this.#prefix, this.#prefixFill, at, at + take);
-      this.#prefixFill += take;
-      at += take;
-      if (this.#prefixFill < PREFIX_BYTES) return;
-      const length = this.#bodyLength();
+      let length: number;
+      if (this.#prefixFill === 0 && chunk.length - at >= PREFIX_BYTES) {
+        this.#prefixFill = PREFIX_BYTES;
+        length = bodyLength(chunk, at);
+        at += PREFIX_BYTES;
+      } else {
+        this.#prefix ??= Buffer.allocUnsafe(PREFIX_BYTES);
+        const take = Math.min(PREFIX_BYTES - this.#prefixFill, chunk.length - at);
+        chunk.copy(this.#prefix, this.#prefixFill, at, at + take);
+        this.#prefixFill += take;
+        at += take;
+        if (this.#prefixFill < PREFIX_BYTES) return;
+        length = bodyLength(this.#prefix, 0);
+      }
       if (at + length <= chunk.length) {
         this.#emit(chunk.subarray(at, at + length));
         at += length;
@@ -68,16 +77,18 @@ export class MessageSplitter {
     this.#body = undefined;
     this.#onMessage(body);
   }
+}
 
-  #bodyLength(): number {
-    if (this.#prefix[0] !== 0) {
-      throw new FramingError(`message flag is ${this.#prefix[0]}, where 0 (not compressed) is due`);
-    }
-    const length = this.#prefix.readUInt32BE(1);
-    if (length <= MESSAGE_BYTES_MAX) return length;
-    throw new FramingError(
-      `a message has ${length} bytes, above the limit of ${MESSAGE_BYTES_MAX}; read in smaller pages`,
-      true,
-    );
+/** @throws FramingError */
+function bodyLength(bytes: Buffer, at: number): number {
+  const flag = bytes[at];
+  if (flag !== 0) {
+    throw new FramingError(`message flag is ${flag}, where 0 (not compressed) is due`);
   }
+  const length = bytes.readUInt32BE(at + 1);
+  if (length <= MESSAGE_BYTES_MAX) return length;
+  throw new FramingError(
+    `a message has ${length} bytes, above the limit of ${MESSAGE_BYTES_MAX}; read in smaller pages`,
+    true,
+  );
 }

@@ -1,5 +1,6 @@
 /**
- * Reads, again: a call that changes nothing is repeated while its deadline lasts, with growing pauses.
+ * Reads, again: a call that changes nothing is repeated while its deadline lasts, with growing pauses; after the
+ * first cut at once.
  *
  * Only for calls that change nothing, or that change the same thing however often they are made (compaction to a
  * revision, the end of a lease). A transaction that writes never comes through here.
@@ -7,7 +8,7 @@
 import { type Clock, sleep } from '../../core/clock.js';
 import { isOverload, isWorthRepeating } from './failures.js';
 import type { Message } from './protobuf.js';
-import { CallFailure, type CallOptions, type Transport } from './transport.js';
+import { CallFailure, type CallOptions, GrpcStatus, type Transport } from './transport.js';
 
 const PAUSE_MIN_MS = 20;
 const PAUSE_MAX_MS = 1_000;
@@ -34,6 +35,8 @@ export async function callRepeating(
       return await transport.call(method, request, { ...options, deadlineMs });
     } catch (thrown) {
       if (!(thrown instanceof CallFailure) || !isWorthRepeating(thrown)) throw thrown;
+      // A connection that was cut says nothing about the next one, and channels pace their dialling.
+      if (tries === 1 && isCut(thrown) && clock.monoMs() < endsAtMs) continue;
       const floorMs = isOverload(thrown) ? OVERLOAD_PAUSE_MIN_MS : PAUSE_MIN_MS;
       const ceilingMs = Math.min(PAUSE_MAX_MS, floorMs * 2 ** (tries - 1));
       // Half fixed, half random: callers that failed together do not come back together.
@@ -42,4 +45,8 @@ export async function callRepeating(
       await sleep(clock, pauseMs);
     }
   }
+}
+
+function isCut({ status, isFromServer }: CallFailure): boolean {
+  return status === GrpcStatus.UNAVAILABLE && !isFromServer;
 }

@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Operation, Revision, Txn } from '../../../src/core/store.js';
+import type { LeaseId, Operation, Revision, Txn } from '../../../src/core/store.js';
 import { KeyValue } from '../../../src/store/etcd/key-value.js';
-import { RANGE_METHOD, TXN_METHOD } from '../../../src/store/etcd/kv-codec.js';
+import {
+  DELETE_METHOD,
+  PUT_METHOD,
+  RANGE_METHOD,
+  TXN_METHOD,
+} from '../../../src/store/etcd/kv-codec.js';
 import { type Message, PREFIX_BYTES, Reader, Writer } from '../../../src/store/etcd/protobuf.js';
 import { CallFailure, type Transport } from '../../../src/store/etcd/transport.js';
 import { VirtualClock } from '../../../src/testing/virtual-clock.js';
@@ -189,7 +194,45 @@ describe('etcd key-value: transactions', () => {
     assert.equal((await kv.txn(unconditional(put('a')))).kind, 'unknown');
     // An answer to another transaction is none.
     const { kv: other } = setup([getsAnswer(12, [[], []])]);
-    assert.equal((await other.txn(unconditional(put('a')))).kind, 'unknown');
+    assert.equal((await other.txn(unconditional(put('a'), put('b')))).kind, 'unknown');
+  });
+
+  test('one write without a condition is a request of its own, everything else a transaction', async () => {
+    const writer = new Writer();
+    writer.uint(2, 1);
+    header(writer, 12);
+    const done = writer.finish();
+    const range = { from: 'a', to: 'b' };
+    for (const [operation, method, result] of [
+      [put('a'), PUT_METHOD, { type: 'put' }],
+      [{ type: 'delete', key: 'a' }, DELETE_METHOD, { type: 'delete', deleted: 1 }],
+      [{ type: 'deleteRange', range }, DELETE_METHOD, { type: 'delete', deleted: 1 }],
+    ] as const) {
+      const { kv, asked, facts } = setup([done]);
+      const outcome = await kv.txn(unconditional(operation));
+      assert.deepEqual(outcome, { kind: 'done', revision: 12, results: [result] });
+      assert.deepEqual([asked[0]?.method, facts.revision], [method, 12]);
+    }
+    const isAbsent = { target: 'version', key: 'a', operator: '=', operand: 0 } as const;
+    for (const txn of [
+      { compares: [isAbsent], success: [put('a')] },
+      unconditional(put('a'), put('b')),
+    ]) {
+      const { kv, asked } = setup([getsAnswer(12, [])]);
+      await kv.txn(txn);
+      assert.equal(asked[0]?.method, TXN_METHOD);
+    }
+  });
+
+  test('a lease id that is none is thrown, and the next request is whole', async () => {
+    const { kv, asked } = setup([Buffer.alloc(40, 0xff)]);
+    const leaseId = 'not hex' as LeaseId;
+    await assert.rejects(kv.txn(unconditional({ ...put('a'), leaseId } as Operation)));
+    assert.equal(asked.length, 0);
+    await kv.txn(unconditional(put('b')));
+    const reader = new Reader((asked[0]?.request ?? new Uint8Array()).subarray(PREFIX_BYTES));
+    assert.equal(reader.tag(reader.length), 0x0a);
+    assert.equal(reader.latin1(), '/n/b');
   });
 
   test('a transaction that only reads is repeated', async () => {

@@ -34,13 +34,19 @@ function setup(script: readonly (Uint8Array | CallFailure)[]) {
   return { clock, deadlines, read };
 }
 
-test('a read that was cut is made again, with what is left of its time', async () => {
+test('a read that was cut is made again at once, the first time', async () => {
+  const { deadlines, read } = setup([cut, ANSWER]);
+  assert.equal(await read, ANSWER);
+  assert.deepEqual(deadlines, [5_000, 5_000]);
+});
+
+test('a read that is cut again has what is left of its time', async () => {
   const { clock, deadlines, read } = setup([cut, cut, ANSWER]);
   await clock.advance(1_000);
   assert.equal(await read, ANSWER);
   assert.equal(deadlines.length, 3);
   assert.equal(deadlines[0], 5_000);
-  assert.ok(deadlines[2]! < deadlines[1]! && deadlines[1]! < 5_000);
+  assert.ok(deadlines[2]! < deadlines[1]! && deadlines[1]! <= 5_000);
 });
 
 test('a failure that would repeat itself is told at once', async () => {
