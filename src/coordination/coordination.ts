@@ -7,12 +7,14 @@
  *   Members     who is there                                           members.ts
  *   ShardKeeper which shards of which queues are ours                  rendezvous.ts, shard-keeper.ts
  *   Compactor   how much history the store keeps                       compactor.ts
+ *   WatchCanary how late watches are                                   ../store/watch-canary.ts
  */
 import type { Clock } from '../core/clock.js';
 import { MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import type { LockSpace, Store } from '../core/store.js';
+import { WatchCanary } from '../store/watch-canary.js';
 import { Compactor } from './compactor.js';
 import { Elections } from './elections.js';
 import { Locks } from './locks.js';
@@ -44,6 +46,8 @@ export interface CoordinationSettings {
 
 /** In front of lock names in a store that nobody else can reach. */
 const LOCAL_LOCK_PREFIX = 'l/';
+/** The canary of a member, by its name. */
+const CANARIES = 'y/';
 
 export class Coordination extends BaseService {
   readonly session: Session;
@@ -54,6 +58,8 @@ export class Coordination extends BaseService {
   readonly needed: NeededRevisions;
   /** Only where history does not forget itself. */
   readonly compactor: Compactor | undefined;
+  /** Only where others share the store: watches of a local one have no way to be late on. */
+  readonly #canary: WatchCanary | undefined;
   readonly #isMember: boolean;
 
   constructor(ports: CoordinationPorts, settings: CoordinationSettings) {
@@ -85,6 +91,13 @@ export class Coordination extends BaseService {
             needed: this.needed,
             heartbeats: () => this.members.heartbeats(),
           });
+    this.#canary =
+      store.lockSpace === undefined
+        ? undefined
+        : new WatchCanary(clock, store, {
+            key: `${CANARIES}${settings.node}`,
+            leaseId: () => this.session.leaseId,
+          });
   }
 
   protected async onStart(): Promise<void> {
@@ -92,12 +105,14 @@ export class Coordination extends BaseService {
     if (!this.#isMember) return;
     await this.members.start();
     await this.compactor?.start();
+    await this.#canary?.start();
   }
 
   protected async onStop(): Promise<void> {
     const cause = new MillraceError('ERR_MILLRACE_CLOSED', 'coordination is closed');
     this.elections.close(cause);
     await this.locks.close(cause);
+    await this.#canary?.stop();
     await this.compactor?.stop();
     await this.members.stop();
     await this.session.stop();

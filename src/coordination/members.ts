@@ -14,9 +14,17 @@
  */
 import type { Clock, WakeUp } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
+import { follow } from '../core/follow.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
-import { type Compare, type Entry, prefixRange, type Revision, type Store } from '../core/store.js';
+import {
+  type Compare,
+  type Entry,
+  type Key,
+  prefixRange,
+  type Revision,
+  type Store,
+} from '../core/store.js';
 import { Backoff } from './backoff.js';
 import type { NeededRevisions } from './needed-revisions.js';
 import { isTransient } from './place.js';
@@ -118,24 +126,19 @@ export class Members extends BaseService {
     const giveUp = AbortSignal.any(signals);
     const backoff = new Backoff(this.#clock, this.#random);
     while (!giveUp.aborted) {
+      const there = new Map<Key, Member>();
       try {
-        const { entries, revision } = await this.#store.range(range);
-        const there = new Map(entries.map((entry) => [entry.key, memberOf(entry)]));
-        yield [...there.values()];
-        const watch = this.#store.watch(range, {
-          startRevision: (revision + 1) as Revision,
+        for await (const batch of follow(this.#store, range, {
           signal: giveUp,
           class: 'control',
-        });
-        for await (const { events } of watch) {
-          for (const event of events) {
+        })) {
+          for (const event of batch.events) {
             if (event.type === 'delete') there.delete(event.key);
             else there.set(event.entry.key, memberOf(event.entry));
           }
           yield [...there.values()].sort((a, b) => (a.node < b.node ? -1 : 1));
         }
       } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_COMPACTED')) continue;
         if (!isTransient(error)) throw error;
         await backoff.pause(giveUp).catch(() => {});
       }

@@ -3,13 +3,18 @@
  *
  *   call -> token (when there is a user) -> the role's connection -> answer
  *             ^--- stale: fetched anew and the call made again, once: the server checks tokens before it does anything
+ *                             ^--- left before the request was on its way: the request goes to the next connection
+ *
+ * A connection may stop taking calls (new certificates, the server's GOAWAY) while a request still waits to be written;
+ * HTTP/2 then says for certain that nobody has looked at it. Such a request is placed again while its deadline lasts,
+ * also one that writes: it is the first time that the server sees it. A request that may have been seen never is.
  *
  * The member list is read every minute and a second after a connection was made anew, so that a cluster may move under a client that
  * runs for months. Behind a load balancer the members' own addresses may be out of reach; they are only ever tried
  * after what the user named, and `followMembers: false` leaves them alone.
  */
 import { publish } from '../../core/channels.js';
-import type { Clock, WakeUp } from '../../core/clock.js';
+import { type Clock, sleep, type WakeUp } from '../../core/clock.js';
 import { Channel, closedFailure } from './channel.js';
 import type { Metadata } from './connection.js';
 import { type Endpoint, parseEndpoint } from './endpoint.js';
@@ -40,6 +45,10 @@ const MEMBERS_MS = 60_000;
 const MEMBERS_AFTER_MS = 1_000;
 const HOLD_MS = 2 ** 30;
 const ASIDE_DEADLINE_MS = 5_000;
+/** How often a request that was never sent is given to a connection; the caller hears of it after that. */
+const PLACEMENTS_MAX = 5;
+/** After the second placement; the next pauses grow with it. */
+const PLACEMENT_PAUSE_MS = 50;
 const NO_METADATA: Metadata = {};
 const STREAM_METADATA: Metadata = { hasleader: 'true' };
 
@@ -141,8 +150,40 @@ export class Http2Transport implements Transport {
     if (!this.#options.sharesConnections)
       return this.#sendAlone(method, metadata, request, options);
     const { current } = this.#channels[options.role];
-    if (current !== undefined) return current.call(method, metadata, request, options);
-    return this.#sendWhenConnected(method, metadata, request, options);
+    const endsAtMs = this.#options.clock.monoMs() + options.deadlineMs;
+    const placed =
+      current === undefined
+        ? this.#sendWhenConnected(method, metadata, request, options)
+        : current.call(method, metadata, request, options);
+    return placed.catch((failure: CallFailure) =>
+      isNowhere(failure)
+        ? this.#placeAgain(failure, method, metadata, request, { ...options, endsAtMs })
+        : Promise.reject(failure),
+    );
+  }
+
+  /** For a request that was never sent. @throws CallFailure - the last one */
+  async #placeAgain(
+    failure: CallFailure,
+    method: string,
+    metadata: Metadata,
+    request: Message,
+    options: CallOptions & { readonly endsAtMs: number },
+  ): Promise<Uint8Array> {
+    const { clock } = this.#options;
+    let last = failure;
+    for (let placement = 2; placement <= PLACEMENTS_MAX; placement++) {
+      if (placement > 2) await sleep(clock, PLACEMENT_PAUSE_MS * (placement - 2));
+      const deadlineMs = options.endsAtMs - clock.monoMs();
+      if (deadlineMs <= 0 || options.signal?.aborted || this.#isClosed) break;
+      try {
+        return await this.#sendWhenConnected(method, metadata, request, { ...options, deadlineMs });
+      } catch (thrown) {
+        last = thrown as CallFailure;
+        if (!isNowhere(last)) break;
+      }
+    }
+    throw last;
   }
 
   async #sendWhenConnected(
@@ -291,6 +332,11 @@ class OpeningStream implements DuplexStream {
     if (failure !== undefined && isStaleToken(failure)) this.#onStaleToken();
     this.#options.onEnd(failure);
   }
+}
+
+/** Whether no byte of the request left this process, and another connection may do better. */
+function isNowhere({ status, wasSent }: CallFailure): boolean {
+  return !wasSent && status === GrpcStatus.UNAVAILABLE;
 }
 
 /** A member's address, when this client can speak to it: no TLS without certificates, and none left out. */

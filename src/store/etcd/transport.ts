@@ -2,8 +2,9 @@
  * What the etcd store needs from the network: calls with one answer, and streams both ways. The store, the watch
  * multiplexer and the lease keeper are written against this port; `http2-transport.ts` fills it.
  *
- * Calls are never repeated in here. Whether a failed one may be sent again is for the caller to say, who knows
- * whether it changes anything; `wasSent` and the status tell what is known about it.
+ * Calls that were sent are never repeated in here. Whether a failed one may be sent again is for the caller to say, who
+ * knows whether it changes anything; `wasSent` and the status tell what is known about it. One that certainly was not
+ * sent (its connection left first) is placed on the next connection while its deadline lasts.
  */
 import type { Message } from './protobuf.js';
 

@@ -1,10 +1,13 @@
-// A client that repeats whatever is "resource exhausted", as etcd3 does, fails this: it hammers a full server and hides why.
+// A client that repeats whatever failed, behind a breaker for all calls, fails this, which is shown in the same run.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { MillraceError } from '../../../src/core/errors.js';
+import type { LeaseId, Store } from '../../../src/core/store.js';
 import { ALL, apply, bytes, del, put } from '../../conformance/store/harness.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
 import { freshNamespace, openEtcd } from '../../support/etcd/store.js';
-import { until } from '../../support/limit.js';
+import { soon, until } from '../../support/limit.js';
+import { breaking } from './naive.js';
 
 const QUOTA_BYTES = 16 << 20;
 const VALUE = bytes('v'.repeat(512 << 10));
@@ -18,7 +21,13 @@ test('a full server: writes are refused as full, nothing is applied, and it reco
     quota: QUOTA_BYTES,
   });
   await apply(store, put('small', 'here'));
-  const { leaseId } = await store.grantLease(60_000);
+  const lease = await store.grantLease(60_000);
+  let heard = (): void => {};
+  store.keepLease(lease, {
+    everyMs: 100,
+    onRenewed: () => heard(),
+    onLost: (cause) => assert.fail(cause),
+  });
 
   let written = 0;
   let full: unknown;
@@ -36,13 +45,19 @@ test('a full server: writes are refused as full, nothing is applied, and it reco
   assert.equal((full as { kind: string }).kind, 'capacity');
 
   // Full is not broken: reads, renewals and deletions go on.
+  const again = new Promise<void>((resolve) => {
+    heard = resolve;
+  });
   assert.ok(await store.get('small'));
-  await store.renewLease(leaseId);
+  await store.renewLease(lease.leaseId);
+  await soon('the next renewal', again);
   await apply(store, del('small'));
-  const code = await refusal(store);
-  assert.equal((code as { code: string }).code, 'ERR_MILLRACE_STORE_FULL');
+  const refused = (await refusal(store)) as MillraceError;
+  assert.equal(refused.code, 'ERR_MILLRACE_STORE_FULL');
+  assert.ok(Number((refused.details as { retryAfterMs?: number } | undefined)?.retryAfterMs) > 0);
   const { entries } = await store.range(ALL, { keysOnly: true });
   assert.ok(entries.every(({ key }) => key.startsWith('big/')));
+  await showNaive(store, lease.leaseId);
 
   const revision = await apply(store, { type: 'deleteRange', range: ALL });
   await store.compact(revision);
@@ -52,10 +67,19 @@ test('a full server: writes are refused as full, nothing is applied, and it reco
     await etcd.etcdctl('alarm', 'disarm');
     return (await refusal(store)) === undefined;
   });
+  assert.equal((await store.get('one-more'))?.version, 1);
 });
 
+/** The same server, full, by way of a client for which a failure is a failure: it can neither read nor renew. */
+async function showNaive(store: Store, leaseId: LeaseId): Promise<void> {
+  const naive = breaking(store);
+  await assert.rejects(naive.txn({ compares: [], success: [put('one-more', 'x')] }));
+  await assert.rejects(naive.get('small'), /breaker/);
+  await assert.rejects(naive.renewLease(leaseId), /breaker/);
+}
+
 /** What a small write is refused with; undefined when it is not. */
-async function refusal(store: Parameters<typeof apply>[0]): Promise<unknown> {
+async function refusal(store: Store): Promise<unknown> {
   return store.txn({ compares: [], success: [put('one-more', 'x')] }).then(
     () => undefined,
     (error: unknown) => error,

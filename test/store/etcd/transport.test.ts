@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { constants } from 'node:http2';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
@@ -11,8 +12,17 @@ import {
 import { Reader, Writer } from '../../../src/store/etcd/protobuf.js';
 import { CallFailure, GrpcStatus } from '../../../src/store/etcd/transport.js';
 import { VirtualClock } from '../../../src/testing/virtual-clock.js';
-import { answer, fakeServer, type Handler, messageOf, refuse, transportTo } from './fake-server.js';
+import {
+  answer,
+  type FakeServer,
+  fakeServer,
+  type Handler,
+  messageOf,
+  refuse,
+  transportTo,
+} from './fake-server.js';
 
+const { NGHTTP2_REFUSED_STREAM } = constants;
 const PING = '/test/Ping';
 const KV = { role: 'kv', deadlineMs: 5_000 } as const;
 const EMPTY = new Writer(8).finish();
@@ -24,6 +34,11 @@ async function failure(promise: Promise<unknown>): Promise<CallFailure> {
   );
   assert.ok(thrown instanceof CallFailure, String(thrown));
   return thrown;
+}
+
+/** How many of the requests were the test's own. */
+function pings({ requests }: FakeServer): number {
+  return requests.filter((path) => path === PING).length;
 }
 
 /** One server that treats `PING` so, and a transport to it. */
@@ -67,13 +82,39 @@ describe('etcd transport: calls', () => {
     });
     const { status, wasSent, isFromServer } = await failure(ping());
     assert.deepEqual([status, wasSent, isFromServer], [GrpcStatus.UNAVAILABLE, true, false]);
+    assert.equal(pings(server), 1);
     await ping();
     assert.equal(server.sessions.length, 2);
   });
 
-  test('a stream that the server refused to look at was not sent', async (t) => {
-    const { ping } = await setup(t, (stream) => stream.close(7));
-    assert.equal((await failure(ping())).wasSent, false);
+  test('a request that the server did not look at is placed again, and comes to one answer', async (t) => {
+    let refusals = 2;
+    const { server, ping } = await setup(t, (stream, headers) => {
+      if (refusals-- > 0) stream.close(NGHTTP2_REFUSED_STREAM);
+      else void answer(EMPTY)(stream, headers);
+    });
+    await ping();
+    assert.equal(pings(server), 3);
+  });
+
+  test('a request that nobody looks at is placed a few times, then told as not sent', async (t) => {
+    const { server, ping } = await setup(t, (stream) => stream.close(NGHTTP2_REFUSED_STREAM));
+    const { status, wasSent } = await failure(ping());
+    assert.deepEqual([status, wasSent], [GrpcStatus.UNAVAILABLE, false]);
+    assert.equal(pings(server), 5);
+  });
+
+  test('a request that nobody looks at is placed no more after its deadline, or when it is given up', async (t) => {
+    const { server, transport } = await setup(t, (stream) => stream.close(NGHTTP2_REFUSED_STREAM));
+    const short = { role: 'kv', deadlineMs: 40 } as const;
+    assert.equal((await failure(transport.call(PING, EMPTY, short))).wasSent, false);
+    const before = pings(server);
+    assert.ok(before < 5, `${before} placements`);
+    const giveUp = new AbortController();
+    const call = failure(transport.call(PING, EMPTY, { ...KV, signal: giveUp.signal }));
+    giveUp.abort();
+    await call;
+    assert.ok(pings(server) <= before + 1);
   });
 
   test('GOAWAY: what is open finishes, what is new goes elsewhere', async (t) => {
