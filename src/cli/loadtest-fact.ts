@@ -5,7 +5,7 @@ import { type CommandFact, RUNTIME_OPTIONS } from './command.js';
 
 export const LOADTEST: CommandFact = {
   name: 'loadtest',
-  summary: 'Put a steady load on one mechanism and report what it did.',
+  summary: 'Put a steady load on one mechanism and report it.',
   usage: 'locks',
   positionalsMin: 1,
   positionalsMax: 1,
