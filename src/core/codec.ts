@@ -48,6 +48,11 @@ export function encodeInto(
   limits: PayloadLimits,
 ): void {
   if (value === undefined) return;
+  if (typeof value === 'number') {
+    payload.text = Number.isFinite(value) ? `${value === 0 ? 0 : value}` : 'null';
+    payload.byteLength = payload.text.length;
+    return;
+  }
   let text: string | undefined;
   try {
     text = JSON.stringify(value);

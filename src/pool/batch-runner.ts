@@ -12,7 +12,7 @@
  *
  * Results travel in frames, because a message costs more than a task. What ended in the same turn of the event
  * loop goes together; a batch that is done is reported at once; and while sync handlers keep the loop, what is done
- * is reported after REPORT_MS, and before a call that by experience takes longer, so nobody waits for a slow
+ * is reported after REPORT_MS, and before a call that by experience takes longer than LONG_CALL_MS, so nobody waits for a slow
  * batch-mate. What has not been sent when the thread dies is in the batch's ResultLog, for the other side to find. When all that is left of a
  * batch waits for something else than this thread, `onParked` says so and another batch may come.
  *
@@ -94,6 +94,8 @@ const SETTLED = Promise.resolve();
 const SLICE_MS = 4;
 /** A result waits no longer than this for batch-mates that run synchronously. */
 const REPORT_MS = 1;
+/** A call that by experience takes longer is not waited for: the time of several reports. */
+const LONG_CALL_MS = 0.5;
 
 /** A task and what of it is going on in this thread. */
 interface Lane {
@@ -366,7 +368,7 @@ class Batch implements RunnerBatch, NoteDesk {
       return nowMs;
     }
     // What is done does not wait for a batch-mate that is slow, or may be: nothing is sent while it computes.
-    if (lane.callMs > REPORT_MS && this.#log.count > 0) this.#post();
+    if (lane.callMs > LONG_CALL_MS && this.#log.count > 0) this.#post();
     this.#stages[index] = Stage.RUNNING;
     this.#log.begin(index, nowMs);
     let input: unknown;

@@ -62,6 +62,20 @@ describe('PayloadSlab', () => {
     }
   });
 
+  it('finds what is not plain anywhere in a string, whatever is beside it', () => {
+    const slab = new PayloadSlab();
+    const codes = [...Array(0x100).keys(), 0x142, 0x2028, 0xd800, 0xffff];
+    for (const length of [19, 20, 21, 22, 23, 40]) {
+      for (let at = 0; at < length; at++) {
+        for (const code of codes) {
+          const text = `${' '.repeat(at)}${String.fromCharCode(code)}${'~'.repeat(length - at - 1)}`;
+          const isPlain = code >= 0x20 && code < 0x7f && code !== 0x22 && code !== 0x5c;
+          assert.equal(written(slab, text), isPlain ? JSON.stringify(text) : undefined);
+        }
+      }
+    }
+  });
+
   it('leaves to JSON.stringify what has a class, escapes, a toJSON, or no JSON form', () => {
     const slab = new PayloadSlab();
     for (const value of [
