@@ -136,7 +136,7 @@ export default defineBench<Settings>({
       [NOOP.name]: windowMs + measureMs + FURTHER.length * (windowMs / 2 + 200),
       [CPU.name]: windowMs * 2,
       [BUFFER.name]: windowMs,
-      [HALF.name]: warmUpMs + latencyMs * 1.2,
+      [HALF.name]: warmUpMs * 8 + latencyMs * 1.2,
       [BLAME.name]: 1_000,
       [MEMORY.name]: overloadMs,
     };
