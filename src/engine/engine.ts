@@ -10,7 +10,7 @@
  */
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
-import { MillraceError } from '../core/errors.js';
+import { hasCode, MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import {
   type Incarnation,
@@ -88,6 +88,8 @@ export interface EngineStats {
 
 /** What closing allows for the last commits after everything has stopped. */
 const LAST_COMMITS_MS = 5_000;
+/** What became of a keyed submission is read again after so long. */
+const KEYED_READ_DELAY_MS = 200;
 /** One shard while the store belongs to one node. */
 const SHARD = 0;
 
@@ -382,7 +384,7 @@ export class Engine extends BaseService implements CommitSource {
   async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
     let existing: TaskId | undefined;
     try {
-      existing = await existingTask(this.#store, frame, result);
+      existing = await this.#existingTask(frame, result);
     } catch (cause) {
       return this.#settleKeyed(frame, (submission) => submission.reject(cause as MillraceError));
     }
@@ -408,6 +410,21 @@ export class Engine extends BaseService implements CommitSource {
     );
     this.#waker.update();
     this.#lane.request();
+  }
+
+  /** Asks until it is known: a task that is stored and not taken up here would wait for the next start. */
+  async #existingTask(
+    frame: KeyedFrame,
+    result: OperationResult | undefined,
+  ): Promise<TaskId | undefined> {
+    for (;;) {
+      try {
+        return await existingTask(this.#store, frame, result);
+      } catch (cause) {
+        if (this.#isHalted || !hasCode(cause, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw cause;
+        await sleep(this.clock, KEYED_READ_DELAY_MS);
+      }
+    }
   }
 
   #settleKeyed(frame: KeyedFrame, settle: (submission: Submission) => void): void {

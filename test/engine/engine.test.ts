@@ -453,6 +453,23 @@ test('a keyed task whose answer was lost is told from a duplicate', async () => 
   await closing(bed, runtime);
 });
 
+test('a keyed task whose answer was lost is taken up when the store can be read again', async () => {
+  const { bed, echo, runs } = setup();
+  const runtime = await bed.start();
+  bed.faults.fates.push('answer lost');
+  const submitted = runtime.submit(echo, 1, { idempotencyKey: 'k' });
+  await bed.clock.advance(40);
+  bed.faults.readsFail = true;
+  await bed.clock.advance(1_000);
+  assert.equal(runs.length, 0);
+  bed.faults.readsFail = false;
+  const handle = await soon(bed, submitted);
+  assert.equal(handle.created, true);
+  await soon(bed, handle.result());
+  assert.equal(runs.length, 1);
+  await closing(bed, runtime);
+});
+
 test('an unknown outcome is sent again unchanged', async () => {
   const { bed, echo } = setup();
   const runtime = await bed.start();

@@ -24,7 +24,7 @@ test('each subpath exports what is documented, and no more', () => {
   assert.deepEqual(Object.keys(coordination).sort(), ['createCoordination']);
   assert.deepEqual(Object.keys(etcd).sort(), ['etcdStore']);
   assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
-  assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock']);
+  assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock', 'simStore']);
   assert.deepEqual(Object.keys(timing).sort(), ['ReadyQueue', 'TimerQueue', 'createTimers']);
 });
 

@@ -43,6 +43,8 @@ export class FaultyStore implements Store {
   readonly #late: Txn[] = [];
   /** While set, nothing arrives and nothing is answered. */
   isCut = false;
+  /** While set, reads are refused; transactions go on. */
+  readsFail = false;
   /** Fates of the coming transactions, in order; then `ok`. */
   readonly fates: Fate[] = [];
   /** Every transaction that was sent, in order. */
@@ -94,12 +96,12 @@ export class FaultyStore implements Store {
   }
 
   async get(key: Key, options?: ReadOptions): Promise<Entry | undefined> {
-    this.#requireLink();
+    this.#requireReads();
     return this.#inner.get(key, options);
   }
 
   async range(range: KeyRange, options?: RangeOptions): Promise<Snapshot> {
-    this.#requireLink();
+    this.#requireReads();
     return this.#inner.range(range, options);
   }
 
@@ -143,6 +145,12 @@ export class FaultyStore implements Store {
 
   close(): Promise<void> {
     return this.#inner.close();
+  }
+
+  #requireReads(): void {
+    this.#requireLink();
+    if (!this.readsFail) return;
+    throw new MillraceError('ERR_MILLRACE_STORE_UNAVAILABLE', 'the read failed (injected)');
   }
 
   #requireLink(): void {

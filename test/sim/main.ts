@@ -1,0 +1,62 @@
+/**
+ * `npm run sim -- --seeds 200 [--from 1]`, `--seed 8123 --trace`, `--only kill,late`, `--mutant <name>`.
+ *
+ * Prints a line per violation and the totals; exits with 1 when a seed violated something.
+ */
+import { parseArgs } from 'node:util';
+import { applyMutant } from './mutants.js';
+import { FAULT_CLASSES, type FaultClass } from './plan.js';
+import type { SimResult } from './simulation.js';
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '100' },
+    from: { type: 'string', default: '1' },
+    seed: { type: 'string' },
+    trace: { type: 'boolean', default: false },
+    only: { type: 'string' },
+    mutant: { type: 'string' },
+    'first-only': { type: 'boolean', default: false },
+  },
+});
+
+if (values.mutant !== undefined) applyMutant(values.mutant);
+// Loaded after the mutant is in place.
+const { simulate } = await import('./simulation.js');
+
+const first = Number(values.seed ?? values.from);
+const count = values.seed === undefined ? Number(values.seeds) : 1;
+const only = values.only?.split(',') as FaultClass[] | undefined;
+const unknown = only?.find((name) => !FAULT_CLASSES.includes(name));
+if (unknown !== undefined) {
+  throw new Error(`no faults are called ${unknown}; there are ${FAULT_CLASSES.join(', ')}`);
+}
+
+const startedAtMs = performance.now();
+const results: SimResult[] = [];
+const seen = new Map<string, number>();
+for (let seed = first; seed < first + count; seed++) {
+  const result = await simulate(seed, {
+    ...(only && { only: new Set(only) }),
+    keepsTrace: values.trace,
+  });
+  for (const line of result.lines) console.log(line);
+  for (const violation of result.violations) console.log(`seed ${seed}: ${violation}`);
+  for (const [what, times] of result.seen) seen.set(what, (seen.get(what) ?? 0) + times);
+  results.push(result);
+  if (values['first-only'] && result.violations.length > 0) break;
+}
+
+const sum = (of: (result: SimResult) => number): number =>
+  results.reduce((total, result) => total + of(result), 0);
+const seconds = (performance.now() - startedAtMs) / 1_000;
+const failed = results.filter((result) => result.violations.length > 0);
+for (const [what, times] of [...seen].sort()) console.log(`  ${what}: ${times}`);
+console.log(
+  `${results.length} seeds, ${sum(({ counts }) => Number(counts))} of them count; ` +
+    `${sum(({ accepted }) => accepted)} tasks accepted in ${(sum(({ virtualMs }) => virtualMs) / 3_600_000).toFixed(1)} virtual hours, ` +
+    `${sum(({ events }) => events)} events, ${seconds.toFixed(1)} s; ` +
+    `${failed.length} seeds with violations${failed.length > 0 ? `: ${failed.map(({ seed }) => seed).join(' ')}` : ''}`,
+);
+if (count === 1) console.log(`classes ${results[0]!.classes.join(' ')}; hash ${results[0]!.hash}`);
+process.exitCode = failed.length > 0 ? 1 : 0;

@@ -1,0 +1,168 @@
+/**
+ * What one seed does: which faults it has, how often, and what is submitted.
+ *
+ * Swarm testing (Groce et al., 2012; TigerBeetle's `options_swarm`): every seed leaves most classes of faults out.
+ * With all of them in every run each hides the others: a process that is killed every second never gets as far as a
+ * retry.
+ */
+import type { Random } from '../../src/core/random.js';
+import { drawMs, type StoreFaults } from '../../src/testing/store-faults.js';
+
+export const FAULT_CLASSES = [
+  'requestLost',
+  'answerLost',
+  'late',
+  'refused',
+  'full',
+  'hang',
+  'readFailed',
+  'outage',
+  'partition',
+  'kill',
+  'pause',
+  'usurp',
+  'restart',
+  'wallJump',
+  'crash',
+  'stuck',
+  'echo',
+  'cancel',
+] as const;
+export type FaultClass = (typeof FAULT_CLASSES)[number];
+
+/** Probability that a class takes part in a seed. */
+const CLASS_SHARE = 0.35;
+
+/** What a handler does in one of its runs. */
+export type Step =
+  | 'ok'
+  | 'throw'
+  | 'throwForGood'
+  | 'snooze'
+  | 'giveUp'
+  /** The thread dies in the middle. */
+  | 'crash'
+  /** The thread dies when the work is done, before anybody hears of it. */
+  | 'effectThenCrash'
+  /** Never ends, and hears no signal. */
+  | 'stuck';
+
+export const TYPES = ['work', 'once', 'limited', 'inline'] as const;
+export type TypeName = (typeof TYPES)[number];
+
+export interface PlannedTask {
+  /** Unique in the run; stands in the payload. */
+  readonly label: number;
+  readonly type: TypeName;
+  readonly delayMs: number;
+  readonly priority: number;
+  /** 0: never expires. */
+  readonly ttlMs: number;
+  readonly key: string | undefined;
+  /** By run, the last one again and again. */
+  readonly script: readonly Step[];
+  readonly runMs: number;
+  /** So long after the acknowledgement it is cancelled. */
+  readonly cancelAfterMs: number | undefined;
+  readonly paddingBytes: number;
+}
+
+export interface Plan {
+  readonly classes: ReadonlySet<FaultClass>;
+  readonly faults: StoreFaults;
+  /** How long there are faults. */
+  readonly faultsMs: number;
+  /** Between two acts of the nemesis. */
+  readonly calmMs: { readonly minMs: number; readonly maxMs: number };
+  readonly threads: number;
+  readonly bursts: readonly { readonly atMs: number; readonly tasks: readonly PlannedTask[] }[];
+}
+
+export function drawPlan(random: Random, only?: ReadonlySet<FaultClass>): Plan {
+  const classes = new Set(
+    FAULT_CLASSES.filter((name) => random.float() < CLASS_SHARE && (only?.has(name) ?? true)),
+  );
+  const rate = (name: FaultClass, max: number): number =>
+    random.float() * max * (classes.has(name) ? 1 : 0);
+  const slowest = random.float() < 0.2 ? 400 : 1 + random.float() * 20;
+  const faults: StoreFaults = {
+    requestLost: rate('requestLost', 0.1),
+    answerLost: rate('answerLost', 0.2),
+    late: rate('late', 0.1),
+    refused: rate('refused', 0.1),
+    full: rate('full', 0.1),
+    hang: rate('hang', 0.05),
+    readFailed: rate('readFailed', 0.3),
+    watchCut: random.float() * 0.1,
+    latency: { minMs: 0.1, maxMs: slowest },
+    lateMaxMs: 100 + random.float() * 10_000,
+  };
+  const faultsMs = drawMs(random, 8_000, 40_000);
+  const workload = random.fork('workload');
+  const bursts = [];
+  let label = 0;
+  for (let atMs = 0; atMs < faultsMs; atMs += drawMs(workload, 50, 3_000)) {
+    const size = workload.float() < 0.05 ? 300 : 1 + Math.floor(workload.float() ** 3 * 20);
+    const tasks = Array.from({ length: size }, () => drawTask(workload, label++, classes, size));
+    bursts.push({ atMs, tasks });
+  }
+  const calm = drawMs(random, 200, 4_000);
+  return {
+    classes,
+    faults,
+    faultsMs,
+    calmMs: { minMs: calm / 4, maxMs: calm * 2 },
+    threads: 1 + Math.floor(random.float() * 4),
+    bursts,
+  };
+}
+
+function drawTask(
+  random: Random,
+  label: number,
+  classes: ReadonlySet<FaultClass>,
+  burst: number,
+): PlannedTask {
+  const chance = (probability: number): boolean => random.float() < probability;
+  const type = TYPES[Math.floor(random.float() * TYPES.length)]!;
+  const delayMs = chance(0.6)
+    ? 0
+    : chance(0.8)
+      ? drawMs(random, 1, 5_000)
+      : random.float() * 60_000;
+  // With one task per transaction a large burst of keyed ones is slow, and nothing but that.
+  const key = burst < 50 && chance(0.12) ? `key ${Math.floor(random.float() * 10)}` : undefined;
+  return {
+    label,
+    type,
+    delayMs,
+    priority: chance(0.1) ? Math.floor(random.float() * 10) : 0,
+    ttlMs: chance(0.05) ? drawMs(random, 100, 10_000) : 0,
+    key,
+    script: drawScript(random, classes, type),
+    runMs: chance(0.9) ? random.float() * 30 : random.float() * 1_500,
+    cancelAfterMs:
+      classes.has('cancel') && chance(0.15) ? random.float() * (delayMs + 100) : undefined,
+    paddingBytes: chance(0.01) ? 100_000 : 0,
+  };
+}
+
+function drawScript(random: Random, classes: ReadonlySet<FaultClass>, type: TypeName): Step[] {
+  const draw = random.float();
+  if (draw < 0.7) return ['ok'];
+  if (draw < 0.78) return ['throw', 'ok'];
+  if (draw < 0.8) return ['throw'];
+  if (draw < 0.82) return ['throwForGood'];
+  if (draw < 0.86) return ['snooze', 'ok'];
+  if (draw < 0.87) return ['giveUp'];
+  // Nothing on the main thread dies by itself.
+  const isThread = type !== 'inline';
+  if (isThread && classes.has('crash')) {
+    if (draw < 0.9) return ['crash', 'ok'];
+    if (draw < 0.92) return ['effectThenCrash', 'ok'];
+    if (draw < 0.93) return ['crash'];
+    if (draw < 0.94) return ['crash', 'crash', 'ok'];
+  }
+  if (type === 'limited' && classes.has('stuck') && draw < 0.97) return ['stuck', 'ok'];
+  return ['ok'];
+}

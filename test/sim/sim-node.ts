@@ -1,0 +1,250 @@
+/**
+ * One process of the simulation: the real engine, with the real native core, on simulated ports. This is the only
+ * file that knows how an engine is put together.
+ */
+import { hasCode, isMillraceError } from '../../src/core/errors.js';
+import { type Incarnation, newIncarnation, taskId } from '../../src/core/ids.js';
+import type { Random } from '../../src/core/random.js';
+import { defineTask } from '../../src/core/task.js';
+import { Engine } from '../../src/engine/engine.js';
+import type { Accepted } from '../../src/engine/intake.js';
+import type { SimConnection } from '../../src/testing/sim-connection.js';
+import type { SimStore } from '../../src/testing/sim-store.js';
+import type { SimProcess, World } from '../../src/testing/world.js';
+import { ATTEMPTS, type Oracle, RETRY_MS } from './oracle.js';
+import type { PlannedTask } from './plan.js';
+import { type PoolWorld, SimPool } from './sim-pool.js';
+
+const retry = { attempts: ATTEMPTS, backoff: 'fixed', min: RETRY_MS, jitter: 'none' } as const;
+const SPECS = [
+  defineTask({ name: 'work', retry, run: () => {} }),
+  defineTask({ name: 'once', retry, onLost: 'fail', run: () => {} }),
+  defineTask({ name: 'limited', retry, timeout: { min: '2s', max: '2s' }, run: () => {} }),
+  defineTask({ name: 'inline', retry, exec: 'inline', run: () => {} }),
+].map(({ spec }) => spec);
+
+const RETENTION = {
+  completedMs: 3_600_000,
+  completedBytesMax: 1e9,
+  failedMs: 3_600_000,
+  idempotencyMs: 3_600_000,
+};
+
+export interface NodeWorld {
+  readonly world: World;
+  readonly store: SimStore;
+  readonly oracle: Oracle;
+  readonly random: Random;
+  readonly trace: (line: string) => void;
+  readonly threads: number;
+  readonly hasEchoes: boolean;
+  /** The machine's wall clock, against the world's. */
+  readonly wallOffsetMs: number;
+}
+
+export type NodeState = 'starting' | 'running' | 'stopping' | 'over';
+
+export class SimNode {
+  readonly name: string;
+  readonly process: SimProcess;
+  readonly incarnation: Incarnation;
+  state: NodeState = 'starting';
+  connection: SimConnection | undefined;
+  readonly #sim: NodeWorld;
+  readonly #random: Random;
+  #engine: Engine | undefined;
+  #pools: SimPool[] = [];
+  /** Tasks that this process holds a permit for, as the runtime's admission does. */
+  #permits = 0;
+
+  constructor(name: string, sim: NodeWorld) {
+    this.name = name;
+    this.#sim = sim;
+    this.#random = sim.random.fork(name);
+    this.incarnation = newIncarnation(() => this.#random.u32());
+    this.process = sim.world.spawn(name);
+    this.process.jumpWall(sim.wallOffsetMs);
+    this.#in(() => void this.#start());
+  }
+
+  /** Nothing more will come of this process. */
+  get isOver(): boolean {
+    return this.state === 'over';
+  }
+
+  async #start(): Promise<void> {
+    const { oracle, store, trace } = this.#sim;
+    const { clock } = this.process;
+    try {
+      this.connection = await store.open({ clock });
+      this.#pools = [this.#pool(true), this.#pool(false)];
+      const engine = new Engine({
+        clock,
+        random: this.#random.fork('engine'),
+        incarnation: this.incarnation,
+        store: this.connection,
+        pools: { thread: this.#pools[0]!, inline: this.#pools[1]! },
+        specs: SPECS,
+        node: 'local',
+        retention: RETENTION,
+      });
+      engine.onRecovered = (_, tasks) => {
+        this.#permits += tasks;
+        oracle.count('recovered a segment');
+      };
+      engine.onReleased = (_, tasks) => {
+        this.#permits -= tasks;
+      };
+      this.#engine = engine;
+      await engine.start();
+      trace(`${this.name} runs`);
+      this.state = 'running';
+    } catch (error) {
+      this.#mustBeTyped(error, 'start');
+      trace(`${this.name} does not start`);
+      this.kill();
+    }
+  }
+
+  kill(): void {
+    if (this.isOver) return;
+    this.#sim.trace(`${this.name} is dead`);
+    this.process.kill();
+    this.connection?.kill();
+    this.state = 'over';
+  }
+
+  /** Ends gently, as `runtime.close()` does. */
+  shutdown(softMs: number, hardMs: number): void {
+    this.state = 'stopping';
+    this.#in(() => {
+      this.#engine!.shutdown({ softMs, hardMs }).then(
+        () => this.kill(),
+        (error) => this.#sim.oracle.violate('S16', `${this.name} shutdown: ${String(error)}`),
+      );
+    });
+  }
+
+  submit(task: PlannedTask): void {
+    this.#in(() => this.#submit(task));
+  }
+
+  #submit(task: PlannedTask): void {
+    const { oracle, trace } = this.#sim;
+    const { clock } = this.process;
+    const wallMs = clock.wallMs();
+    const payload = JSON.stringify({ label: task.label, padding: 'x'.repeat(task.paddingBytes) });
+    const dueAtMs = wallMs + Math.ceil(task.delayMs);
+    const dueMonoMs = clock.monoMs() + task.delayMs;
+    oracle.submitted(task, this, dueMonoMs);
+    this.#permits++;
+    this.#engine!.submit(
+      {
+        type: task.type,
+        queue: 'default',
+        tenant: '',
+        priority: task.priority,
+        dueAtMs,
+        dueMonoMs,
+        submittedAtMs: wallMs,
+        expiresAtMs: task.ttlMs === 0 ? 0 : dueAtMs + task.ttlMs,
+        attempt: 0,
+        losses: 0,
+        version: 0,
+        payload,
+        payloadBytes: payload.length,
+        metadata: undefined,
+        idempotencyKey: task.key,
+      },
+      (accepted) => {
+        if (!accepted.isCreated) this.#permits--;
+        const id = taskId(accepted.segment, accepted.index);
+        trace(`accepted ${this.name} ${task.label} ${id}`);
+        oracle.acceptedAs(task.label, id, accepted.isCreated);
+        this.#follow(task, accepted);
+      },
+      (cause) => {
+        this.#permits--;
+        trace(`refused ${this.name} ${task.label} ${cause.code}`);
+        oracle.refused(task.label, cause.code, this.#isCertain(cause));
+        if (hasCode(cause, 'ERR_MILLRACE_STORE_LOCKED')) this.#onFenced();
+      },
+    );
+  }
+
+  /** A commit may have been applied before the lane was lost, or when its process had to close. */
+  #isCertain(cause: unknown): boolean {
+    return !hasCode(cause, 'ERR_MILLRACE_STORE_LOCKED') && this.state !== 'stopping';
+  }
+
+  /** A service whose store is taken over ends, and its supervisor starts it anew. */
+  #onFenced(): void {
+    this.#sim.oracle.count('fenced');
+    this.#in(() => this.kill());
+  }
+
+  #follow(task: PlannedTask, accepted: Accepted): void {
+    const { oracle } = this.#sim;
+    const id = taskId(accepted.segment, accepted.index);
+    const engine = this.#engine!;
+    engine.ended(accepted).then(
+      (end) => oracle.heardEnd(id, end),
+      (error) => this.#mustBeTyped(error, `ended ${id}`),
+    );
+    if (task.cancelAfterMs === undefined) return;
+    this.process.clock.wakeIn(task.cancelAfterMs, () => {
+      engine.cancel(accepted, 'simulated').then(
+        (answer) => oracle.count(`cancel: ${answer}`),
+        (error) => this.#mustBeTyped(error, `cancel ${id}`),
+      );
+    });
+  }
+
+  #mustBeTyped(error: unknown, what: string): void {
+    if (isMillraceError(error) && error.code !== 'ERR_MILLRACE_INTERNAL') {
+      return this.#sim.oracle.count(`${what.split(' ')[0]} rejected: ${error.code}`);
+    }
+    const shown = error instanceof Error ? error.stack : String(error);
+    this.#sim.oracle.violate('S16', `${this.name} ${what}: ${shown}`);
+  }
+
+  /** When nothing is left to do: everything must have been given back. */
+  judgeRest(): void {
+    const { oracle, world } = this.#sim;
+    const stats = this.#engine!.stats;
+    const left = Object.entries(stats).filter(([, count]) => count !== 0);
+    if (left.length > 0) oracle.violate('S9', `${this.name} at rest: ${JSON.stringify(stats)}`);
+    if (this.#permits !== 0) oracle.violate('S9', `${this.name} at rest: ${this.#permits} permits`);
+    if (this.#pools.some((pool) => !pool.isIdle))
+      oracle.violate('S9', `${this.name}: busy threads`);
+    const { outstanding } = this.connection!;
+    if (outstanding > 0) oracle.violate('S9', `${this.name} at rest: ${outstanding} calls`);
+    const timers = world.pendingOf(this.process);
+    if (timers > 20) oracle.violate('S9', `${this.name} at rest: ${timers} timers`);
+  }
+
+  #pool(isMortal: boolean): SimPool {
+    const { oracle, hasEchoes, threads } = this.#sim;
+    const world: PoolWorld = {
+      clock: this.process.clock,
+      random: this.#random.fork('pool'),
+      hasEchoes,
+      isMortal,
+      onStart: (record) => {
+        const earlier = oracle.runsOf(record);
+        const { task, run } = oracle.started(record, this);
+        const step = task.script[Math.min(earlier, task.script.length - 1)]!;
+        return { record, step, runMs: task.runMs, run };
+      },
+      onEffect: () => oracle.count('effect'),
+      onReport: (execution, outcome) => oracle.reported(execution, outcome),
+      onLost: (execution) => oracle.lost(execution),
+    };
+    return new SimPool(world, threads);
+  }
+
+  /** Whatever comes from outside arrives as an event of the process: not while it is paused, never when it is dead. */
+  #in(run: () => void): void {
+    this.process.clock.wakeIn(0, run);
+  }
+}
