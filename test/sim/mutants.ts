@@ -135,12 +135,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: '',
   },
   {
-    name: 'gives up a keyed task that cannot be read',
-    file: 'engine/engine.js',
-    find: "if (this.#isHalted || !hasCode(cause, 'ERR_MILLRACE_STORE_UNAVAILABLE'))",
-    replace: 'if (true)',
-  },
-  {
     name: 'never takes up keyed tasks',
     file: 'engine/engine.js',
     find: 'const task = this.#table.taskAt(this.#adopt(frame), 0);',

@@ -140,6 +140,13 @@ export class Oracle {
     return submission;
   }
 
+  /** A process says that somebody else has the lane. */
+  fenced(node: SimNode): void {
+    if (this.#writers.at(-1) === node.incarnation) {
+      this.violate('S5', `${node.name} was the last to write and thinks that it is fenced`);
+    }
+  }
+
   heardEnd(id: TaskId, heard: TaskEnd): void {
     this.count('heard an end');
     const end = this.#tasks.get(id)?.end;
@@ -433,12 +440,17 @@ export class Oracle {
     return this.#tasks.get(id)?.runs.length ?? 0;
   }
 
+  /** Everybody who submitted to a process that has had time to answer. */
+  judgeAnswers(node: SimNode): void {
+    for (const [label, submission] of this.#submissions) {
+      if (submission.node !== node || submission.answer !== 'none') continue;
+      this.violate('S10', `${label}, submitted to ${node.name}, never got an answer`);
+    }
+  }
+
   /** When everything is healed and has had its time. */
   judgeEnd(): void {
-    for (const [label, { answer, node, id }] of this.#submissions) {
-      if (answer === 'none' && node.process.isAlive) {
-        this.violate('S10', `${label}, submitted to ${node.name}, never got an answer`);
-      }
+    for (const [label, { answer, id }] of this.#submissions) {
       if (answer !== 'accepted') continue;
       const task = this.#tasks.get(id!);
       if (task?.end === undefined) {

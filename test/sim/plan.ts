@@ -87,12 +87,12 @@ export function drawPlan(random: Random, only?: ReadonlySet<FaultClass>): Plan {
   const slowest = random.float() < 0.2 ? 400 : 1 + random.float() * 20;
   const faults: StoreFaults = {
     requestLost: rate('requestLost', 0.1),
-    answerLost: rate('answerLost', 0.2),
+    answerLost: rate('answerLost', 0.3),
     late: rate('late', 0.1),
     refused: rate('refused', 0.1),
     full: rate('full', 0.1),
     hang: rate('hang', 0.05),
-    readFailed: rate('readFailed', 0.3),
+    readFailed: rate('readFailed', 0.6),
     watchCut: random.float() * 0.1,
     latency: { minMs: 0.1, maxMs: slowest },
     lateMaxMs: 100 + random.float() * 10_000,
@@ -131,7 +131,7 @@ function drawTask(
       ? drawMs(random, 1, 5_000)
       : random.float() * 60_000;
   // With one task per transaction a large burst of keyed ones is slow, and nothing but that.
-  const key = burst < 50 && chance(0.12) ? `key ${Math.floor(random.float() * 10)}` : undefined;
+  const key = burst < 50 && chance(0.2) ? `key ${Math.floor(random.float() * 10)}` : undefined;
   return {
     label,
     type,

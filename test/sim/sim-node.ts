@@ -30,6 +30,9 @@ const RETENTION = {
   idempotencyMs: 3_600_000,
 };
 
+/** How long a process that was fenced takes to end. */
+const FENCED_MS = 200;
+
 export interface NodeWorld {
   readonly world: World;
   readonly store: SimStore;
@@ -56,6 +59,9 @@ export class SimNode {
   #pools: SimPool[] = [];
   /** Tasks that this process holds a permit for, as the runtime's admission does. */
   #permits = 0;
+  /** Ends that somebody waits for. */
+  #awaited = 0;
+  #isFenced = false;
 
   constructor(name: string, sim: NodeWorld) {
     this.name = name;
@@ -179,18 +185,29 @@ export class SimNode {
 
   /** A service whose store is taken over ends, and its supervisor starts it anew. */
   #onFenced(): void {
-    this.#sim.oracle.count('fenced');
-    this.#in(() => this.kill());
+    const { oracle } = this.#sim;
+    oracle.count('fenced');
+    if (this.#isFenced) return;
+    this.#isFenced = true;
+    oracle.fenced(this);
+    this.process.clock.wakeIn(FENCED_MS, () => {
+      oracle.judgeAnswers(this);
+      this.kill();
+    });
   }
 
   #follow(task: PlannedTask, accepted: Accepted): void {
     const { oracle } = this.#sim;
     const id = taskId(accepted.segment, accepted.index);
     const engine = this.#engine!;
-    engine.ended(accepted).then(
-      (end) => oracle.heardEnd(id, end),
-      (error) => this.#mustBeTyped(error, `ended ${id}`),
-    );
+    this.#awaited++;
+    engine
+      .ended(accepted)
+      .finally(() => this.#awaited--)
+      .then(
+        (end) => oracle.heardEnd(id, end),
+        (error) => this.#mustBeTyped(error, `ended ${id}`),
+      );
     if (task.cancelAfterMs === undefined) return;
     this.process.clock.wakeIn(task.cancelAfterMs, () => {
       engine.cancel(accepted, 'simulated').then(
@@ -215,6 +232,7 @@ export class SimNode {
     const left = Object.entries(stats).filter(([, count]) => count !== 0);
     if (left.length > 0) oracle.violate('S9', `${this.name} at rest: ${JSON.stringify(stats)}`);
     if (this.#permits !== 0) oracle.violate('S9', `${this.name} at rest: ${this.#permits} permits`);
+    if (this.#awaited > 0) oracle.violate('S10', `${this.name}: ${this.#awaited} ends not told`);
     if (this.#pools.some((pool) => !pool.isIdle))
       oracle.violate('S9', `${this.name}: busy threads`);
     const { outstanding } = this.connection!;

@@ -162,6 +162,7 @@ class Simulation {
     await this.#until(() => false, 10_000);
     this.#oracle.judgeEnd();
     const node = this.#current!;
+    if (!node.isOver) this.#oracle.judgeAnswers(node);
     if (node.state === 'running') node.judgeRest();
     else this.#oracle.violate('S14', `${node.name} is ${node.state} after healing`);
     if (node.isOver) return;
