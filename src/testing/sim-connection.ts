@@ -31,12 +31,12 @@ import type {
   WatchBatch,
   WatchOptions,
 } from '../core/store.js';
+import type { StateMachine } from '../store/machine/state-machine.js';
 import type { StoreView } from '../store/machine/store-view.js';
 import { checkRange, checkRevision, checkSpan, checkTxn } from '../store/machine/txn-check.js';
 import { LocalLeaseKeeper } from '../store/renewal-loop.js';
-import type { SimServer } from './sim-store.js';
 import { SimWatch } from './sim-watch.js';
-import { drawFate, drawMs, type Fate } from './store-faults.js';
+import { drawFate, drawMs, type Fate, type FaultCounts, type StoreFaults } from './store-faults.js';
 
 /** For transactions without a deadline of their own; an answer that takes longer is lost. */
 const DEADLINE_MS = 5_000;
@@ -45,6 +45,23 @@ const LATE_MAX_MS = 10_000;
 const STEP_MS = 1e-3;
 /** The longest that a watch's stream stays cut. */
 const RECONNECT_MAX_MS = 1_000;
+
+/** A transaction that has reached the store. */
+export interface AppliedTxn {
+  readonly txn: Txn;
+  readonly outcome: Exclude<TxnOutcome, { kind: 'unknown' }>;
+  /** The connection it came through. */
+  readonly connection: SimConnection;
+}
+
+/** What connections share. */
+export interface SimServer {
+  readonly machine: StateMachine;
+  readonly clock: Clock;
+  readonly faults: StoreFaults;
+  readonly counts: FaultCounts;
+  readonly onApplied: ((applied: AppliedTxn) => void) | undefined;
+}
 
 export class SimConnection implements Store {
   readonly limits: StoreLimits;

@@ -13,23 +13,15 @@
 import type { Clock } from '../core/clock.js';
 import { knownOptions } from '../core/options.js';
 import { type Random, seededRandom } from '../core/random.js';
-import type { Revision, Txn, TxnOutcome } from '../core/store.js';
+import type { Revision } from '../core/store.js';
 import type { HistoryOptions, StoreContext, StoreFactory } from '../store/factory.js';
 import { StateMachine } from '../store/machine/state-machine.js';
 import { StoreView } from '../store/machine/store-view.js';
 import { MemoryBackend } from '../store/memory/memory-backend.js';
-import { SimConnection } from './sim-connection.js';
-import { checkFaults, type Fate, NO_FAULTS, type StoreFaults } from './store-faults.js';
+import { type AppliedTxn, SimConnection, type SimServer } from './sim-connection.js';
+import { checkFaults, type FaultCounts, NO_FAULTS, type StoreFaults } from './store-faults.js';
 
 const BYTES_MAX = 1024 ** 3;
-
-/** A transaction that has reached the store. */
-export interface AppliedTxn {
-  readonly txn: Txn;
-  readonly outcome: Exclude<TxnOutcome, { kind: 'unknown' }>;
-  /** The connection it came through. */
-  readonly connection: SimConnection;
-}
 
 export interface SimStoreOptions {
   /** The same seed draws the same faults for the same calls. @defaultValue 1 */
@@ -44,12 +36,6 @@ export interface SimStoreOptions {
   /** Sees every transaction that reaches the store, in the order of revisions, before its caller hears of it. */
   readonly onApplied?: (applied: AppliedTxn) => void;
 }
-
-/** How often something was done to a call; a test that wants a fault should see that it had one. */
-export type FaultCounts = Record<
-  Exclude<Fate, 'ok'> | 'readFailed' | 'watchCut' | 'partition' | 'leaseLost' | 'compaction',
-  number
->;
 
 export interface SimStore extends StoreFactory {
   open(context: StoreContext): Promise<SimConnection>;
@@ -70,15 +56,6 @@ const OPTIONS: Readonly<Record<keyof SimStoreOptions, true>> = {
   history: true,
   onApplied: true,
 };
-
-/** What connections share. */
-export interface SimServer {
-  readonly machine: StateMachine;
-  readonly clock: Clock;
-  readonly faults: StoreFaults;
-  readonly counts: FaultCounts;
-  readonly onApplied: ((applied: AppliedTxn) => void) | undefined;
-}
 
 /**
  * Describes a simulated store.

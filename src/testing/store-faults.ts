@@ -39,6 +39,12 @@ export interface StoreFaults {
   readonly lateMaxMs?: number;
 }
 
+/** How often something was done to a call; a test that wants a fault should see that it had one. */
+export type FaultCounts = Record<
+  Exclude<Fate, 'ok'> | 'readFailed' | 'watchCut' | 'partition' | 'leaseLost' | 'compaction',
+  number
+>;
+
 export const NO_FAULTS: StoreFaults = {};
 
 const TXN_FATES = ['requestLost', 'answerLost', 'late', 'refused', 'full', 'hang'] as const;

@@ -18,7 +18,7 @@ import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
 import type { Operation, OperationResult, Revision } from '../../src/core/store.js';
 import type { TaskEnd } from '../../src/engine/ends.js';
 import { LOSSES_MAX } from '../../src/pool/loss-policy.js';
-import type { AppliedTxn } from '../../src/testing/sim-store.js';
+import type { AppliedTxn } from '../../src/testing/sim-connection.js';
 import type { PlannedTask } from './plan.js';
 import type { SimNode } from './sim-node.js';
 import { type Execution, SNOOZE_MS } from './sim-pool.js';
