@@ -27,6 +27,7 @@ const RETENTION = {
   completedMs: 3_600_000,
   completedBytesMax: 1e9,
   failedMs: 3_600_000,
+  failedBytesMax: 1e9,
   idempotencyMs: 3_600_000,
 };
 
