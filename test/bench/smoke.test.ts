@@ -27,6 +27,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     blameGraceMs: 20,
     overloadMs: 500,
   },
+  store: { measureMs: 40, mixedOperations: 2 },
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
   queue: {
     tasks: 500,
@@ -41,6 +42,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
 /** Where others need servers, or the network. */
 const WITHOUT_SERVERS: Readonly<Record<string, readonly string[]>> = {
   queue: ['millrace-embedded'],
+  store: ['millrace-embedded'],
 };
 
 for (const [name, tiny] of Object.entries(TINY)) {
