@@ -58,12 +58,21 @@ export const COMMON_OPTIONS: readonly OptionFact[] = [
   { name: 'verbose', doc: 'Show the stack of an error.' },
 ];
 
-/** Options of commands that run tasks. */
-export const RUNTIME_OPTIONS: readonly OptionFact[] = [
+/** Options of commands that open a store. */
+export const STORE_OPTIONS: readonly OptionFact[] = [
   {
     name: 'store',
-    value: 'memory | <folder>',
+    value: 'memory | <folder> | etcd://host:2379/<namespace>',
     doc: "Where tasks are kept; default $MILLRACE_STORE, else '.millrace'.",
   },
+  { name: 'etcd-ca', value: 'file', doc: 'Authority of the etcd servers, PEM; makes it TLS.' },
+  { name: 'etcd-cert', value: 'file', doc: 'Our certificate for etcd, PEM.' },
+  { name: 'etcd-key', value: 'file', doc: 'Its key, PEM.' },
+  { name: 'etcd-user', value: 'name', doc: 'etcd user; password in $MILLRACE_ETCD_PASSWORD.' },
+];
+
+/** Options of commands that run tasks. */
+export const RUNTIME_OPTIONS: readonly OptionFact[] = [
+  ...STORE_OPTIONS,
   { name: 'threads', value: 'N', doc: 'Worker threads; default one per core.' },
 ];

@@ -1,7 +1,7 @@
 /**
  * What `millrace loadtest` says of itself.
  */
-import { type CommandFact, RUNTIME_OPTIONS } from './command.js';
+import { type CommandFact, STORE_OPTIONS } from './command.js';
 
 export const LOADTEST: CommandFact = {
   name: 'loadtest',
@@ -10,7 +10,7 @@ export const LOADTEST: CommandFact = {
   positionalsMin: 1,
   positionalsMax: 1,
   options: [
-    ...RUNTIME_OPTIONS.filter(({ name }) => name === 'store'),
+    ...STORE_OPTIONS,
     { name: 'rate', value: 'N', doc: 'Locks asked for per second; default 500.' },
     { name: 'seconds', value: 'N', doc: 'How long each contender runs; default 60.' },
     { name: 'shards', value: 'N', doc: 'Over how many shards; default 64.' },
