@@ -204,7 +204,10 @@ export class ShardKeeper extends BaseService {
 
   async #followMembers(): Promise<void> {
     for await (const members of this.#members.watch({ signal: this.#closing.signal })) {
-      this.#wanted = this.#wantedBy(members);
+      const { self } = this.#members;
+      // We know better than a watch that is behind: a list of before our join would make us let go of everything.
+      const isBehind = self !== undefined && !members.some(({ node }) => node === self.node);
+      this.#wanted = this.#wantedBy(isBehind ? [...members, self] : members);
       this.#move();
     }
   }
