@@ -81,10 +81,11 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       { clock: world.clock, random: world.random.fork('coordination'), store },
       {
         ttlMs: SESSION_TTL_MS,
-        node: LOCAL_NODE,
+        // Beside other runtimes on a shared store.
+        node: `${LOCAL_NODE}-${incarnation}`,
         label: `${hostname()}:${process.pid}`,
         record: {},
-        isMember: false,
+        isMember: store.usage !== undefined,
         locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
       },
     );

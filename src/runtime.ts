@@ -4,9 +4,10 @@
  * Everything a user passes in is checked here, at the edge; the engine below can trust it.
  */
 import { channel } from 'node:diagnostics_channel';
+import { ROUND_MS } from './coordination/compactor.js';
 import type { Coordination } from './coordination/coordination.js';
 import type { ChannelPayloads } from './core/channels.js';
-import type { Clock } from './core/clock.js';
+import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
@@ -49,6 +50,8 @@ export interface RuntimeStats extends EngineStats {
 }
 
 const NAME_CHARS_MAX = 200;
+/** What a submit waits while the store fills up. */
+const SLOW_MS = 100;
 const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
   delay: true,
   at: true,
@@ -119,6 +122,8 @@ export class Runtime {
       ({ cause }) => `the store refuses to write: ${cause.message}`,
     );
     await this.#engine.start();
+    // A store that has a quota is shared: somebody has to compact it, and to see how full it is.
+    if (this.#coordination.compactor !== undefined) await this.#coordination.start();
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();
@@ -131,7 +136,8 @@ export class Runtime {
    * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
    * @throws ERR_MILLRACE_INVALID_INPUT when the input does not satisfy the task's schema
    * @throws ERR_MILLRACE_PAYLOAD_TOO_LARGE, _TOO_DEEP, _NOT_SERIALIZABLE
-   * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`; ERR_MILLRACE_STORE_FULL
+   * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`
+   * @throws ERR_MILLRACE_STORE_FULL, from 80 % of the store's quota on (above 60 % a submit takes 100 ms longer)
    * @throws ERR_MILLRACE_CLOSED
    */
   submit<Input, Output>(
@@ -218,9 +224,18 @@ export class Runtime {
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
     const task = this.#prepare(spec, input, options);
+    const pressure = this.#coordination.compactor?.pressure ?? 'none';
+    if (pressure === 'none') return this.#admit(task, options.signal);
+    if (pressure === 'refuse') throw fillingUp();
+    return sleep(this.#clock, SLOW_MS, options.signal).then(() =>
+      this.#admit(task, options.signal),
+    );
+  }
+
+  #admit<Output>(task: NewTask, signal: AbortSignal | undefined): Promise<TaskHandle<Output>> {
     const { payloadBytes } = task;
     if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(task);
-    return this.#waitForRoom(payloadBytes, options.signal).then(() => this.#enqueue(task));
+    return this.#waitForRoom(payloadBytes, signal).then(() => this.#enqueue(task));
   }
 
   /** Hands an admitted task to the engine. */
@@ -317,6 +332,15 @@ export class Runtime {
       this.#cleanUps.push(() => process.removeListener(signal, onSignal));
     }
   }
+}
+
+/** What is stored already must be able to end, and ending writes: so new tasks are refused before the store is full. */
+function fillingUp(): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_STORE_FULL',
+    'the store is more than 80 % full and takes no new tasks, so that those it has can end; wait until it has room, or raise its quota',
+    { details: { retryAfterMs: ROUND_MS } },
+  );
 }
 
 function delayOf(options: SubmitOptions, nowMs: number): number {

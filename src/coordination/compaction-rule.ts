@@ -14,12 +14,17 @@
  */
 import type { Revision } from '../core/store.js';
 
-/** Time to compact after so many revisions. */
-const REVISIONS_MAX = 10_000;
-/** How many are kept. */
-const REVISIONS_KEPT = 10_000;
-/** A reader that is further behind lists again. */
-const REVISIONS_BEHIND_MAX = 100_000;
+/** What the rule counts in revisions. */
+export interface CompactionLimits {
+  /** Time to compact after so many. */
+  readonly due: number;
+  /** How many are kept. */
+  readonly kept: number;
+  /** A reader that is further behind lists again. */
+  readonly behindMax: number;
+}
+
+const LIMITS: CompactionLimits = { due: 10_000, kept: 10_000, behindMax: 100_000 };
 /** The same as shares of the quota. */
 const SHARE_MAX = 1 / 8;
 const SHARE_KEPT = 1 / 16;
@@ -34,9 +39,14 @@ interface Sample {
 }
 
 export class CompactionRule {
+  readonly #limits: CompactionLimits;
   #samples: Sample[] = [];
   #usedBytes: number | undefined;
   #quotaBytes = Number.POSITIVE_INFINITY;
+
+  constructor(limits: CompactionLimits = LIMITS) {
+    this.#limits = limits;
+  }
 
   /** Takes a measurement. What is written shows as growth; what compaction frees is no negative writing. */
   measure(head: Revision, usage: { readonly bytes: number; readonly bytesMax: number }): void {
@@ -60,11 +70,11 @@ export class CompactionRule {
     const head = this.#samples.at(-1)?.revision;
     if (head === undefined) return undefined;
     const isDue =
-      head - last.head >= REVISIONS_MAX ||
+      head - last.head >= this.#limits.due ||
       this.#writtenSince(last.head) >= this.#quotaBytes * SHARE_MAX;
     if (!isDue) return undefined;
-    const behindMax = this.#back(head, REVISIONS_BEHIND_MAX, SHARE_BEHIND_MAX);
-    let target = this.#back(head, REVISIONS_KEPT, SHARE_KEPT);
+    const behindMax = this.#back(head, this.#limits.behindMax, SHARE_BEHIND_MAX);
+    let target = this.#back(head, this.#limits.kept, SHARE_KEPT);
     for (const revision of needed) {
       // What is needed stays readable: compacting to r forgets what was before r.
       if (revision >= behindMax) target = Math.min(target, revision - 1);

@@ -18,7 +18,7 @@ import type { Clock, WakeUp } from '../core/clock.js';
 import { hasCode, isMillraceError } from '../core/errors.js';
 import { BaseService } from '../core/service.js';
 import { type Entry, keyAfter, type Revision, type Store, type StoreUsage } from '../core/store.js';
-import { CompactionRule } from './compaction-rule.js';
+import { type CompactionLimits, CompactionRule } from './compaction-rule.js';
 import type { Heartbeat } from './members.js';
 import type { NeededRevisions } from './needed-revisions.js';
 
@@ -26,7 +26,8 @@ import type { NeededRevisions } from './needed-revisions.js';
 export type Pressure = 'none' | 'slow' | 'refuse';
 
 const KEY = 'm/compaction';
-const ROUND_MS = 10_000;
+/** How often each process looks; {@link Compactor.pressure} is at most so old. */
+export const ROUND_MS = 10_000;
 const SLOW_SHARE = 0.6;
 const REFUSE_SHARE = 0.8;
 
@@ -50,23 +51,32 @@ export class Compactor extends BaseService {
   readonly #store: Store;
   readonly #needed: NeededRevisions;
   readonly #heartbeats: () => Promise<readonly Heartbeat[]>;
-  readonly #rule = new CompactionRule();
+  readonly #rule: CompactionRule;
+  readonly #roundMs: number;
   #pressure: Pressure = 'none';
   #wakeUp: WakeUp | undefined;
   #round: Promise<void> = Promise.resolve();
 
-  /** @param parts.store - one that tells its usage; others need no compaction */
+  /**
+   * @param parts.store - one that tells its usage; others need no compaction
+   * @param parts.limits - by default 10 000 revisions, as compaction-rule.ts has it
+   * @param parts.roundMs - how often it looks; 10 s by default
+   */
   constructor(parts: {
     readonly clock: Clock;
     readonly store: Store;
     readonly needed: NeededRevisions;
     readonly heartbeats: () => Promise<readonly Heartbeat[]>;
+    readonly limits?: CompactionLimits;
+    readonly roundMs?: number;
   }) {
     super();
     this.#clock = parts.clock;
     this.#store = parts.store;
     this.#needed = parts.needed;
     this.#heartbeats = parts.heartbeats;
+    this.#rule = new CompactionRule(parts.limits);
+    this.#roundMs = parts.roundMs ?? ROUND_MS;
   }
 
   /** As of the last round. */
@@ -84,7 +94,7 @@ export class Compactor extends BaseService {
   }
 
   #arm(): void {
-    this.#wakeUp = this.#clock.wakeIn(ROUND_MS, () => {
+    this.#wakeUp = this.#clock.wakeIn(this.#roundMs, () => {
       this.#round = this.#look().then(() => {
         if (!this.isStopping) this.#arm();
       });

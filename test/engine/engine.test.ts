@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import { hasCode, NonRetryableError } from '../../src/core/errors.js';
 import { defineTask, defineTasks, type ExecutionContext } from '../../src/core/task.js';
 import type { Runtime } from '../../src/runtime.js';
+import type { StoreFactory } from '../../src/store/index.js';
 import { type TestBed, testBed, within } from '../support/runtime.js';
 
 interface Run {
@@ -745,4 +746,38 @@ test('a store without definite answers makes submits fail after a while, and wor
     ['first', 'after'],
   );
   await closing(bed, runtime);
+});
+
+test('a store that fills up slows submits down, then refuses them, while tasks go on to their ends', async () => {
+  const { bed, echo, held, gates } = setup();
+  const usage = { bytes: 0, bytesMax: 1_000 };
+  const store: StoreFactory = {
+    ...bed.store,
+    open: async (context) =>
+      Object.assign(await bed.store.open(context), { usage: async () => usage }),
+  };
+  const runtime = await bed.start({ store });
+  const running = await within(bed.clock, 1_000, runtime.submit(held, 1));
+  await bed.clock.settle();
+  usage.bytes = 700;
+  await bed.clock.advance(10_000);
+  const askedAtMs = bed.clock.monoMs();
+  await within(bed.clock, 1_000, runtime.submit(echo, 'slow'));
+  assert.ok(bed.clock.monoMs() - askedAtMs >= 100);
+  usage.bytes = 900;
+  await bed.clock.advance(10_000);
+  await assert.rejects(runtime.submit(echo, 'refused'), (error) => {
+    assert.ok(hasCode(error, 'ERR_MILLRACE_STORE_FULL'));
+    assert.equal(
+      (error as unknown as { details: { retryAfterMs: number } }).details.retryAfterMs,
+      10_000,
+    );
+    return true;
+  });
+  gates[0]!.release('done');
+  assert.equal(await within(bed.clock, 1_000, running.result()), 'done');
+  usage.bytes = 100;
+  await bed.clock.advance(10_000);
+  await within(bed.clock, 1_000, runtime.submit(echo, 'again'));
+  await within(bed.clock, 10_000, runtime.close());
 });
