@@ -164,7 +164,9 @@ export class EtcdStore implements Store {
       try {
         const body = await callRepeating(transport, clock, STATUS_METHOD, emptyRequest(), options);
         const status = decodeStatus(body);
-        return { bytes: status.databaseBytes, bytesMax: status.quotaBytes ?? quotaBytes };
+        // The file never shrinks by itself: what compaction frees in it is written again first.
+        const bytes = status.databaseBytesInUse || status.databaseBytes;
+        return { bytes, bytesMax: status.quotaBytes ?? quotaBytes };
       } catch (thrown) {
         throw thrown instanceof CallFailure ? errorOf(thrown, 'status') : thrown;
       }
