@@ -79,9 +79,9 @@ test('pressure rises before the quota is reached, and goes when space is free ag
   await compactor.start();
   t.after(() => compactor.stop());
   const seen = new Set<string>();
-  const value = bytes('v'.repeat(512 << 10));
+  const value = bytes('v'.repeat(64 << 10));
   let keys = 0;
-  for (; compactor.pressure !== 'refuse' && keys < 200; keys++) {
+  for (; compactor.pressure !== 'refuse' && keys < 1_600; keys++) {
     await apply(store, put(`big/${keys}`, value));
     const { bytes: used } = await store.usage!();
     const isSeen = () => compactor.pressure !== 'none' || used < 0.6 * QUOTA_BYTES;
