@@ -1,4 +1,4 @@
-// A client that repeats transactions, or resumes watches by header, fails these: counters run ahead, events go missing.
+// Red when a write is told as done that is not there, is there more than once, or is missed or told twice by a watch.
 import assert from 'node:assert/strict';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import type { Revision, Store, WatchBatch } from '../../../src/core/store.js';
