@@ -97,10 +97,9 @@ export class Connection {
     this.#session.on('error', (error) => {
       this.#cause ??= error;
     });
-    // A socket that a TLS alert has ended before HTTP/2 took it over would otherwise stay silent for ever.
-    socket.on('error', (error) => {
-      this.#cause ??= error;
-    });
+    // NOTE: a TLS alert after the handshake, which is how TLS 1.3 refuses a client's certificate, is an error of the
+    // socket and neither closes it nor reaches the session (Node 20.20).
+    socket.on('error', (error) => this.destroy(error));
     socket.once('close', () => this.destroy(new Error('the connection closed')));
     if (socket.destroyed) this.destroy(socket.errored ?? new Error('the connection closed'));
     this.#session.on('goaway', (code) => {

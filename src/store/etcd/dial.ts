@@ -57,11 +57,11 @@ const REASONS: Readonly<Record<string, readonly [reason: string, text: string]>>
   ],
   ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: [
     'client-certificate',
-    'the server does not accept tls.cert',
+    'the server wants a client certificate that it accepts; check tls.cert and tls.key',
   ],
   ERR_SSL_TLSV1_ALERT_BAD_CERTIFICATE: [
     'client-certificate',
-    'the server does not accept tls.cert',
+    'the server wants a client certificate that it accepts; check tls.cert and tls.key',
   ],
   ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: ['client-certificate', 'tls.cert has expired; renew it'],
   ERR_SSL_WRONG_VERSION_NUMBER: ['no-tls', 'the server speaks no TLS there; use http://'],
@@ -123,7 +123,7 @@ export async function dial(endpoint: Endpoint, options: DialOptions): Promise<Di
       onLeaving,
     });
     try {
-      await connection.ready();
+      await Promise.race([connection.ready(), ...(secured ? [refused(secured)] : [])]);
     } catch (cause) {
       connection.destroy(cause as Error);
       throw cause;
@@ -167,5 +167,13 @@ function once(socket: Socket, event: 'connect' | 'secureConnect'): Promise<void>
     socket.once(event, () => resolve());
     socket.once('error', reject);
     socket.once('close', () => reject(new Error('the connection closed')));
+  });
+}
+
+/** A refusal that comes after the handshake, as TLS 1.3 has it for client certificates: the socket only says so. */
+function refused(secured: TLSSocket): Promise<never> {
+  return new Promise((_, reject) => {
+    secured.once('error', reject);
+    if (secured.errored) reject(secured.errored);
   });
 }

@@ -2,6 +2,8 @@
  * The etcd store against real servers: certificates, users, restarts.
  */
 import assert from 'node:assert/strict';
+import { cp, mkdir } from 'node:fs/promises';
+import path from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
 import type { Store } from '../../../src/core/store.js';
 import { type EtcdStoreOptions, etcdStore } from '../../../src/store/etcd/index.js';
@@ -94,7 +96,44 @@ describe('etcd with TLS', () => {
       );
       return error.message;
     };
+    // The server of TLS 1.3 says so after the handshake has ended on this side.
+    assert.match(await refusal({ ca: tls!.authority.ca }), /wants a client certificate/);
+    const { authority } = tls!;
+    const expired = await authority.issue({ name: 'expired', days: -1 });
+    assert.match(
+      await refusal({ ca: authority.ca, ...expired }),
+      /wants a client certificate|tls\.cert has expired/,
+    );
     assert.match(await refusal({ ...tls!.client }), /tls\.ca does not hold the authority/);
     assert.match(await refusal({ ...good(), serverName: 'elsewhere.example' }), /another name/);
+  });
+
+  test('new certificates are taken up while requests go on, and none fails', async (t) => {
+    const folder = path.join(etcd.folder, 'rotated');
+    const at = (name: string) => path.join(folder, name);
+    const place = async (pair: { cert: string; key: string }) => {
+      await cp(pair.cert, at('cert.pem'));
+      await cp(pair.key, at('key.pem'));
+    };
+    await mkdir(folder, { recursive: true });
+    await place(etcd.tls!.client);
+    const files = { ca: etcd.tls!.authority.ca, cert: at('cert.pem'), key: at('key.pem') };
+    const store = await open(t, { endpoints: etcd.endpoints, tls: files });
+    let isOver = false;
+    let done = 0;
+    const load = Array.from({ length: 8 }, async () => {
+      while (!isOver) {
+        assert.equal((await store.txn(put('a'))).kind, 'done');
+        done++;
+      }
+    });
+    for (let rotation = 0; rotation < 3; rotation++) {
+      await place(await etcd.tls!.authority.issue({ name: `client-${rotation}` }));
+      // The files are looked at every two seconds; there is no event to wait for.
+      await new Promise((resolve) => setTimeout(resolve, 2_200));
+    }
+    isOver = true;
+    await Promise.all(load);
+    assert.ok(done > 100, `${done} transactions`);
   });
 });
