@@ -1,4 +1,7 @@
-/** Every bench runs, with every contender that needs no server, at sizes that take a moment: so that none of them rots. */
+/**
+ * Every bench runs, with every contender that needs neither a server nor a package from outside the project, at sizes
+ * that take a moment: so that none of them rots.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Bench, Json, JsonObject } from '../../bench/lib/bench.js';
@@ -39,7 +42,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     pendingTasks: 1_000,
   },
 };
-/** Where others need servers, or the network. */
+/** Where the others need servers. */
 const WITHOUT_SERVERS: Readonly<Record<string, readonly string[]>> = {
   queue: ['millrace-embedded'],
   store: ['millrace-embedded'],
@@ -57,7 +60,8 @@ for (const [name, tiny] of Object.entries(TINY)) {
     const outcomes = await runRounds(bench, {
       module: href,
       contenders: bench.contenders.filter(
-        ({ name: contender }) => WITHOUT_SERVERS[name]?.includes(contender) ?? true,
+        ({ name: contender, peers }) =>
+          (peers ?? []).length === 0 && (WITHOUT_SERVERS[name]?.includes(contender) ?? true),
       ),
       settings,
       runs: 1,
