@@ -16,8 +16,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'skips the head compare',
     file: 'engine/commit-lane.js',
-    find: "compares: [{ target: 'mod', key: this.#headKey, operator: '=', operand: this.#headRevision }],",
-    replace: 'compares: [],',
+    find: "{ target: 'mod', key: this.#headKey, operator: '=', operand: this.#headRevision },",
+    replace: '',
   },
   {
     name: 'takes unknown for refused',
@@ -34,8 +34,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'takes every head for its own',
     file: 'engine/commit-lane.js',
-    find: 'return isOurs ? answer.entry.modRevision : undefined;',
-    replace: 'return answer.entry.modRevision;',
+    find: 'Buffer.compare(entry.value, ours) === 0',
+    replace: 'true',
   },
   {
     name: 'acknowledges before the commit',
@@ -47,8 +47,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'takes no head for its own',
     file: 'engine/commit-lane.js',
-    find: 'return isOurs ? answer.entry.modRevision : undefined;',
-    replace: 'return undefined;',
+    find: 'Buffer.compare(entry.value, ours) === 0',
+    replace: 'false',
   },
   {
     name: 'runs before the claim is durable',
@@ -97,12 +97,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'engine/settler.js',
     find: 'this.#runAgain(task, 0, { spent: false });',
     replace: 'this.#runAgain(task, 0, { spent: true });',
-  },
-  {
-    name: 'does not count losses',
-    file: 'engine/settler.js',
-    find: 'this.#table.noteLoss(task);',
-    replace: '',
   },
   {
     name: 'retries a little early',
