@@ -143,6 +143,12 @@ export interface ChannelPayloads {
     readonly version: string;
     readonly bugs: readonly string[];
   };
+  /** A connection to a server of the store takes calls; `isResumed` when TLS went on from an earlier one. */
+  'millrace:store:connected': {
+    readonly endpoint: string;
+    readonly role: 'kv' | 'watch' | 'lease';
+    readonly isResumed: boolean;
+  };
   /** This process made the store forget its history before a revision. */
   'millrace:compaction:done': { readonly revision: number; readonly elapsedMs: number };
   /** A round of looking after the store's history failed; the next one makes it good. */

@@ -5,7 +5,7 @@
  * is always safe. One search goes on meanwhile, for all that wait: the members in order of preference, the next one
  * a second after the last or as soon as that has failed; the first that answers wins. A search ends without a winner
  * only when every member showed a certificate that will not do, since then waiting does not help, or when nobody
- * waits any more.
+ * waits any more. Whoever opens a store waits less for members that refuse than for members that are silent.
  *
  * `renew()` replaces the connection without a gap: the new one stands before the old one stops taking calls.
  */
@@ -73,6 +73,28 @@ export class Channel {
     });
   }
 
+  /**
+   * As `connected`, but does not wait for what is not there: gives up after `refusedMs` when every member has refused
+   * by then, each time it was tried last.
+   *
+   * @throws CallFailure, with `wasSent` false
+   */
+  async reached(deadlineMs: number, refusedMs: number): Promise<Connection> {
+    const { clock } = this.#options;
+    const endsAtMs = clock.monoMs() + deadlineMs;
+    for (;;) {
+      const leftMs = endsAtMs - clock.monoMs();
+      try {
+        return await this.connected(Math.max(1, Math.min(refusedMs, leftMs)));
+      } catch (thrown) {
+        const mayCome =
+          (thrown as CallFailure).status === GrpcStatus.UNAVAILABLE &&
+          this.#lastFailure?.isRefusal !== true;
+        if (!mayCome || clock.monoMs() >= endsAtMs) throw thrown;
+      }
+    }
+  }
+
   /** A connection of the caller's own, which it destroys. @throws CallFailure */
   async extra(): Promise<Connection> {
     try {
@@ -109,6 +131,7 @@ export class Channel {
   async #search(): Promise<void> {
     const { clock, endpoints } = this.#options;
     this.#isSearching = true;
+    this.#lastFailure = undefined;
     while (this.#waiters.size > 0) {
       const restMs = endpoints.restMs();
       if (restMs > 0) await new Promise<void>((resolve) => clock.wakeIn(restMs, resolve));
@@ -138,7 +161,7 @@ export class Channel {
     made = connection;
     if (this.#closing.signal.aborted || !connection.isUsable) {
       connection.destroy(new Error('the store was closed'));
-      throw new DialError(endpoint, new Error('the connection closed at once'));
+      throw DialError.of(endpoint, new Error('the connection closed at once'));
     }
     this.#current = connection;
     this.#lastFailure = undefined;
@@ -151,7 +174,7 @@ export class Channel {
     this.#waiters.clear();
   }
 
-  /** @throws DialError - one that waiting may mend, if there was one */
+  /** @throws DialError */
   #dialAny(onLeaving: (endpoint: Endpoint) => void): Promise<Dialled & { endpoint: Endpoint }> {
     const { clock, endpoints, tls } = this.#options;
     const list = endpoints.inOrder();
@@ -188,7 +211,7 @@ export class Channel {
             startNext();
             if (failures.length === list.length) {
               headStart?.cancel();
-              reject(failures.find(({ reason }) => reason === undefined) ?? failure);
+              reject(DialError.ofAll(failures));
             }
           },
         );

@@ -67,19 +67,45 @@ const REASONS: Readonly<Record<string, readonly [reason: string, text: string]>>
   ERR_SSL_WRONG_VERSION_NUMBER: ['no-tls', 'the server speaks no TLS there; use http://'],
 };
 
+const REFUSALS: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND']);
+
 /** Why an endpoint could not be reached. Internal. */
 export class DialError extends Error {
   override readonly name = 'DialError';
   /** Set when trying again cannot help: certificates have to change first. */
   readonly reason: string | undefined;
+  /** Whether nobody is there: the port is closed, or the name does not exist. */
+  readonly isRefusal: boolean;
 
-  constructor(endpoint: Endpoint, cause: unknown) {
-    const code = (cause as { code?: unknown } | undefined)?.code;
-    const known = typeof code === 'string' ? REASONS[code] : undefined;
-    const text = known?.[1] ?? (cause instanceof Error ? cause.message : String(cause));
-    super(`${endpoint.authority}: ${text}`, { cause });
-    this.reason = known?.[0];
+  private constructor(message: string, parts: Pick<DialError, 'reason' | 'isRefusal' | 'cause'>) {
+    super(message, { cause: parts.cause });
+    this.reason = parts.reason;
+    this.isRefusal = parts.isRefusal;
   }
+
+  /** Of one endpoint. */
+  static of({ authority }: Endpoint, cause: unknown): DialError {
+    const code = String((cause as { code?: unknown } | undefined)?.code);
+    const [reason, text = textOf(cause)] = REASONS[code] ?? [];
+    return new DialError(`${authority}: ${text}`, { reason, isRefusal: REFUSALS.has(code), cause });
+  }
+
+  /** Of all endpoints, none of which could be reached: what is true of it is true of each. */
+  static ofAll(failures: readonly DialError[]): DialError {
+    const [first] = failures;
+    if (first !== undefined && failures.length === 1) return first;
+    return new DialError(failures.map(({ message }) => message).join('; '), {
+      reason: failures.every(({ reason }) => reason !== undefined) ? first?.reason : undefined,
+      isRefusal: failures.every(({ isRefusal }) => isRefusal),
+      cause: first,
+    });
+  }
+}
+
+/** A name with several addresses fails with an error of each, and no words of its own. */
+function textOf(cause: unknown): string {
+  if (cause instanceof AggregateError) return cause.errors.map(textOf).join(', ');
+  return cause instanceof Error ? cause.message : String(cause);
 }
 
 export interface Dialled {
@@ -131,7 +157,7 @@ export async function dial(endpoint: Endpoint, options: DialOptions): Promise<Di
     return { connection, isResumed: secured?.isSessionReused() ?? false };
   } catch (cause) {
     socket.destroy();
-    throw new DialError(endpoint, lost ?? cause);
+    throw DialError.of(endpoint, lost ?? cause);
   } finally {
     slowTcp.cancel();
     slowDial.cancel();

@@ -12,6 +12,7 @@
  * nothing about what happens next.
  */
 import { type ErrorCode, MillraceError } from '../../core/errors.js';
+import { DialError } from './dial.js';
 import { type CallFailure, GrpcStatus } from './transport.js';
 
 /** How long to leave an overloaded server alone. */
@@ -71,9 +72,14 @@ export function isStaleToken(failure: CallFailure): boolean {
 export function errorOf(failure: CallFailure, action: string): MillraceError {
   const { code, message, details } = describe(failure);
   return new MillraceError(code, `etcd ${action}: ${message}`, {
-    details: { status: failure.status, wasSent: failure.wasSent, ...details },
+    details: { status: failure.status, wasSent: failure.wasSent, ...reasonOf(failure), ...details },
     cause: failure,
   });
+}
+
+/** What is wrong with a certificate, when that is what it failed of: `expired`, `wrong-name`, `unknown-ca`... */
+function reasonOf({ cause }: CallFailure): { readonly reason?: string } {
+  return cause instanceof DialError && cause.reason !== undefined ? { reason: cause.reason } : {};
 }
 
 interface Description {

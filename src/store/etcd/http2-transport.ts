@@ -80,13 +80,16 @@ export class Http2Transport implements Transport {
     const { clock, endpoints, tls, auth } = options;
     this.#options = options;
     this.#endpoints = new Endpoints(clock, endpoints);
-    const channel = (onConnected?: (endpoint: Endpoint) => void): Channel =>
-      new Channel({ clock, endpoints: this.#endpoints, tls, ...(onConnected && { onConnected }) });
-    this.#channels = {
-      kv: channel((endpoint) => this.#onConnected(endpoint)),
-      watch: channel(),
-      lease: channel(),
+    const channel = (role: Role): Channel => {
+      const onConnected = (endpoint: Endpoint, isResumed: boolean): void => {
+        publish('millrace:store:connected', () => {
+          return { endpoint: endpoint.authority, role, isResumed };
+        });
+        if (role === 'kv') this.#onConnected(endpoint);
+      };
+      return new Channel({ clock, endpoints: this.#endpoints, tls, onConnected });
     };
+    this.#channels = { kv: channel('kv'), watch: channel('watch'), lease: channel('lease') };
     this.#tokens =
       auth &&
       new Tokens(auth, (method, request) =>
@@ -95,6 +98,15 @@ export class Http2Transport implements Transport {
     tls?.watchFiles(clock, () => {
       for (const role of Object.values(this.#channels)) void role.renew();
     });
+  }
+
+  /**
+   * Waits until a server is there, for at most `deadlineMs`; for at most `refusedMs` when all of them refuse.
+   *
+   * @throws CallFailure
+   */
+  async reach(deadlineMs: number, refusedMs: number): Promise<void> {
+    await this.#channels.kv.reached(deadlineMs, refusedMs);
   }
 
   call(method: string, request: Message, options: CallOptions): Promise<Uint8Array> {

@@ -15,6 +15,8 @@ import { CallFailure } from './transport.js';
 
 /** Enough for a TLS handshake with a slow server and a try of each member. */
 const OPEN_MS = 10_000;
+/** Enough for a server that is just being started; who waits longer for one does so in a loop of its own. */
+const REFUSED_MS = 2_000;
 
 export interface EtcdSettings {
   readonly endpoints: readonly string[];
@@ -39,7 +41,10 @@ export async function openEtcd(context: StoreContext, settings: EtcdSettings): P
     keepsTlsSessions: off?.has('tls') !== true,
   });
   try {
-    const options = { role: 'kv', deadlineMs: OPEN_MS } as const;
+    const beganAtMs = clock.monoMs();
+    await transport.reach(OPEN_MS, REFUSED_MS);
+    const deadlineMs = Math.max(1, beganAtMs + OPEN_MS - clock.monoMs());
+    const options = { role: 'kv', deadlineMs } as const;
     const body = await callRepeating(transport, clock, STATUS_METHOD, emptyRequest(), options);
     const sentinel: SentinelConnection = { endpoints, ...(tls && { tls }), ...(auth && { auth }) };
     const store = new EtcdStore({

@@ -11,7 +11,6 @@ import { type Endpoint, parseEndpoint } from './endpoint.js';
 import { Http2Transport } from './http2-transport.js';
 import { TlsIdentity, type TlsOptions } from './tls-identity.js';
 import type { AuthOptions } from './tokens.js';
-import type { Transport } from './transport.js';
 
 export interface ConnectOptions {
   readonly endpoints: readonly string[];
@@ -39,7 +38,7 @@ const transports = new WeakMap<Clock, Map<string, Shared>>();
 export function shareTransport(
   clock: Clock,
   options: ConnectOptions,
-): { readonly transport: Transport; readonly release: () => Promise<void> } {
+): { readonly transport: Http2Transport; readonly release: () => Promise<void> } {
   let ofClock = transports.get(clock);
   if (ofClock === undefined) {
     ofClock = new Map();

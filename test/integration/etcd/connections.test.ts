@@ -2,13 +2,18 @@
  * The etcd store against real servers: certificates, users, restarts.
  */
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { EventEmitter, once } from 'node:events';
 import { cp, mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, type TestContext, test } from 'node:test';
+import type { ChannelPayloads } from '../../../src/core/channels.js';
+import type { MillraceError } from '../../../src/core/errors.js';
 import type { Store } from '../../../src/core/store.js';
 import { type EtcdStoreOptions, etcdStore } from '../../../src/store/etcd/index.js';
 import { systemClock } from '../../../src/timing/system-clock.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
+import { TcpProxy } from '../../support/tcp-proxy.js';
 
 async function open(t: TestContext, options: EtcdStoreOptions): Promise<Store> {
   const store = await etcdStore(options).open({ clock: systemClock });
@@ -50,12 +55,14 @@ describe('etcd without TLS', () => {
     assert.equal(await etcd.etcdctl('get', '--print-value-only', '/a/key'), 'x\n');
   });
 
-  test('no server within the time is STORE_UNAVAILABLE and names it', async () => {
-    const store = etcdStore({ endpoints: 'http://127.0.0.1:1' });
+  test('servers that all refuse are STORE_UNAVAILABLE after 2 s, and named', async () => {
+    const beganAt = performance.now();
+    const store = etcdStore({ endpoints: ['http://127.0.0.1:1', 'http://127.0.0.1:2'] });
     await assert.rejects(store.open({ clock: systemClock }), {
       code: 'ERR_MILLRACE_STORE_UNAVAILABLE',
-      message: /127\.0\.0\.1:1: .*ECONNREFUSED/,
+      message: /127\.0\.0\.1:1: .*ECONNREFUSED.*127\.0\.0\.1:2: .*ECONNREFUSED/,
     });
+    assert.ok(performance.now() - beganAt < 4_000);
   });
 
   test('users: a right password works, a wrong one and a foreign key are told apart', async (t) => {
@@ -106,6 +113,61 @@ describe('etcd with TLS', () => {
     );
     assert.match(await refusal({ ...tls!.client }), /tls\.ca does not hold the authority/);
     assert.match(await refusal({ ...good(), serverName: 'elsewhere.example' }), /another name/);
+  });
+
+  test('a server certificate that has expired is a typed error', async (t) => {
+    const old = await EtcdCluster.start({
+      tls: { server: (authority) => authority.issue({ name: 'server', days: -1 }) },
+    });
+    t.after(() => old.close());
+    const store = etcdStore({ endpoints: old.endpoints, tls: { ca: old.tls!.authority.ca } });
+    await assert.rejects(store.open({ clock: systemClock }), (error: MillraceError) => {
+      assert.equal(error.code, 'ERR_MILLRACE_STORE_UNAVAILABLE');
+      assert.equal(error.details?.reason, 'expired');
+      assert.match(
+        error.message,
+        /127\.0\.0\.1:\d+: the server's certificate has expired; renew it/,
+      );
+      return true;
+    });
+  });
+
+  test('a reconnect resumes the TLS session; after new certificates nothing is resumed', async (t) => {
+    const proxy = await TcpProxy.listen({ port: etcd.node.clientPort });
+    t.after(() => proxy.close());
+    const own = path.join(etcd.folder, 'resumed');
+    await mkdir(own);
+    const files = {
+      ca: etcd.tls!.authority.ca,
+      cert: path.join(own, 'cert.pem'),
+      key: path.join(own, 'key.pem'),
+    };
+    await cp(etcd.tls!.client.cert, files.cert);
+    await cp(etcd.tls!.client.key, files.key);
+    const resumed: boolean[] = [];
+    const connected = new EventEmitter();
+    const onConnected = (event: unknown): void => {
+      const { endpoint, role, isResumed } = event as ChannelPayloads['millrace:store:connected'];
+      if (role !== 'kv' || endpoint !== `127.0.0.1:${proxy.port}`) return;
+      resumed.push(isResumed);
+      connected.emit('kv');
+    };
+    subscribe('millrace:store:connected', onConnected);
+    t.after(() => unsubscribe('millrace:store:connected', onConnected));
+    const endpoints = `https://127.0.0.1:${proxy.port}`;
+    const store = await open(t, { endpoints, tls: files, followMembers: false });
+    proxy.cut();
+    await store.get('a');
+    assert.deepEqual(resumed, [false, true]);
+    const next = await etcd.tls!.authority.issue({ name: 'next' });
+    const renewed = once(connected, 'kv');
+    await cp(next.cert, files.cert);
+    await cp(next.key, files.key);
+    await renewed;
+    assert.deepEqual(resumed, [false, true, false]);
+    proxy.cut();
+    await store.get('a');
+    assert.deepEqual(resumed, [false, true, false, true]);
   });
 
   test('new certificates are taken up while requests go on, and none fails', async (t) => {

@@ -362,6 +362,24 @@ describe('etcd transport: members', () => {
     assert.deepEqual([status, wasSent], [GrpcStatus.UNAVAILABLE, false]);
     assert.match(message, /no connection after 200 ms \(127\.0\.0\.1:1: .*ECONNREFUSED/);
   });
+
+  test('members that all refuse are not waited for, a silent one and an absent one are', async (t) => {
+    const gone = await Promise.all([fakeServer(t), fakeServer(t)]);
+    for (const server of gone) server.stop();
+    const endpoints = gone.map(({ endpoint }) => endpoint);
+    const { wasSent, message } = await failure(transportTo(t, endpoints).reach(60_000, 50));
+    assert.equal(wasSent, false);
+    for (const { authority } of endpoints) assert.ok(message.includes(authority), message);
+
+    const silent = createServer(() => {});
+    await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+    t.after(() => silent.close());
+    const { port } = silent.address() as AddressInfo;
+    const mixed = transportTo(t, [parseEndpoint(`127.0.0.1:${port}`, false), ...endpoints]);
+    const beganAt = performance.now();
+    assert.match((await failure(mixed.reach(300, 50))).message, /none has answered yet/);
+    assert.ok(performance.now() - beganAt >= 299);
+  });
 });
 
 describe('etcd transport: users', () => {
