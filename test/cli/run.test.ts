@@ -146,7 +146,7 @@ test('run: usage errors say what is wrong and exit with 2', async (t) => {
     [['run', 'half.mjs', '--inptu', '-'], /unknown option --inptu, did you mean --input\?/],
     [['run', 'half.mjs', '--threads', '0'], /--threads is '0'; give a whole number from 1/],
     [['run', 'half.mjs', '--store'], /--store needs a value/],
-    [['run', 'half.mjs', '--store', 'etcd://host'], /there is no 'etcd' store/],
+    [['run', 'half.mjs', '--store', 'redis://host'], /there is no 'redis' store/],
     [['rnu', 'half.mjs'], /unknown command 'rnu', did you mean 'run'\?/],
     [['demo', 'missing'], /cannot walk the folder 'missing': ENOENT/],
   ];
@@ -239,7 +239,7 @@ test('help is there for the whole and for each command, in 80 columns', async (t
     const help = await millrace([command, '--help']);
     assert.equal(help.code, 0);
     assert.match(help.stdout, new RegExp(`^Usage: millrace ${command} `));
-    assert.match(help.stdout, /^ {2}--store <memory \| folder>$/m);
+    assert.match(help.stdout, /^ {2}--store <memory \| folder \| etcd:.*>$/m);
     assert.deepEqual(await millrace(['help', command]), help);
     texts.push(help.stdout);
   }
