@@ -117,6 +117,12 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'table.applyOverlay;',
   },
   {
+    name: 'starts what it takes over a second early',
+    file: 'engine/engine.js',
+    find: 'this.#table.resume(segment, this.#now())',
+    replace: 'this.#table.resume(segment, { ...this.#now(), wallMs: this.clock.wallMs() + 1_000 })',
+  },
+  {
     name: 'does not take up what ran in a dead process',
     file: 'engine/engine.js',
     find: 'for (const task of resumed.lost)',

@@ -28,6 +28,8 @@ const LIVENESS_MS = 180_000;
 const LIVENESS_AFTER_JUMPS_MS = 86_400_000;
 /** From due to start on an idle, healed system, beside the commits' round trips. */
 const LATE_MAX_MS = 60;
+/** What the janitor's round takes in a healed store, and some more. */
+const ROUND_MAX_MS = 1_000;
 const MIN_ACCEPTED = 10;
 /** Above those of all planned tasks. */
 const PROBE_LABEL = 1_000_000;
@@ -153,6 +155,7 @@ class Simulation {
     // Everything in memory of a process that is gone comes back with the next one.
     // First what is under way must have come to the store.
     await this.#until(() => false, 10_000);
+    await this.#wake();
     const isQuiet = (): boolean => this.#oracle.openCount === 0 && this.#isRunning;
     const hasJumps = this.#plan.classes.has('wallJump');
     await this.#until(isQuiet, hasJumps ? LIVENESS_AFTER_JUMPS_MS : LIVENESS_MS);
@@ -162,6 +165,8 @@ class Simulation {
     await this.#until(() => false, 10_000);
     this.#oracle.judgeEnd();
     const node = this.#current!;
+    // The janitor's round may be under way: it comes every minute, whatever else happens, and is soon over.
+    await this.#until(() => node.connection?.outstanding === 0, ROUND_MAX_MS);
     if (!node.isOver) this.#oracle.judgeAnswers(node);
     if (node.state === 'running') node.judgeRest();
     else this.#oracle.violate('S14', `${node.name} is ${node.state} after healing`);
@@ -290,12 +295,19 @@ class Simulation {
     }
   }
 
-  /** On an idle system a task starts when it is due, not much later. */
-  async #probe(): Promise<void> {
-    // Who was fenced while idle hears of it at its first write; then it is the next process that counts.
+  /**
+   * A rival that lives on a little while after healing may fence the process that is to do the rest, and that hears
+   * of it only when it is asked to write something. Then it is the next process that has everything to do.
+   */
+  async #wake(): Promise<void> {
+    await this.#until(() => this.#isRunning, 10_000);
     this.#submitProbe(PROBE_LABEL, 0);
     await this.#until(() => false, 5_000);
     await this.#until(() => this.#isRunning, 10_000);
+  }
+
+  /** On an idle system a task starts when it is due, not much later. */
+  async #probe(): Promise<void> {
     const label = PROBE_LABEL + 1;
     const delayMs = 300;
     this.#submitProbe(label, delayMs);
