@@ -9,8 +9,8 @@
  * HTTP/2 then says for certain that nobody has looked at it. Such a request is placed again while its deadline lasts,
  * also one that writes: it is the first time that the server sees it. A request that may have been seen never is.
  *
- * The member list is read every minute and a second after a connection was made anew, so that a cluster may move under a client that
- * runs for months. Behind a load balancer the members' own addresses may be out of reach; they are only ever tried
+ * The member list is read every minute and a second after a connection was made anew, so that a cluster may move under
+ * a client that runs for months. Behind a load balancer the members' own addresses may be out of reach; they are only ever tried
  * after what the user named, and `followMembers: false` leaves them alone.
  */
 import { publish } from '../../core/channels.js';
@@ -143,7 +143,9 @@ export class Http2Transport implements Transport {
     const endsAtMs = clock.monoMs() + options.deadlineMs;
     const token = tokens.current ?? (await within(clock, options.deadlineMs, tokens.get()));
     try {
-      return await this.#send(method, this.#metadata(token).call, request, options);
+      const deadlineMs = Math.max(1, endsAtMs - clock.monoMs());
+      const rest = { ...options, deadlineMs };
+      return await this.#send(method, this.#metadata(token).call, request, rest);
     } catch (thrown) {
       if (!(thrown instanceof CallFailure) || !isStaleToken(thrown)) throw thrown;
       tokens.handBack(token);
@@ -220,9 +222,12 @@ export class Http2Transport implements Transport {
     request: Message,
     options: CallOptions,
   ): Promise<Uint8Array> {
+    const { clock } = this.#options;
+    const endsAtMs = clock.monoMs() + options.deadlineMs;
     const connection = await this.#channels[options.role].extra();
     try {
-      return await connection.call(method, metadata, request, options);
+      const deadlineMs = Math.max(1, endsAtMs - clock.monoMs());
+      return await connection.call(method, metadata, request, { ...options, deadlineMs });
     } finally {
       connection.destroy(new Error('one call, one connection'));
     }

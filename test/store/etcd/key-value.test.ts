@@ -86,6 +86,12 @@ function getsAnswer(
   return writer.finish();
 }
 
+function refusedAnswer(revision: number): Message {
+  const writer = new Writer();
+  header(writer, revision);
+  return writer.finish();
+}
+
 const put = (key: string): Operation => ({ type: 'put', key, value: Buffer.from('new') });
 const unconditional = (...success: Operation[]): Txn => ({ compares: [], success });
 
@@ -233,6 +239,28 @@ describe('etcd key-value: transactions', () => {
     const reader = new Reader((asked[0]?.request ?? new Uint8Array()).subarray(PREFIX_BYTES));
     assert.equal(reader.tag(reader.length), 0x0a);
     assert.equal(reader.latin1(), '/n/b');
+  });
+
+  test('the newest revision that any answer names is kept, and never an older one', async () => {
+    const two = unconditional(put('a'), put('b'));
+    const { kv, facts } = setup([
+      getsAnswer(20, [[['a', 3]]]),
+      rangeAnswer(30, [['a', 3]]),
+      refusedAnswer(40),
+      getsAnswer(25, [[]]),
+    ]);
+    await kv.txn(unconditional({ type: 'get', key: 'a' }));
+    assert.equal(facts.revision, 20);
+    await kv.range(ALL);
+    assert.equal(facts.revision, 30);
+    assert.deepEqual(await kv.txn({ ...two, failure: [] }), {
+      kind: 'refused',
+      revision: 40,
+      results: [],
+    });
+    assert.equal(facts.revision, 40);
+    await kv.txn(unconditional({ type: 'get', key: 'a' }));
+    assert.equal(facts.revision, 40);
   });
 
   test('a transaction that only reads is repeated', async () => {

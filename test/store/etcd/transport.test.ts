@@ -382,6 +382,65 @@ describe('etcd transport: members', () => {
   });
 });
 
+describe('etcd transport: deadlines', () => {
+  /** Runs what the sockets have to say, without time passing. */
+  async function until(isSo: () => boolean): Promise<void> {
+    for (let turn = 0; turn < 10_000 && !isSo(); turn++) {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  test('count the time that connecting takes', async (t) => {
+    const clock = new VirtualClock();
+    const server = await fakeServer(t, { [PING]: () => {} });
+    const held: Socket[] = [];
+    const gate = createServer((near) => held.push(near));
+    await new Promise<void>((resolve) => gate.listen(0, '127.0.0.1', resolve));
+    t.after(() => {
+      gate.close();
+      for (const end of held) end.destroy();
+    });
+    const { port } = gate.address() as AddressInfo;
+    const transport = transportTo(t, [parseEndpoint(`127.0.0.1:${port}`, false)], { clock });
+    const ended: CallFailure[] = [];
+    transport.call(PING, EMPTY, { ...KV, deadlineMs: 800 }).catch((reason) => ended.push(reason));
+    await until(() => held.length > 0);
+    await clock.advance(600);
+    const [near] = held;
+    const far = connect(server.endpoint.port, '127.0.0.1');
+    held.push(far);
+    near?.pipe(far).pipe(near);
+    await until(() => server.requests.includes(PING));
+    assert.equal(ended.length, 0);
+    await clock.advance(201);
+    await until(() => ended.length > 0);
+    assert.equal(ended[0]?.status, GrpcStatus.DEADLINE_EXCEEDED);
+  });
+
+  test('count the time that a token takes', async (t) => {
+    const clock = new VirtualClock();
+    let giveToken = (): void => {};
+    const server = await fakeServer(t, {
+      '/etcdserverpb.Auth/Authenticate': (stream, headers) => {
+        giveToken = () => void answer(EMPTY)(stream, headers);
+      },
+      [PING]: () => {},
+    });
+    const auth = { user: 'u', password: 'p' };
+    const transport = transportTo(t, [server.endpoint], { clock, auth });
+    const ended: CallFailure[] = [];
+    transport.call(PING, EMPTY, { ...KV, deadlineMs: 800 }).catch((reason) => ended.push(reason));
+    await until(() => server.requests.length > 0);
+    await clock.advance(600);
+    giveToken();
+    await until(() => server.requests.includes(PING));
+    assert.equal(ended.length, 0);
+    await clock.advance(201);
+    await until(() => ended.length > 0);
+    assert.equal(ended[0]?.status, GrpcStatus.DEADLINE_EXCEEDED);
+  });
+});
+
 describe('etcd transport: users', () => {
   test('a token is fetched once for all, and anew when the server no longer knows it', async (t) => {
     let [issued, valid] = [0, 1];
