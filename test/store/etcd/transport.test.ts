@@ -160,6 +160,16 @@ describe('etcd transport: calls', () => {
     assert.equal((await failure(ping())).wasSent, false);
     await transport.close();
   });
+
+  test('an open transport without a connection keeps the process alive, until it is closed', (t) => {
+    const timers = (): number =>
+      process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    const before = timers();
+    const transport = transportTo(t, [parseEndpoint('127.0.0.1:1', false)]);
+    assert.equal(timers(), before + 1);
+    void transport.close();
+    assert.equal(timers(), before);
+  });
 });
 
 describe('etcd transport: answers that are none', () => {
