@@ -47,25 +47,21 @@ const REASONS: Readonly<Record<string, readonly [reason: string, text: string]>>
     'unknown-ca',
     "tls.ca has another key than the authority of the server's certificate",
   ],
-  ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: [
+  ALERT_CERTIFICATE_REQUIRED: [
     'client-certificate',
     'the server wants a client certificate; give tls.cert and tls.key',
   ],
-  ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: [
-    'client-certificate',
-    'the server does not know the authority of tls.cert',
-  ],
-  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: [
+  ALERT_UNKNOWN_CA: ['client-certificate', 'the server does not know the authority of tls.cert'],
+  ALERT_BAD_CERTIFICATE: [
     'client-certificate',
     'the server wants a client certificate that it accepts; check tls.cert and tls.key',
   ],
-  ERR_SSL_TLSV1_ALERT_BAD_CERTIFICATE: [
-    'client-certificate',
-    'the server wants a client certificate that it accepts; check tls.cert and tls.key',
-  ],
-  ERR_SSL_SSLV3_ALERT_CERTIFICATE_EXPIRED: ['client-certificate', 'tls.cert has expired; renew it'],
+  ALERT_CERTIFICATE_EXPIRED: ['client-certificate', 'tls.cert has expired; renew it'],
   ERR_SSL_WRONG_VERSION_NUMBER: ['no-tls', 'the server speaks no TLS there; use http://'],
 };
+
+/** The same alert is `SSLV3_ALERT_...` to one OpenSSL and `SSL/TLS_ALERT_...` to the next (Node 20, Node 26). */
+const ALERT = /^ERR_SSL_.*(ALERT_.*)$/;
 
 const REFUSALS: ReadonlySet<string> = new Set(['ECONNREFUSED', 'ENOTFOUND']);
 
@@ -85,7 +81,7 @@ export class DialError extends Error {
 
   /** Of one endpoint. */
   static of({ authority }: Endpoint, cause: unknown): DialError {
-    const code = String((cause as { code?: unknown } | undefined)?.code);
+    const code = String((cause as { code?: unknown } | undefined)?.code).replace(ALERT, '$1');
     const [reason, text = textOf(cause)] = REASONS[code] ?? [];
     return new DialError(`${authority}: ${text}`, { reason, isRefusal: REFUSALS.has(code), cause });
   }
