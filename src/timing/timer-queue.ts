@@ -269,8 +269,9 @@ export class TimerQueue {
 
   /**
    * When to call `advance` next: Infinity when no timer is pending, else never later than the earliest deadline.
-   * It is that deadline, except that after cancelling or rescheduling the earliest of several timers more than
-   * 4 seconds away it can be the due time of the one that is gone.
+   * It is that deadline, except that after cancelling or rescheduling the earliest timer it can be the due time of the
+   * one that is gone: when there are several more than 4 seconds away, or when its millisecond had begun and `advance`
+   * had not handed it out yet. An `advance` to there then gives nothing, once.
    */
   nextDueMs(): number {
     this.#open();
