@@ -11,13 +11,22 @@
  *   idle streams, 10 s | at most every 5.5 s | 3 s
  *   a call waits, 1 s | at most every 5.5 s | 1 s      -> a dead member is left within about 2 s
  *
+ * A member that lives may still be of no use: cut off from the others, it answers pings and refuses, or keeps for
+ * seconds, what it is asked. So the first refusal for want of a leader ends the connection, too. What waits there then
+ * fails with UNAVAILABLE, its outcome unknown, instead of waiting for the server's own 7 s.
+ *
  * A timer may fire before bytes that have already arrived were read (a long pause of this process). So whoever
  * wants to give up looks once more after the next turn of I/O.
  */
 import * as http2 from 'node:http2';
 import type { Duplex } from 'node:stream';
 import type { Clock, WakeUp } from '../../core/clock.js';
-import { failureOfClose, failureOfResponse, failureOfTrailers } from './grpc-status.js';
+import {
+  failureOfClose,
+  failureOfResponse,
+  failureOfTrailers,
+  isLeaderless,
+} from './grpc-status.js';
 import { FramingError, MessageSplitter } from './message-splitter.js';
 import type { Message } from './protobuf.js';
 import {
@@ -230,6 +239,9 @@ export class Connection {
       onMessage: options.onMessage,
       onEnd: (failure) => {
         this.#streams.delete(stream);
+        const isOfNoUse = failure !== undefined && isLeaderless(failure);
+        // First of all, so that whoever hears of the failure and tries again comes to another member.
+        if (isOfNoUse) this.destroy(new Error('the member knows no leader'));
         options.onEnd(failure);
       },
     });

@@ -1,7 +1,7 @@
 /**
  * What a failed call means: whether it may have been applied, and which error of millrace says so.
  *
- *   not applied   the request never left, or the server refused it before it did anything
+ *   not applied   the request never left, or the server refused it before it did anything ("no leader" is of these)
  *   unknown       cut, deadline, "request timed out", "leader changed": it may have been applied, and may still be
  *
  * etcd packs different facts into one gRPC code (OUT_OF_RANGE is "compacted" and "future revision",
@@ -13,6 +13,7 @@
  */
 import { type ErrorCode, MillraceError } from '../../core/errors.js';
 import { DialError } from './dial.js';
+import { isLeaderless } from './grpc-status.js';
 import { type CallFailure, GrpcStatus } from './transport.js';
 
 /** How long to leave an overloaded server alone. */
@@ -33,7 +34,8 @@ const REFUSALS: ReadonlySet<number> = new Set([
 
 /** Whether the request certainly was not, and will not be, applied. */
 export function isNotApplied(failure: CallFailure): boolean {
-  return !failure.wasSent || (failure.isFromServer && REFUSALS.has(failure.status));
+  if (!failure.wasSent || isLeaderless(failure)) return true;
+  return failure.isFromServer && REFUSALS.has(failure.status);
 }
 
 /** Whether a read that failed so may succeed when it is simply made again. */

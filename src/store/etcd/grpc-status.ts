@@ -63,3 +63,11 @@ function messageOf(raw: string | readonly string[] | undefined): string {
     return text;
   }
 }
+
+/**
+ * The member knows no leader: it is cut off from the others, or they elect one. Said before anything is done with a
+ * request, since every request carries `hasleader` (newUnaryInterceptor in server/etcdserver/api/v3rpc).
+ */
+export function isLeaderless(failure: CallFailure): boolean {
+  return failure.isFromServer && failure.message.includes('etcdserver: no leader');
+}

@@ -7,7 +7,8 @@
  *
  * A connection may stop taking calls (new certificates, the server's GOAWAY) while a request still waits to be written;
  * HTTP/2 then says for certain that nobody has looked at it. Such a request is placed again while its deadline lasts,
- * also one that writes: it is the first time that the server sees it. A request that may have been seen never is.
+ * also one that writes: it is the first time that the server sees it. So is one that a member without a leader has
+ * refused: that member is left, and the next one asked. A request that may have been applied never is.
  *
  * The member list is read every minute and a second after a connection was made anew, so that a cluster may move under
  * a client that runs for months. Behind a load balancer the members' own addresses may be out of reach; they are only ever tried
@@ -20,6 +21,7 @@ import type { Metadata } from './connection.js';
 import { type Endpoint, parseEndpoint } from './endpoint.js';
 import { Endpoints } from './endpoints.js';
 import { isStaleToken } from './failures.js';
+import { isLeaderless } from './grpc-status.js';
 import { type Message, ProtobufError } from './protobuf.js';
 import {
   bugsOfVersion,
@@ -49,8 +51,10 @@ const ASIDE_DEADLINE_MS = 5_000;
 const PLACEMENTS_MAX = 5;
 /** After the second placement; the next pauses grow with it. */
 const PLACEMENT_PAUSE_MS = 50;
-const NO_METADATA: Metadata = {};
-const STREAM_METADATA: Metadata = { hasleader: 'true' };
+/** Longest pause between placements of a request that members without a leader refuse: an election takes 1 to 2 s. */
+const LEADERLESS_PAUSE_MAX_MS = 250;
+/** A member without a leader says so, instead of keeping a call for 7 s or a stream for ever. */
+const METADATA: Metadata = { hasleader: 'true' };
 
 export interface Http2TransportOptions {
   readonly clock: Clock;
@@ -67,8 +71,8 @@ export class Http2Transport implements Transport {
   readonly #endpoints: Endpoints;
   readonly #channels: Readonly<Record<Role, Channel>>;
   readonly #tokens: Tokens | undefined;
-  /** The metadata of calls and streams with the token that is current. */
-  #withToken: { token: string; call: Metadata; stream: Metadata } | undefined;
+  /** The metadata of requests with the token that is current. */
+  #withToken: { readonly token: string; readonly metadata: Metadata } | undefined;
   readonly #toldAbout = new Set<string>();
   #nextMembers: WakeUp | undefined;
   #hasMembers = false;
@@ -93,7 +97,7 @@ export class Http2Transport implements Transport {
     this.#tokens =
       auth &&
       new Tokens(auth, (method, request) =>
-        this.#send(method, NO_METADATA, request, { role: 'kv', deadlineMs: ASIDE_DEADLINE_MS }),
+        this.#send(method, METADATA, request, { role: 'kv', deadlineMs: ASIDE_DEADLINE_MS }),
       );
     tls?.watchFiles(clock, () => {
       for (const role of Object.values(this.#channels)) void role.renew();
@@ -112,7 +116,7 @@ export class Http2Transport implements Transport {
   call(method: string, request: Message, options: CallOptions): Promise<Uint8Array> {
     if (this.#isClosed) return Promise.reject(closedFailure());
     if (this.#tokens !== undefined) return this.#callAsUser(this.#tokens, method, request, options);
-    return this.#send(method, NO_METADATA, request, options);
+    return this.#send(method, METADATA, request, options);
   }
 
   open(method: string, options: StreamOptions): DuplexStream {
@@ -145,13 +149,13 @@ export class Http2Transport implements Transport {
     try {
       const deadlineMs = Math.max(1, endsAtMs - clock.monoMs());
       const rest = { ...options, deadlineMs };
-      return await this.#send(method, this.#metadata(token).call, request, rest);
+      return await this.#send(method, this.#metadata(token), request, rest);
     } catch (thrown) {
       if (!(thrown instanceof CallFailure) || !isStaleToken(thrown)) throw thrown;
       tokens.handBack(token);
       const next = await within(clock, endsAtMs - clock.monoMs(), tokens.get());
       const deadlineMs = Math.max(1, endsAtMs - clock.monoMs());
-      return this.#send(method, this.#metadata(next).call, request, { ...options, deadlineMs });
+      return this.#send(method, this.#metadata(next), request, { ...options, deadlineMs });
     }
   }
 
@@ -170,13 +174,13 @@ export class Http2Transport implements Transport {
         ? this.#sendWhenConnected(method, metadata, request, options)
         : current.call(method, metadata, request, options);
     return placed.catch((failure: CallFailure) =>
-      isNowhere(failure)
+      isWorthPlacing(failure)
         ? this.#placeAgain(failure, method, metadata, request, { ...options, endsAtMs })
         : Promise.reject(failure),
     );
   }
 
-  /** For a request that was never sent. @throws CallFailure - the last one */
+  /** For a request that nobody has done anything with. @throws CallFailure - the last one */
   async #placeAgain(
     failure: CallFailure,
     method: string,
@@ -186,15 +190,17 @@ export class Http2Transport implements Transport {
   ): Promise<Uint8Array> {
     const { clock } = this.#options;
     let last = failure;
-    for (let placement = 2; placement <= PLACEMENTS_MAX; placement++) {
-      if (placement > 2) await sleep(clock, PLACEMENT_PAUSE_MS * (placement - 2));
+    // An election ends; what else keeps a request from being sent is not helped by many tries.
+    for (let placement = 2; placement <= PLACEMENTS_MAX || isLeaderless(last); placement++) {
+      const pauseMs = Math.min(LEADERLESS_PAUSE_MAX_MS, PLACEMENT_PAUSE_MS * (placement - 2));
+      if (pauseMs > 0) await sleep(clock, pauseMs);
       const deadlineMs = options.endsAtMs - clock.monoMs();
       if (deadlineMs <= 0 || options.signal?.aborted || this.#isClosed) break;
       try {
         return await this.#sendWhenConnected(method, metadata, request, { ...options, deadlineMs });
       } catch (thrown) {
         last = thrown as CallFailure;
-        if (!isNowhere(last)) break;
+        if (!isWorthPlacing(last)) break;
       }
     }
     throw last;
@@ -240,20 +246,19 @@ export class Http2Transport implements Transport {
       const channel = this.#channels[role];
       const connection = channel.current ?? (await channel.connected(Number.MAX_SAFE_INTEGER));
       if (opening.isOver) return;
-      const metadata = token === undefined ? STREAM_METADATA : this.#metadata(token).stream;
+      const metadata = token === undefined ? METADATA : this.#metadata(token);
       opening.attach((handlers) => connection.open(method, metadata, handlers));
     } catch (thrown) {
       opening.fail(thrown as CallFailure);
     }
   }
 
-  #metadata(token: string): { readonly call: Metadata; readonly stream: Metadata } {
+  #metadata(token: string): Metadata {
     if (this.#withToken?.token !== token) {
       // An empty token is that of a server without auth, which wants none.
-      const call: Metadata = token === '' ? NO_METADATA : { token };
-      this.#withToken = { token, call, stream: { ...STREAM_METADATA, ...call } };
+      this.#withToken = { token, metadata: token === '' ? METADATA : { ...METADATA, token } };
     }
-    return this.#withToken!;
+    return this.#withToken!.metadata;
   }
 
   #onConnected(endpoint: Endpoint): void {
@@ -351,9 +356,10 @@ class OpeningStream implements DuplexStream {
   }
 }
 
-/** Whether no byte of the request left this process, and another connection may do better. */
-function isNowhere({ status, wasSent }: CallFailure): boolean {
-  return !wasSent && status === GrpcStatus.UNAVAILABLE;
+/** Whether nobody has done anything with the request, and another member, or a moment later the same, may. */
+function isWorthPlacing(failure: CallFailure): boolean {
+  if (isLeaderless(failure)) return true;
+  return !failure.wasSent && failure.status === GrpcStatus.UNAVAILABLE;
 }
 
 /** A member's address, when this client can speak to it: no TLS without certificates, and none left out. */

@@ -4,6 +4,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { describe, type TestContext, test } from 'node:test';
 import fc from 'fast-check';
 import { parseEndpoint } from '../../../src/store/etcd/endpoint.js';
+import { isNotApplied } from '../../../src/store/etcd/failures.js';
 import {
   FramingError,
   MESSAGE_BYTES_MAX,
@@ -318,6 +319,48 @@ describe('etcd transport: members', () => {
     const hole = parseEndpoint(`127.0.0.1:${address.port}`, false);
     await transportTo(t, [hole, good.endpoint]).call(PING, EMPTY, KV);
     assert.ok(performance.now() - beganAt < 2_000);
+  });
+
+  const NO_LEADER = refuse(14, 'etcdserver: no leader');
+
+  test('a member that knows no leader is left, and what it refused goes to another', async (t) => {
+    const cutOff = await fakeServer(t, { [PING]: NO_LEADER });
+    const good = await fakeServer(t);
+    const transport = transportTo(t, [cutOff.endpoint, good.endpoint]);
+    await transport.call(PING, EMPTY, KV);
+    await transport.call(PING, EMPTY, KV);
+    assert.deepEqual([pings(cutOff), pings(good)], [1, 2]);
+  });
+
+  test('what waits at a member that knows no leader is cut: its outcome is unknown', async (t) => {
+    let isFirst = true;
+    const cutOff = await fakeServer(t, {
+      [PING]: (stream, headers) => {
+        // A request that came before the leader was lost; it is kept for seconds.
+        if (isFirst) isFirst = false;
+        else NO_LEADER(stream, headers);
+      },
+    });
+    const good = await fakeServer(t);
+    const transport = transportTo(t, [cutOff.endpoint, good.endpoint]);
+    const waiting = failure(transport.call(PING, EMPTY, KV));
+    await transport.call(PING, EMPTY, KV);
+    const { status, wasSent, isFromServer } = await waiting;
+    assert.deepEqual([status, wasSent, isFromServer], [GrpcStatus.UNAVAILABLE, true, false]);
+  });
+
+  test('while all members elect a leader a call waits, and is told at its deadline', async (t) => {
+    let isElecting = true;
+    const server = await fakeServer(t, {
+      [PING]: (stream, headers) => (isElecting ? NO_LEADER : answer(EMPTY))(stream, headers),
+    });
+    const transport = transportTo(t, [server.endpoint]);
+    const told = await failure(transport.call(PING, EMPTY, { role: 'kv', deadlineMs: 300 }));
+    assert.equal(told.message, 'etcdserver: no leader');
+    assert.equal(isNotApplied(told), true);
+    const waiting = transport.call(PING, EMPTY, KV);
+    isElecting = false;
+    await waiting;
   });
 
   test('a member that falls silent under a call is pinged and left within 2 s', async (t) => {
