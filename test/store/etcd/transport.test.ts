@@ -338,7 +338,7 @@ describe('etcd transport: members', () => {
       [PING]: (stream, headers) => {
         // A request that came before the leader was lost; it is kept for seconds.
         if (isFirst) isFirst = false;
-        else NO_LEADER(stream, headers);
+        else void NO_LEADER(stream, headers);
       },
     });
     const good = await fakeServer(t);
