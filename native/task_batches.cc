@@ -113,7 +113,8 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
 
 size_t TaskTable::MeasureBatch(Handle handle) {
   const Batch* batch = FindBatch(handle);
-  if (batch == nullptr) return 0;
+  // What has reported may be gone by now.
+  if (batch == nullptr || batch->open != batch->tasks.size()) return 0;
   sizer_.Reset(kBatchBytes);
   pack_number_++;
   if (packed_.size() < strings_.limit()) packed_.resize(strings_.limit(), Packed{0, 0});
@@ -233,13 +234,15 @@ bool TaskTable::ApplyResults(Handle handle, const uint8_t* frame, size_t length,
               ? result.run_ms
               : type.average_run_ms * (1 - kNewRunShare) + result.run_ms * kNewRunShare;
     }
-    if (result.outcome == Outcome::kCompleted) {
+    const bool is_ours = !SegmentOf(number)->is_released;
+    if (is_ours && result.outcome == Outcome::kCompleted) {
       if (result.bytes_length > 0) {
         std::memcpy(end->bytes() + end_used, view.Bytes(result.bytes_at), result.bytes_length);
       }
       Finish(number, task, TaskState::kCompleted, end, end_used, result.bytes_length, now.wall_ms);
       end_used += result.bytes_length;
-    } else if (result.outcome == Outcome::kNotStarted && (task->flags & kCancelAsked) == 0) {
+    } else if (is_ours && result.outcome == Outcome::kNotStarted &&
+               (task->flags & kCancelAsked) == 0) {
       BackToPending(number, task, now);
     } else {
       verdict.task = HandleOf(number);
@@ -265,7 +268,7 @@ bool TaskTable::EndBatch(Handle handle, std::vector<Handle>* lost) {
   return true;
 }
 
-bool TaskTable::Unclaim(Handle handle, const Now& now, std::vector<Handle>* cancelled) {
+bool TaskTable::Unclaim(Handle handle, const Now& now, std::vector<Handle>* left) {
   Batch* batch = FindBatch(handle);
   if (batch == nullptr) return false;
   for (size_t slot = 0; slot < batch->tasks.size(); slot++) {
@@ -273,8 +276,8 @@ bool TaskTable::Unclaim(Handle handle, const Now& now, std::vector<Handle>* canc
     const uint32_t number = batch->tasks[slot];
     Task* task = At(number);
     LeaveBatch(number, task);
-    if (task->flags & kCancelAsked) {
-      cancelled->push_back(HandleOf(number));
+    if ((task->flags & kCancelAsked) || SegmentOf(number)->is_released) {
+      left->push_back(HandleOf(number));
     } else {
       BackToPending(number, task, now);
     }
@@ -312,6 +315,12 @@ bool TaskTable::PlaceOf(Handle handle, Handle* batch, uint32_t* slot) const {
   *batch = MakeHandle(b.generation, task->link);
   *slot = static_cast<uint32_t>(found - b.tasks.begin());
   return true;
+}
+
+const std::string* TaskTable::ExecutorOf(Handle handle) const {
+  const Task* task = FindTask(handle);
+  if (task == nullptr || task->state != TaskState::kRunning) return nullptr;
+  return &strings_.Text(task->mark);
 }
 
 void TaskTable::LeaveBatch(uint32_t number, Task* task) {

@@ -308,6 +308,40 @@ napi_value Resume(napi_env env, napi_callback_info info) {
   return call.Give(Publish(holder));
 }
 
+// hold(table, segment): boolean
+napi_value Hold(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  return call.GiveBoolean(table.Hold(call.TakeHandle()));
+}
+
+// release(table, segment): number of watched tasks (handles, and column: their indexes), or -1
+// registers: open tasks, their bytes, tasks that stay
+napi_value Release(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  auto* holder = call.Holder<TableHolder>();
+  TaskTable::Released released;
+  if (!holder->table->Release(call.TakeHandle(), &released)) return call.Give(double{-1});
+  Control* control = holder->control;
+  control->registers[0] = released.open;
+  control->registers[1] = released.open_bytes;
+  control->registers[2] = released.running;
+  // A frame holds no more tasks than fit.
+  const size_t count = std::min(released.watched.size(), kListMax);
+  for (size_t i = 0; i < count; i++) {
+    control->handles[i] = static_cast<double>(released.watched[i].task);
+    control->first[i] = released.watched[i].index;
+  }
+  return call.Give(static_cast<double>(count));
+}
+
+// forget(table, task): boolean
+napi_value Forget(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  return call.GiveBoolean(table.Forget(call.TakeHandle()));
+}
+
 // find(table, ref): handle or 0
 napi_value Find(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -448,7 +482,7 @@ napi_value EndBatch(napi_env env, napi_callback_info info) {
   return call.Give(good ? Publish(holder) : -1);
 }
 
-// unclaim(table, batch, wallMs, monoMs): number of tasks that shall end (handles), or -1
+// unclaim(table, batch, wallMs, monoMs): number of tasks that are not ready again (handles), or -1
 napi_value Unclaim(napi_env env, napi_callback_info info) {
   Call call(env, info);
   auto* holder = call.Holder<TableHolder>();
@@ -485,6 +519,14 @@ napi_value PlaceOf(napi_env env, napi_callback_info info) {
   if (!holder->table->PlaceOf(call.TakeHandle(), &batch, &slot)) return call.Give(double{-1});
   holder->control->registers[0] = static_cast<double>(batch);
   return call.Give(double{1} * slot);
+}
+
+// executorOf(table, task): string, or undefined
+napi_value ExecutorOf(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  const std::string* executor = table.ExecutorOf(call.TakeHandle());
+  return executor == nullptr ? nullptr : call.GiveString(executor->data(), executor->size());
 }
 
 // retry(table, task, dueWallMs, dueMonoMs, spent, wallMs, monoMs): boolean
@@ -558,7 +600,8 @@ napi_value View(napi_env env, napi_callback_info info) {
   double* registers = holder->control->registers;
   registers[0] = static_cast<double>(view.state);
   registers[1] = (view.is_settled ? 1 : 0) + (view.is_filed ? 2 : 0) + (view.is_ready ? 4 : 0) +
-                 (view.is_cancel_asked ? 8 : 0) + (view.must_be_alone ? 16 : 0);
+                 (view.is_cancel_asked ? 8 : 0) + (view.must_be_alone ? 16 : 0) +
+                 (view.is_released ? 32 : 0);
   registers[2] = view.priority;
   registers[3] = view.attempt;
   registers[4] = view.losses;
@@ -598,7 +641,8 @@ napi_value Ref(napi_env env, napi_callback_info info) {
   return call.GiveString(ref.data, ref.length);
 }
 
-// viewSegment(table, segment): boolean; registers: tasks, open, has an overlay, is dirty
+// viewSegment(table, segment): boolean; registers: tasks, open, has an overlay, is dirty, takes an
+// overlay
 napi_value ViewSegment(napi_env env, napi_callback_info info) {
   Call call(env, info);
   auto* holder = call.Holder<TableHolder>();
@@ -609,6 +653,7 @@ napi_value ViewSegment(napi_env env, napi_callback_info info) {
   registers[1] = view.open;
   registers[2] = view.has_overlay;
   registers[3] = view.is_dirty;
+  registers[4] = view.takes_overlay;
   return call.GiveBoolean(true);
 }
 
@@ -891,6 +936,9 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("add", Add),
       function("applyOverlay", ApplyOverlay),
       function("resume", Resume),
+      function("hold", Hold),
+      function("release", Release),
+      function("forget", Forget),
       function("find", Find),
       function("taskAt", TaskAt),
       function("drop", Drop),
@@ -908,6 +956,7 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("unreported", Unreported),
       function("typesOf", TypesOf),
       function("placeOf", PlaceOf),
+      function("executorOf", ExecutorOf),
       function("retry", Retry),
       function("end", End),
       function("noteLoss", NoteLoss),

@@ -21,9 +21,11 @@ constexpr uint64_t kNoExecutor = ~uint64_t{0};
 // ---- Dirty segments
 // ---------------------------------------------------------------------------------------------
 
+// REQUIRES: the segment is not released.
 void TaskTable::MarkDirty(Segment* segment) {
   if (segment->is_dirty) return;
   segment->is_dirty = true;
+  segment->takes_overlay = false;
   segment->dirty_previous = dirty_last_;
   segment->dirty_next = kNone;
   if (dirty_last_ == kNone) {
@@ -122,6 +124,7 @@ bool TaskTable::Settle(Handle handle, Settled* out, std::vector<Ended>* watched)
     Task* task = FindTask(cut->filed[i]);
     if (task == nullptr) continue;
     task->flags |= kSettled;
+    ReleaseExecutor(task);
     out->tasks++;
     out->bytes += task->payload_length;
     counters_->open--;
@@ -165,7 +168,7 @@ bool TaskTable::Revert(Handle handle) {
   }
   for (const Handle touched : cut->touched) {
     Segment* segment = FindSegment(touched);
-    if (segment != nullptr) MarkDirty(segment);
+    if (segment != nullptr && !segment->is_released) MarkDirty(segment);
   }
   FreeCut(cut);
   return true;
@@ -178,7 +181,7 @@ bool TaskTable::File(Handle cut_handle, Handle handle, const FileLimits& limits,
                      std::vector<Handle>* dead_letters) {
   Cut* cut = FindCut(cut_handle);
   Segment* segment = FindSegment(handle);
-  if (cut == nullptr || segment == nullptr) return false;
+  if (cut == nullptr || segment == nullptr || segment->is_released) return false;
   UnmarkDirty(segment);
   out->touched = Touch(cut, segment);
   to_file_.clear();
@@ -341,22 +344,30 @@ void TaskTable::WriteDeadLetter(Handle handle, uint8_t* out) {
 // ---------------------------------------------------------------------------------------------------
 
 // Results are filed apart, so ended tasks are bare here; and one whose end is not filed yet stands
-// as RUNNING, so that a crash before the filing makes it run again instead of vanish.
+// as RUNNING, under who ran it, so that a crash before the filing makes it run again instead of
+// vanish.
+
+// Whom a task stands as RUNNING under; kNone if it does not.
+uint32_t TaskTable::ExecutorInOverlay(const Task& task) const {
+  if (task.state == TaskState::kRunning) return task.mark;
+  if (task.state == TaskState::kPending || (task.flags & kFiled) != 0) return kNone;
+  return task.mark == kNone ? executor_ : task.mark;
+}
+
 size_t TaskTable::MeasureOverlay(Handle handle) {
   const Segment* segment = FindSegment(handle);
-  if (segment == nullptr) return 0;
+  if (segment == nullptr || segment->is_released) return 0;
   sizer_.Reset(kStateBytes);
   size_t count = 0;
   for (uint32_t i = 0; i < segment->count; i++) {
     const Task& task = segment->tasks()[i];
     if (task.state == TaskState::kPending && task.changed_at_ms == 0) continue;
-    const bool is_unfiled_end = task.state >= TaskState::kCompleted && (task.flags & kFiled) == 0;
-    if (is_unfiled_end || task.state == TaskState::kRunning) {
-      const uint32_t executor = is_unfiled_end ? executor_ : task.mark;
+    const uint32_t executor = ExecutorInOverlay(task);
+    if (executor == kNone) {
+      sizer_.AddString(kNoExecutor, "", 0);
+    } else {
       const std::string& text = strings_.Text(executor);
       sizer_.AddString(executor, text.data(), text.size());
-    } else {
-      sizer_.AddString(kNoExecutor, "", 0);
     }
     sizer_.AddRecord();
     count++;
@@ -372,12 +383,10 @@ void TaskTable::WriteOverlay(Handle handle, uint8_t* out) {
   for (uint32_t i = 0; i < segment->count; i++) {
     const Task& task = segment->tasks()[i];
     if (task.state == TaskState::kPending && task.changed_at_ms == 0) continue;
-    const bool is_unfiled_end = task.state >= TaskState::kCompleted && (task.flags & kFiled) == 0;
-    const TaskState state = is_unfiled_end ? TaskState::kRunning : task.state;
-    const uint64_t executor = is_unfiled_end                      ? executor_
-                              : task.state == TaskState::kRunning ? task.mark
-                                                                  : kNoExecutor;
-    WriteStateRecord(at, NumberOf(segment, i), task, state, sizer_.AddString(executor, nullptr, 0));
+    const uint32_t executor = ExecutorInOverlay(task);
+    const TaskState state = executor == kNone ? task.state : TaskState::kRunning;
+    const uint64_t key = executor == kNone ? kNoExecutor : executor;
+    WriteStateRecord(at, NumberOf(segment, i), task, state, sizer_.AddString(key, nullptr, 0));
     at += kStateBytes;
   }
   segment->has_overlay = true;

@@ -1,5 +1,5 @@
-// The table itself: segments in and out, types, states, time. Batches are in task_batches.cc,
-// commits in task_cuts.cc.
+// The table itself: types, handles, time, states. Segments are in task_segments.cc, batches in
+// task_batches.cc, commits in task_cuts.cc.
 #include "task_table.h"
 
 #include <algorithm>
@@ -14,7 +14,6 @@ constexpr double kTimeMax = 9007199254740991.0;
 constexpr size_t kDueSlice = 1024;
 // How long spare memory has to lie unused.
 constexpr double kTrimEveryMs = 1000;
-constexpr size_t kFrameBytesMax = size_t{1} << 30;
 
 Tick FloorTick(double ms) { return static_cast<Tick>(std::min(std::max(ms, 0.0), kTimeMax)); }
 
@@ -129,7 +128,9 @@ TaskTable::Task* TaskTable::FindTask(Handle handle) const {
   if (number >> kPageBits >= page_limit_) return nullptr;
   const Page& page = PageOf(number);
   if (page.tasks == nullptr || page.generation != handle >> 32) return nullptr;
-  return IndexOf(number) < page.segment->count ? At(number) : nullptr;
+  if (IndexOf(number) >= page.segment->count) return nullptr;
+  Task* task = At(number);
+  return IsForgotten(page.segment, *task) ? nullptr : task;
 }
 
 TaskTable::Segment* TaskTable::FindSegment(Handle handle) const {
@@ -201,241 +202,11 @@ void TaskTable::FreePages(uint32_t first) {
   }
 }
 
-// ---- Segments
-// ---------------------------------------------------------------------------------------------------
-
-TaskTable::IngestError TaskTable::Add(const Ingest& in, const Now& now, Handle* out) {
-  FrameView view;
-  if (in.length > kFrameBytesMax ||
-      FrameView::Open(in.frame, in.length, FrameKind::kTasks, &view) != FrameError::kNone) {
-    return IngestError::kFrame;
-  }
-  const uint32_t hash = HashBytes(in.ref.data, in.ref.length, refs_.seed());
-  if (Find(in.ref) != 0) return IngestError::kKnown;
-  const uint32_t count = view.count();
-  const uint32_t string_count = view.string_count();
-  if (in.due_mono_ms != nullptr && in.due_count != count) return IngestError::kDueCount;
-
-  const size_t strings_at = sizeof(Segment) + size_t{count} * sizeof(Task);
-  const size_t ref_at = strings_at + size_t{string_count} * sizeof(uint32_t);
-  const size_t frame_at = AlignedTo8(ref_at + in.ref.length);
-  const SlabBlock block = slab_.Allocate(frame_at + in.length);
-  auto* segment = new (block.data) Segment();
-  segment->block = block;
-  segment->frame = block.data + frame_at;
-  segment->frame_length = static_cast<uint32_t>(in.length);
-  std::memcpy(segment->frame, in.frame, in.length);
-  // From here on the copy counts, which nobody else can write to.
-  bool good =
-      FrameView::Open(segment->frame, in.length, FrameKind::kTasks, &view) == FrameError::kNone &&
-      view.count() == count && view.string_count() == string_count;
-  segment->records_offset = view.records_offset();
-  segment->bytes_offset = view.bytes_offset();
-  segment->count = count;
-  segment->string_count = string_count;
-  segment->strings = reinterpret_cast<uint32_t*>(block.data + strings_at);
-  uint64_t bytes_referred_to = 0;
-  for (uint32_t i = 0; good && i < count; i++) {
-    TaskFields fields;
-    good = ReadTask(view, i, &fields) == FrameError::kNone;
-    bytes_referred_to += uint64_t{fields.payload_length} + fields.metadata_length;
-    // Records that share bytes could make gigabytes of batches out of a small frame.
-    if (!good || bytes_referred_to > in.length) {
-      good = false;
-      break;
-    }
-    Task* task = new (segment->tasks() + i) Task();
-    task->due_at_ms = fields.due_at_ms;
-    task->payload_at = fields.payload_at;
-    task->payload_length = fields.payload_length;
-    task->traits = fields.version != 0 || fields.metadata_length != 0 ? kHasExtras : 0;
-    // Places in the frame's table until all of it is known to be good.
-    task->type = fields.type;
-    task->tenant = fields.tenant;
-    task->attempt = fields.attempt;
-    task->losses = fields.losses;
-    task->priority = fields.priority;
-    task->flags = fields.expires_at_ms > 0 ? kHasTtl : 0;
-  }
-  if (!good) {
-    slab_.Free(block);
-    return IngestError::kFrame;
-  }
-  if (!TakePages(std::max(1u, (count + kPageTasks - 1) / kPageTasks), &segment->page)) {
-    slab_.Free(block);
-    return IngestError::kFull;
-  }
-  for (uint32_t page = segment->page; page != kNone; page = PageAt(page).next) {
-    PageAt(page).segment = segment;
-    PageAt(page).tasks = segment->tasks() + size_t{PageAt(page).part} * kPageTasks;
-  }
-
-  if (texts_.size() < string_count) texts_.resize(string_count);
-  view.Strings(texts_.data());
-  std::fill(segment->strings, segment->strings + string_count, kNone);
-  const auto intern = [&](uint32_t string) {
-    uint32_t& id = segment->strings[string];
-    if (id == kNone) id = strings_.Acquire(texts_[string].data, texts_[string].length);
-    return id;
-  };
-  double payload_bytes = 0;
-  uint32_t last_string = kNone;
-  uint32_t last_type = kNone;
-  for (uint32_t i = 0; i < count; i++) {
-    Task* task = segment->tasks() + i;
-    if (task->type != last_string) {
-      last_string = task->type;
-      last_type = TypeFor(intern(last_string));
-    }
-    task->type = last_type;
-    task->tenant = intern(task->tenant);
-    payload_bytes += task->payload_length;
-  }
-  char* ref = reinterpret_cast<char*>(block.data + ref_at);
-  std::memcpy(ref, in.ref.data, in.ref.length);
-  segment->ref = ref;
-  segment->ref_length = in.ref.length;
-  segment->ref_hash = hash;
-  segment->open = count;
-  segment->ended_first = kNone;
-  segment->ended_last = kNone;
-  segment->dirty_previous = kNone;
-  segment->dirty_next = kNone;
-  segment->is_held = in.hold;
-  refs_.Insert(hash, segment->page);
-  counters_->segments++;
-  counters_->tasks += count;
-  counters_->open += count;
-  counters_->open_bytes += payload_bytes;
-  counters_->states[0] += count;
-  *out = HandleOf(segment);
-  if (in.hold) return IngestError::kNone;
-
-  // Time that passed without anything due: what comes is placed by its distance from the present.
-  timers_.Advance(FloorTick(now.mono_ms), nullptr, 0);
-  for (uint32_t i = 0; i < count; i++) {
-    Task* task = segment->tasks() + i;
-    const double due = in.due_mono_ms != nullptr ? in.due_mono_ms[i]
-                                                 : now.mono_ms + (task->due_at_ms - now.wall_ms);
-    WaitUntil(NumberOf(segment, i), task, due, now);
-  }
-  return IngestError::kNone;
-}
-
-bool TaskTable::ApplyOverlay(Handle handle, const uint8_t* frame, size_t length) {
-  Segment* segment = FindSegment(handle);
-  if (segment == nullptr || !segment->is_held || segment->has_overlay) return false;
-  FrameView view;
-  if (FrameView::Open(frame, length, FrameKind::kStates, &view) != FrameError::kNone) return false;
-  states_.resize(view.count());
-  std::vector<bool> named(segment->count, false);
-  for (uint32_t i = 0; i < view.count(); i++) {
-    StateFields& state = states_[i];
-    if (ReadState(view, i, &state) != FrameError::kNone) return false;
-    if (state.index >= segment->count || named[state.index]) return false;
-    named[state.index] = true;
-  }
-  if (texts_.size() < view.string_count()) texts_.resize(view.string_count());
-  view.Strings(texts_.data());
-  for (uint32_t i = 0; i < view.count(); i++) {
-    const StateFields& state = states_[i];
-    Task* task = segment->tasks() + state.index;
-    task->attempt = state.attempt;
-    task->losses = state.losses;
-    task->due_at_ms = state.due_at_ms;
-    task->changed_at_ms = state.at_ms;
-    SetState(task, state.state);
-    if (state.state == TaskState::kRunning) {
-      const Text& executor = texts_[state.executor];
-      task->mark = strings_.Acquire(executor.data, executor.length);
-    } else if (state.state >= TaskState::kCompleted) {
-      task->flags |= kFiled | kSettled;
-      task->end_at = 0;
-      segment->open--;
-      counters_->open--;
-      counters_->open_bytes -= task->payload_length;
-    }
-  }
-  segment->has_overlay = true;
-  return true;
-}
-
-TaskTable::Resumed TaskTable::Resume(Handle handle, const Now& now, std::vector<Handle>* lost) {
-  Resumed resumed;
-  Segment* segment = FindSegment(handle);
-  if (segment == nullptr || !segment->is_held) return resumed;
-  segment->is_held = false;
-  timers_.Advance(FloorTick(now.mono_ms), nullptr, 0);
-  for (uint32_t i = 0; i < segment->count; i++) {
-    Task* task = segment->tasks() + i;
-    if (task->state >= TaskState::kCompleted) continue;
-    resumed.open++;
-    resumed.open_bytes += task->payload_length;
-    const uint32_t number = NumberOf(segment, i);
-    if (task->state == TaskState::kRunning) {
-      lost->push_back(HandleOf(number));
-    } else {
-      WaitUntil(number, task, now.mono_ms + (task->due_at_ms - now.wall_ms), now);
-    }
-  }
-  // Everything has ended, and the process died before it could delete it.
-  if (segment->open == 0) MarkDirty(segment);
-  return resumed;
-}
-
-Handle TaskTable::Find(const Text& ref) const {
-  const uint32_t page =
-      refs_.Find(HashBytes(ref.data, ref.length, refs_.seed()), [&](uint32_t known) {
-        const Segment* segment = PageAt(known).segment;
-        return segment->ref_length == ref.length &&
-               std::memcmp(segment->ref, ref.data, ref.length) == 0;
-      });
-  return page == HashIndex::kNone ? 0 : HandleOf(page << kPageBits);
-}
-
-Handle TaskTable::TaskAt(Handle handle, uint32_t index) const {
-  const Segment* segment = FindSegment(handle);
-  if (segment == nullptr || index >= segment->count) return 0;
-  return HandleOf(NumberOf(segment, index));
-}
-
-bool TaskTable::Drop(Handle handle) {
-  Segment* segment = FindSegment(handle);
-  if (segment == nullptr || segment->in_batches > 0) return false;
-  UnmarkDirty(segment);
-  for (uint32_t i = 0; i < segment->count; i++) {
-    Task* task = segment->tasks() + i;
-    if (task->state == TaskState::kPending) {
-      const bool waits = (task->flags & kTimed) != 0 && (task->flags & kReady) == 0;
-      if (waits) counters_->delayed--;
-      StopTimer(task);
-      LeaveReady(task);
-    } else if (task->state == TaskState::kRunning) {
-      ReleaseString(task->mark);
-    } else {
-      ReleaseEnd(task);
-    }
-    counters_->states[static_cast<size_t>(task->state)]--;
-    if ((task->flags & kSettled) == 0) {
-      counters_->open--;
-      counters_->open_bytes -= task->payload_length;
-    }
-  }
-  for (uint32_t i = 0; i < segment->string_count; i++) {
-    if (segment->strings[i] != kNone) ReleaseString(segment->strings[i]);
-  }
-  refs_.Erase(segment->ref_hash, segment->page);
-  counters_->segments--;
-  counters_->tasks -= segment->count;
-  const SlabBlock block = segment->block;
-  FreePages(segment->page);
-  slab_.Free(block);
-  for (uint32_t queue = 0; queue < kQueues; queue++) SweepReady(queue);
-  return true;
-}
-
 // ---- Time
 // -------------------------------------------------------------------------------------------------------
+
+// Time that passed without anything due: what comes is placed by its distance from the present.
+void TaskTable::PassTime(const Now& now) { timers_.Advance(FloorTick(now.mono_ms), nullptr, 0); }
 
 size_t TaskTable::Advance(const Now& now, size_t budget) {
   if (now.mono_ms >= trim_at_ms_) {
@@ -453,8 +224,7 @@ size_t TaskTable::Advance(const Now& now, size_t budget) {
       task->flags &= static_cast<uint8_t>(~kTimed);
       if (task->flags & kReady) {
         LeaveReady(task);
-        expired_.push_back(HandleOf(due_[i]));
-        counters_->expired++;
+        ListExpired(due_[i], task);
       } else {
         counters_->delayed--;
         MakeReady(due_[i], task, now);
@@ -479,9 +249,12 @@ size_t TaskTable::TakeExpired(Handle* out, size_t capacity) {
     const Handle handle = expired_.back();
     expired_.pop_back();
     counters_->expired--;
-    // Cancelled or dropped meanwhile?
-    const Task* task = FindTask(handle);
-    if (task != nullptr && task->state == TaskState::kPending) out[count++] = handle;
+    // Cancelled, dropped or held meanwhile?
+    Task* task = FindTask(handle);
+    if (task == nullptr || task->state != TaskState::kPending) continue;
+    if ((task->traits & kListed) == 0) continue;
+    task->traits &= ~uint32_t{kListed};
+    out[count++] = handle;
   }
   if (expired_.empty()) std::vector<Handle>().swap(expired_);
   return count;
@@ -503,14 +276,16 @@ void TaskTable::WaitUntil(uint32_t number, Task* task, double due_mono_ms, const
 void TaskTable::MakeReady(uint32_t number, Task* task, const Now& now) {
   if ((task->flags & kHasTtl) && task->attempt == 0) {
     const double left_ms = ExpiresAt(number) - now.wall_ms;
-    if (left_ms <= 0) {
-      expired_.push_back(HandleOf(number));
-      counters_->expired++;
-      return;
-    }
+    if (left_ms <= 0) return ListExpired(number, task);
     StartTimer(number, task, now.mono_ms + left_ms);
   }
   EnterReady(number, task, now);
+}
+
+void TaskTable::ListExpired(uint32_t number, Task* task) {
+  task->traits |= kListed;
+  expired_.push_back(HandleOf(number));
+  counters_->expired++;
 }
 
 void TaskTable::EnterReady(uint32_t number, Task* task, const Now& now) {
@@ -553,6 +328,14 @@ void TaskTable::StopTimer(Task* task) {
   task->flags &= static_cast<uint8_t>(~kTimed);
 }
 
+// Takes a pending task out of wherever it waits.
+void TaskTable::StopWaiting(Task* task) {
+  if ((task->flags & kTimed) != 0 && (task->flags & kReady) == 0) counters_->delayed--;
+  StopTimer(task);
+  LeaveReady(task);
+  task->traits &= ~uint32_t{kListed};
+}
+
 bool TaskTable::IsReadyEntry(uint32_t queue, uint32_t number, uint32_t stamp) const {
   if (number >> kPageBits >= page_limit_) return false;
   const Page& page = PageOf(number);
@@ -580,6 +363,10 @@ void TaskTable::SweepReady(uint32_t queue) {
       &context);
 }
 
+void TaskTable::SweepAllReady() {
+  for (uint32_t queue = 0; queue < kQueues; queue++) SweepReady(queue);
+}
+
 // ---- States
 // -----------------------------------------------------------------------------------------------------
 
@@ -589,7 +376,7 @@ void TaskTable::SetState(Task* task, TaskState state) {
   task->state = state;
 }
 
-// To another state, whose bookkeeping is the caller's. REQUIRES: the step is one of
+// To PENDING or RUNNING, whose bookkeeping is the caller's. REQUIRES: the step is one of
 // src/core/states.ts.
 void TaskTable::Move(Task* task, TaskState state, double at_ms) {
   if (task->state == TaskState::kRunning) {
@@ -615,15 +402,21 @@ void TaskTable::ReleaseEnd(Task* task) {
   if (end != nullptr && --end->references == 0) slab_.Free(SlabBlock(end->block));
 }
 
+void TaskTable::ReleaseExecutor(Task* task) {
+  if (task->mark != kNone) ReleaseString(task->mark);
+  task->mark = kNone;
+}
+
 // A task ends. REQUIRES: it is in no batch, and the step is allowed.
 void TaskTable::Finish(uint32_t number, Task* task, TaskState state, EndBlock* end, uint32_t at,
                        uint32_t length, double at_ms) {
+  // Who ran it stays known until the end is durable: overlays name it.
   if (task->state == TaskState::kPending) {
-    if ((task->flags & kTimed) && !(task->flags & kReady)) counters_->delayed--;
-    StopTimer(task);
-    LeaveReady(task);
+    StopWaiting(task);
+    task->mark = kNone;
   }
-  Move(task, state, at_ms);
+  SetState(task, state);
+  task->changed_at_ms = at_ms;
   task->end = length == 0 ? nullptr : end;
   task->end_at = at;
   task->end_length = length;
@@ -633,13 +426,14 @@ void TaskTable::Finish(uint32_t number, Task* task, TaskState state, EndBlock* e
   MarkDirty(segment);
 }
 
-// RUNNING, in no batch -> ready again; the attempt does not count.
+// RUNNING, in no batch -> ready again, or when its segment is resumed; the attempt does not count.
 void TaskTable::BackToPending(uint32_t number, Task* task, const Now& now) {
   Move(task, TaskState::kPending, now.wall_ms);
   if (task->attempt > 0) task->attempt--;
   task->due_at_ms = now.wall_ms;
-  MarkDirty(SegmentOf(number));
-  MakeReady(number, task, now);
+  Segment* segment = SegmentOf(number);
+  MarkDirty(segment);
+  if (!segment->is_held) MakeReady(number, task, now);
 }
 
 bool TaskTable::Retry(Handle handle, double due_wall_ms, double due_mono_ms, bool spent,
@@ -648,12 +442,13 @@ bool TaskTable::Retry(Handle handle, double due_wall_ms, double due_mono_ms, boo
   if (task == nullptr || task->state != TaskState::kRunning || (task->flags & kInBatch))
     return false;
   const auto number = static_cast<uint32_t>(handle);
-  if (SegmentOf(number)->is_held) return false;
+  Segment* segment = SegmentOf(number);
+  if (segment->is_released) return false;
   Move(task, TaskState::kPending, now.wall_ms);
   if (!spent && task->attempt > 0) task->attempt--;
   task->due_at_ms = due_wall_ms;
-  MarkDirty(SegmentOf(number));
-  WaitUntil(number, task, due_mono_ms, now);
+  MarkDirty(segment);
+  if (!segment->is_held) WaitUntil(number, task, due_mono_ms, now);
   return true;
 }
 
@@ -661,6 +456,8 @@ bool TaskTable::End(Handle handle, TaskState state, const uint8_t* bytes, size_t
                     const Now& now) {
   Task* task = FindTask(handle);
   if (task == nullptr || (task->flags & kInBatch)) return false;
+  const auto number = static_cast<uint32_t>(handle);
+  if (SegmentOf(number)->is_released) return false;
   const bool from_pending = state == TaskState::kCancelled || state == TaskState::kExpired;
   const bool from_running = state == TaskState::kCompleted || state == TaskState::kFailed ||
                             state == TaskState::kCancelled;
@@ -673,7 +470,6 @@ bool TaskTable::End(Handle handle, TaskState state, const uint8_t* bytes, size_t
     end = NewEnd(length);
     std::memcpy(end->bytes(), bytes, length);
   }
-  const auto number = static_cast<uint32_t>(handle);
   Finish(number, task, state, end, 0, static_cast<uint32_t>(length), now.wall_ms);
   const uint32_t place = types_[task->type].place;
   if (place != kNone) {
@@ -685,7 +481,7 @@ bool TaskTable::End(Handle handle, TaskState state, const uint8_t* bytes, size_t
 
 uint32_t TaskTable::NoteLoss(Handle handle) {
   Task* task = FindTask(handle);
-  if (task == nullptr) return 0;
+  if (task == nullptr || SegmentOf(static_cast<uint32_t>(handle))->is_released) return 0;
   if (task->losses < UINT16_MAX) task->losses++;
   return task->losses;
 }
@@ -693,6 +489,7 @@ uint32_t TaskTable::NoteLoss(Handle handle) {
 bool TaskTable::Isolate(Handle handle) {
   Task* task = FindTask(handle);
   if (task == nullptr || task->state >= TaskState::kCompleted) return false;
+  if (SegmentOf(static_cast<uint32_t>(handle))->is_released) return false;
   task->traits |= kIsolated;
   return true;
 }
@@ -711,7 +508,9 @@ TaskTable::CancelAnswer TaskTable::Cancel(Handle handle, const uint8_t* bytes, s
 
 TaskTable::WatchAnswer TaskTable::Watch(Handle handle) {
   Task* task = FindTask(handle);
-  if (task == nullptr) return WatchAnswer::kGone;
+  if (task == nullptr || SegmentOf(static_cast<uint32_t>(handle))->is_released) {
+    return WatchAnswer::kGone;
+  }
   if (task->flags & kSettled) return WatchAnswer::kSettled;
   task->flags |= kWatched;
   return WatchAnswer::kWatching;
@@ -757,6 +556,7 @@ bool TaskTable::View(Handle handle, TaskView* out) const {
   const bool has_end = task->state >= TaskState::kCompleted && task->end != nullptr;
   out->end = has_end ? task->end->bytes() + task->end_at : nullptr;
   out->end_length = has_end ? task->end_length : 0;
+  out->is_released = segment->is_released;
   out->segment = HandleOf(segment);
   return true;
 }
@@ -771,7 +571,12 @@ bool TaskTable::Ref(Handle handle, Text* out) const {
 bool TaskTable::ViewSegment(Handle handle, SegmentView* out) const {
   const Segment* segment = FindSegment(handle);
   if (segment == nullptr) return false;
-  *out = {segment->count, segment->open, segment->has_overlay, segment->is_dirty};
+  *out = {segment->count, segment->open, segment->has_overlay, segment->is_dirty,
+          segment->takes_overlay};
+  if (segment->is_released) {
+    out->tasks = segment->open;
+    out->open = 0;
+  }
   return true;
 }
 

@@ -27,8 +27,15 @@
 // everything back.
 //
 // A pending task is in exactly one of these: the wheel (not due), the ready queue of its place,
-// with its type waiting for a handler that this node does not have, listed as expired, or held (not
-// resumed after recovery). With a time to live it is in the wheel also while it is ready.
+// with its type waiting for a handler that this node does not have, listed as expired, or in a
+// segment that is held (Hold, or not resumed after recovery). With a time to live it is in the
+// wheel also while it is ready.
+//
+// A segment can go to another node while some of its tasks run here. It is released then: what is
+// in batches stays until it has reported, everything else is forgotten, and nothing of it is
+// written any more, for it is the other node's. In a released segment, whatever is not RUNNING is
+// forgotten. The other way round, a segment that is taken over may have tasks that run elsewhere:
+// RUNNING, in no batch, under an executor that is not this node's.
 //
 // Frames are hostile: they are copied first, checked completely, and then used; a bad one changes
 // nothing.
@@ -120,17 +127,39 @@ class TaskTable {
   // Takes a frame of tasks. On an error nothing has changed.
   IngestError Add(const Ingest& segment, const Now& now, Handle* out);
 
-  // Brings a held segment up to date. False for a bad frame or one that does not fit; nothing has
-  // changed then.
+  // Brings a segment up to date that is held since it came, once. False for a bad frame or one that
+  // does not fit, and when something of the segment has changed here; nothing has changed then.
   bool ApplyOverlay(Handle segment, const uint8_t* frame, size_t length);
   struct Resumed {
     uint32_t open = 0;
     double open_bytes = 0;
   };
-  // Starts a held segment: pending tasks wait or are ready; what ran under a dead process is listed
-  // in `lost`.
+  // Starts a held segment: pending tasks wait or are ready, by the wall clock; what is RUNNING and
+  // in no batch, because it ran or runs elsewhere, is listed in `lost`.
   Resumed Resume(Handle segment, const Now& now, std::vector<Handle>* lost);
+  // Stops a segment until Resume: none of its tasks waits or is ready. What is in batches goes on.
+  // False if there is no such segment, or it is released.
+  bool Hold(Handle segment);
 
+  struct Watched {
+    uint32_t index;
+    Handle task;
+  };
+  struct Released {
+    uint32_t open = 0;  // whose end was not durable
+    double open_bytes = 0;
+    uint32_t running = 0;  // tasks that stay
+    std::vector<Watched> watched;
+  };
+  // Another node owns the segment from now on: tasks in batches stay until Forget, the others are
+  // forgotten. Cuts in flight may still be settled or reverted; what they filed of it is no concern
+  // of theirs any more. False if there is no such segment, or it is released already.
+  bool Release(Handle segment, Released* out);
+  // Forgets a task of a released segment; the last one takes the segment along. False if the task
+  // is in a batch, or of no such segment.
+  bool Forget(Handle task);
+
+  // Not of released segments.
   Handle Find(const Text& ref) const;
   // 0 if there is no such task.
   Handle TaskAt(Handle segment, uint32_t index) const;
@@ -181,7 +210,8 @@ class TaskTable {
   // segments they are in.
   Claimed Claim(Handle cut, const ClaimLimits& limits, const Now& now);
 
-  // The size of a batch's frame, which WriteBatch then writes. 0: there is no such batch.
+  // The size of a batch's frame, which WriteBatch then writes. 0: there is no such batch, or it has
+  // begun to report.
   size_t MeasureBatch(Handle batch);
   void WriteBatch(Handle batch, double token, uint8_t* out);
 
@@ -197,24 +227,28 @@ class TaskTable {
   };
   static constexpr uint8_t kStale = 255;
   // Takes a frame of results: what completed ends, what did not start is ready again, the rest is
-  // listed. False for a bad frame (nothing has changed) or a batch that does not exist.
+  // listed, and so is all of released segments. False for a bad frame (nothing has changed) or a
+  // batch that does not exist.
   bool ApplyResults(Handle batch, const uint8_t* frame, size_t length, const Now& now,
                     std::vector<Verdict>* verdicts);
   // Ends a batch; what had not reported is listed and still RUNNING: each must be retried or ended.
   bool EndBatch(Handle batch, std::vector<Handle>* lost);
   // Puts a batch back: its tasks are ready again, the attempt not spent. Tasks that somebody asked
-  // to end are listed and still RUNNING.
-  bool Unclaim(Handle batch, const Now& now, std::vector<Handle>* cancelled);
+  // to end, and those of released segments, are listed and still RUNNING.
+  bool Unclaim(Handle batch, const Now& now, std::vector<Handle>* left);
   // Slots of a batch that have not reported.
   size_t Unreported(Handle batch, uint32_t* out, size_t capacity) const;
   // The types of a batch's tasks, by slot; kNone for those that have reported.
   size_t TypesOf(Handle batch, uint32_t* out, size_t capacity) const;
   // Where a task runs. False if in no batch.
   bool PlaceOf(Handle task, Handle* batch, uint32_t* slot) const;
+  // The incarnation that runs a RUNNING task; null for others.
+  const std::string* ExecutorOf(Handle task) const;
 
-  // ---- Single tasks: what policy decides
+  // ---- Single tasks: what policy decides. About those of released segments, it is not up to this
+  // node: they are refused.
 
-  // RUNNING and in no batch -> PENDING until then. False if it is not so.
+  // RUNNING and in no batch -> PENDING until then, or until Resume. False if it is not so.
   bool Retry(Handle task, double due_wall_ms, double due_mono_ms, bool spent, const Now& now);
   // To an ended state, from RUNNING and in no batch, or from PENDING. False if the task cannot go
   // there.
@@ -234,7 +268,7 @@ class TaskTable {
 
   struct TaskView {
     TaskState state;
-    bool is_settled, is_filed, is_ready, is_cancel_asked, must_be_alone;
+    bool is_settled, is_filed, is_ready, is_cancel_asked, must_be_alone, is_released;
     int16_t priority;
     uint16_t attempt, losses;
     uint32_t index, type, version;
@@ -248,7 +282,7 @@ class TaskTable {
   bool Ref(Handle segment, Text* out) const;
   struct SegmentView {
     uint32_t tasks, open;
-    bool has_overlay, is_dirty;
+    bool has_overlay, is_dirty, takes_overlay;
   };
   bool ViewSegment(Handle segment, SegmentView* out) const;
 
@@ -284,7 +318,7 @@ class TaskTable {
   void WriteDeadLetter(Handle task, uint8_t* out);
 
   // The size of a segment's overlay, or 0 if all its tasks are as submitted. Unfiled ends stand as
-  // RUNNING here.
+  // RUNNING here, under who ran them.
   size_t MeasureOverlay(Handle segment);
   void WriteOverlay(Handle segment, uint8_t* out);
 
@@ -330,6 +364,7 @@ class TaskTable {
     kHasExtras = 1,   // the frame's record has a version or metadata
     kIsolated = 2,    // see Isolate
     kAmongAlone = 4,  // ready or in a batch: it was in the queue of those that run alone
+    kListed = 8,      // pending: it is listed for TakeExpired
   };
 
   // Bytes that tasks ended with; shared by those that came in one frame.
@@ -351,7 +386,9 @@ class TaskTable {
     uint32_t end_length;
     uint32_t payload_at;  // in the frame
     uint32_t payload_length;
-    uint32_t mark;  // ready: stamp of its entry, 0 if in no queue; RUNNING: the executor
+    // Ready: stamp of its entry, 0 if in no queue. RUNNING, or ended and not settled: the executor,
+    // kNone if it ended without having run.
+    uint32_t mark;
     uint32_t
         link;  // PENDING: its timer; in a batch: that; ended: the next ended task of the segment
     uint32_t type;
@@ -371,7 +408,7 @@ class TaskTable {
     uint32_t records_offset;
     uint32_t bytes_offset;
     uint32_t count;
-    uint32_t open;  // tasks whose end is not filed
+    uint32_t open;  // tasks whose end is not filed; released: those that are not forgotten
     uint32_t in_batches;
     uint32_t page;  // the first of its pages
     uint32_t string_count;
@@ -384,7 +421,8 @@ class TaskTable {
     uint64_t touched_by;                            // the last cut that did
     uint64_t packed_by;                             // the last batch frame it has a string in
     uint16_t packed_string;
-    bool is_dirty, has_overlay, is_held;
+    bool is_dirty, has_overlay, is_held, is_released;
+    bool takes_overlay;  // as it came
     Task* tasks() { return reinterpret_cast<Task*>(this + 1); }
     const Task* tasks() const { return reinterpret_cast<const Task*>(this + 1); }
   };
@@ -450,6 +488,10 @@ class TaskTable {
     return segment->frame + segment->records_offset + size_t{IndexOf(number)} * kTaskBytes;
   }
   void Prefetch(uint32_t number) const;
+  // Whether only the place of a task is left.
+  static bool IsForgotten(const Segment* segment, const Task& task) {
+    return segment->is_released && task.state != TaskState::kRunning;
+  }
   // Null unless the handle is good.
   Task* FindTask(Handle handle) const;
   Segment* FindSegment(Handle handle) const;
@@ -472,13 +514,16 @@ class TaskTable {
   // Whether an entry of a ready queue still stands for a task.
   bool IsReadyEntry(uint32_t queue, uint32_t number, uint32_t stamp) const;
   void SweepReady(uint32_t queue);
+  void SweepAllReady();
 
   bool TakePages(uint32_t count, uint32_t* first);
   void FreePages(uint32_t first);
   uint32_t TypeFor(uint32_t string);
   void ReleaseString(uint32_t string);
-  void ForgetSegment(Segment* segment);
+  void ForgetTask(Task* task);
+  void FreeSegment(Segment* segment);
 
+  void PassTime(const Now& now);
   void SetState(Task* task, TaskState state);
   void Move(Task* task, TaskState state, double at_ms);
   void EnterReady(uint32_t number, Task* task, const Now& now);
@@ -487,10 +532,13 @@ class TaskTable {
   void WaitUntil(uint32_t number, Task* task, double due_mono_ms, const Now& now);
   void StartTimer(uint32_t number, Task* task, double at_mono_ms);
   void StopTimer(Task* task);
+  void StopWaiting(Task* task);
+  void ListExpired(uint32_t number, Task* task);
   double ExpiresAt(uint32_t number) const { return ReadAs<double>(RecordOf(number) + 16); }
 
   EndBlock* NewEnd(size_t length);
   void ReleaseEnd(Task* task);
+  void ReleaseExecutor(Task* task);
   void Finish(uint32_t number, Task* task, TaskState state, EndBlock* end, uint32_t at,
               uint32_t length, double at_ms);
   void BackToPending(uint32_t number, Task* task, const Now& now);
@@ -503,6 +551,7 @@ class TaskTable {
   bool Touch(Cut* cut, Segment* segment);
   void AppendEnded(Segment* segment, uint32_t index);
   size_t DeadLetterParts(uint32_t number, FrameSizer* states, FrameSizer* tasks);
+  uint32_t ExecutorInOverlay(const Task& task) const;
   void WriteStateRecord(uint8_t* at, uint32_t number, const Task& task, TaskState state,
                         uint16_t executor) const;
 

@@ -18,6 +18,7 @@ bool TaskTable::Check() {
   if (!slab_.Check()) return Fails("the slab is damaged");
   if (!timers_.Check()) return Fails("the wheel is damaged");
   TaskCounters seen = {};
+  size_t released = 0;
   size_t timed = 0;
   uint32_t dirty = 0;
   for (uint32_t page = 0; page < page_limit_; page++) {
@@ -26,8 +27,13 @@ bool TaskTable::Check() {
     const Segment* segment = first.segment;
     if (segment->page != page) return Fails("a segment does not know its page");
     seen.segments++;
-    seen.tasks += segment->count;
+    if (segment->is_released) released++;
     if (segment->is_dirty) dirty++;
+    if (segment->is_released && (segment->is_dirty || segment->is_held || segment->open == 0)) {
+      return Fails("a segment is released that is dirty, held, or of no use any more");
+    }
+    const bool has_name = Find({segment->ref, segment->ref_length}) == HandleOf(segment);
+    if (has_name == segment->is_released) return Fails("a name leads to the wrong segment");
     uint32_t open = 0;
     uint32_t in_batches = 0;
     uint32_t unfiled = 0;
@@ -35,6 +41,13 @@ bool TaskTable::Check() {
       const uint32_t number = NumberOf(segment, i);
       const Task* task = At(number);
       if (task != segment->tasks() + i) return Fails("a number leads to another task");
+      const bool is_forgotten = IsForgotten(segment, *task);
+      if ((FindTask(HandleOf(number)) == nullptr) != is_forgotten) return Fails("a handle is bad");
+      if (is_forgotten) {
+        if (task->flags != 0) return Fails("one that is forgotten is somewhere");
+        continue;
+      }
+      seen.tasks++;
       const bool is_pending = task->state == TaskState::kPending;
       const bool is_ended = task->state >= TaskState::kCompleted;
       seen.states[static_cast<size_t>(task->state)]++;
@@ -43,6 +56,18 @@ bool TaskTable::Check() {
       if ((task->flags & kInBatch) && task->state != TaskState::kRunning) {
         return Fails("one in a batch does not run");
       }
+      if ((task->flags & (kTimed | kReady)) && segment->is_held)
+        return Fails("one that is held waits");
+      if (is_pending && (task->traits & kListed) &&
+          (segment->is_held || (task->flags & (kTimed | kReady)))) {
+        return Fails("one that has expired is elsewhere too");
+      }
+      const bool has_executor = is_ended ? task->mark != kNone : !is_pending;
+      if (has_executor &&
+          (task->mark >= strings_.limit() || strings_.references(task->mark) == 0)) {
+        return Fails("nobody knows who runs a task");
+      }
+      if ((task->flags & kSettled) && has_executor) return Fails("a settled task names who ran it");
       if ((task->flags & kFiled) && !is_ended) return Fails("one that is filed has not ended");
       if ((task->flags & kSettled) && !(task->flags & kFiled)) return Fails("settled, not filed");
       if (task->flags & kTimed) timed++;
@@ -59,7 +84,7 @@ bool TaskTable::Check() {
       }
       if (!(task->flags & kFiled)) open++;
       if (is_ended && !(task->flags & kFiled)) unfiled++;
-      if (!(task->flags & kSettled)) {
+      if (!(task->flags & kSettled) && !segment->is_released) {
         seen.open++;
         seen.open_bytes += task->payload_length;
       }
@@ -86,7 +111,7 @@ bool TaskTable::Check() {
   for (size_t state = 0; state < kTaskStates; state++) {
     if (seen.states[state] != counters_->states[state]) return Fails("the states are miscounted");
   }
-  if (refs_.size() != static_cast<size_t>(seen.segments))
+  if (refs_.size() + released != static_cast<size_t>(seen.segments))
     return Fails("the index of names is wrong");
   if (timed != timers_.size()) return Fails("a timer belongs to no task");
   for (uint32_t place = 0; place < kPlaces; place++) {

@@ -46,6 +46,12 @@ void Damage(Input* input, std::vector<uint8_t>* frame) {
   if (how % 7 == 0) frame->resize(input->Byte() % frame->size());
 }
 
+Text RefOf(const TaskTable& table, Handle segment) {
+  Text ref = {nullptr, 0};
+  Require(table.Ref(segment, &ref), "a segment's name");
+  return ref;
+}
+
 template <typename T>
 T Pick(Input* input, const std::vector<T>& from) {
   return from.empty() ? T() : from[input->Below(static_cast<uint32_t>(from.size()))];
@@ -71,6 +77,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::vector<uint8_t> out;
 
   const auto decide = [&](Handle task) {
+    TaskTable::TaskView view;
+    Require(table.View(task, &view) && view.state == TaskState::kRunning, "one to decide about");
+    if (view.is_released) {
+      Require(!table.Retry(task, now.wall_ms, now.mono_ms, true, now), "retry of a released task");
+      Require(!table.End(task, TaskState::kFailed, data, 0, now), "end of a released task");
+      if (input.Below(4) != 0) Require(table.Forget(task), "forget");
+      return;
+    }
+    Require(!table.Forget(task), "forget of a task that is ours");
     switch (input.Below(3)) {
       case 0:
         Require(table.Retry(task, now.wall_ms + 5, now.mono_ms + input.Below(9), true, now),
@@ -82,7 +97,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   };
 
   while (!input.empty()) {
-    switch (input.Below(14)) {
+    switch (input.Below(15)) {
       case 0:
       case 1: {
         std::vector<TaskDraft> tasks(1 + input.Below(input.Byte() == 255 ? 255 : 6));
@@ -162,8 +177,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
           table.Unclaim(batch, now, &lost);
         }
         for (const Handle task : lost) {
-          table.NoteLoss(task);
-          if (input.Byte() % 4 == 0) Require(table.Isolate(task), "isolate");
+          const bool is_ours = table.NoteLoss(task) > 0;
+          if (input.Byte() % 4 == 0) Require(table.Isolate(task) == is_ours, "isolate");
           decide(task);
         }
         break;
@@ -175,6 +190,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         const TaskTable::FileLimits limits = {input.Byte() | 8, double(input.Below(9)),
                                               double(input.Byte())};
         if (!table.File(cut, segment, limits, &filing, &dead)) break;
+        Require(table.Find(RefOf(table, segment)) == segment, "a released segment is filed");
         out.assign(filing.frame_bytes, 0);
         FrameView view;
         if (filing.frame_bytes > 0) {
@@ -227,7 +243,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         table.Cancel(task, data, size % 50, now);
         table.Watch(task);
         TaskTable::TaskView view;
-        table.View(task, &view);
+        const bool is_there = table.View(task, &view);
+        Require((table.ExecutorOf(task) != nullptr) ==
+                    (is_there && view.state == TaskState::kRunning),
+                "an executor");
         Handle batch;
         uint32_t slot;
         table.PlaceOf(task, &batch, &slot);
@@ -247,7 +266,27 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 12: {
         std::vector<Handle> lost;
         table.Resume(Pick(&input, segments), now, &lost);
-        for (const Handle task : lost) decide(task);
+        // Some may run on another node, which lives.
+        for (const Handle task : lost) {
+          if (input.Below(4) != 0) decide(task);
+        }
+        break;
+      }
+      case 13: {
+        const Handle segment = Pick(&input, segments);
+        if (input.Byte() % 2 == 0) {
+          table.Hold(segment);
+          break;
+        }
+        const double open = counters.open;
+        const double busy = counters.running;
+        TaskTable::Released released;
+        if (!table.Release(segment, &released)) break;
+        Require(counters.open == open - released.open && counters.running == busy, "release");
+        Require(!table.Hold(segment) && table.MeasureOverlay(segment) == 0, "a released segment");
+        TaskTable::SegmentView view;
+        Require(table.ViewSegment(segment, &view) == (released.running > 0), "what stays");
+        Require(released.running == 0 || view.tasks == released.running, "what stays of it");
         break;
       }
       default: {
@@ -269,7 +308,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   }
   for (const Handle segment : segments) table.Drop(segment);
   Require(table.Check(), "invariant at the end");
-  Require(counters.tasks == 0 && counters.segments == 0 && counters.delayed == 0,
+  Require(counters.tasks == 0 && counters.segments == 0 && counters.delayed == 0 &&
+              counters.open == 0 && counters.open_bytes == 0,
           "something is left");
   return 0;
 }

@@ -489,6 +489,486 @@ TEST_CASE("ends of one frame share memory until the last of them is settled") {
   CHECK(s.counters.tasks == 0);
 }
 
+// What a frame of states says.
+struct Stands {
+  uint16_t index;
+  TaskState state;
+  uint16_t attempt;
+  std::string executor;
+  bool operator==(const Stands& other) const {
+    return index == other.index && state == other.state && attempt == other.attempt &&
+           executor == other.executor;
+  }
+};
+
+std::vector<Stands> Overlay(Setup* s, Handle segment) {
+  std::vector<Stands> stands;
+  std::vector<uint8_t> frame(s->table.MeasureOverlay(segment));
+  if (frame.empty()) return stands;
+  s->table.WriteOverlay(segment, frame.data());
+  FrameView view;
+  REQUIRE(FrameView::Open(frame.data(), frame.size(), FrameKind::kStates, &view) ==
+          FrameError::kNone);
+  std::vector<Text> strings(view.string_count());
+  view.Strings(strings.data());
+  for (uint32_t i = 0; i < view.count(); i++) {
+    StateFields state;
+    REQUIRE(ReadState(view, i, &state) == FrameError::kNone);
+    const Text& executor = strings[state.executor];
+    stands.push_back(
+        {state.index, state.state, state.attempt, std::string(executor.data, executor.length)});
+  }
+  return stands;
+}
+
+bool ApplyOverlay(Setup* s, Handle segment, const std::vector<StateDraft>& states) {
+  const auto frame = StatesFrame(states);
+  return s->table.ApplyOverlay(segment, frame.data(), frame.size());
+}
+
+std::vector<TaskTable::Verdict> Report(Setup* s, Handle batch,
+                                       const std::vector<ResultDraft>& results) {
+  const auto frame = ResultsFrame(results);
+  std::vector<TaskTable::Verdict> verdicts;
+  REQUIRE(s->table.ApplyResults(batch, frame.data(), frame.size(), kNow, &verdicts));
+  REQUIRE(s->table.Check());
+  return verdicts;
+}
+
+TaskTable::Filing FileAll(Setup* s, Handle segment) {
+  TaskTable::Filing filing;
+  std::vector<Handle> dead;
+  REQUIRE(s->table.File(s->cut, segment, {~0u, 100, 1e6}, &filing, &dead));
+  REQUIRE(s->table.Check());
+  return filing;
+}
+
+TaskTable::Settled Settle(Setup* s) {
+  TaskTable::Settled settled;
+  std::vector<TaskTable::Ended> watched;
+  REQUIRE(s->table.Settle(s->cut, &settled, &watched));
+  s->table.FreeEnds();
+  REQUIRE(s->table.Check());
+  s->cut = s->table.BeginCut();
+  return settled;
+}
+
+TEST_CASE("nothing of a held segment waits or is ready until it is resumed") {
+  Setup s;
+  TaskDraft unknown = Due(0);
+  unknown.type = "unknown";
+  const Handle segment = s.Add(
+      {Due(0), Due(50), Due(0, kNow.wall_ms + 5), Due(0, kNow.wall_ms + 60), unknown}, "a");
+  CHECK(s.table.Hold(segment));
+  CHECK(s.table.Check());
+  CHECK(s.table.Hold(segment));
+  CHECK(s.counters.ready[0] == 0);
+  CHECK(s.counters.delayed == 0);
+  CHECK(s.counters.unhandled == 0);
+  CHECK(s.counters.open == 5);
+  CHECK(s.table.NextDueMs() == std::numeric_limits<double>::infinity());
+  CHECK(s.table.Advance(Later(40), 100) == 0);
+  CHECK(s.counters.expired == 0);
+  CHECK(s.Claim(10, Later(40)).batch == 0);
+  // A handler that comes now finds nothing that is ready.
+  s.table.DefineType(TextOf("unknown"), {0, ReadyQueue::kNoLimit, false}, Later(40));
+  CHECK(s.table.Check());
+
+  std::vector<Handle> lost;
+  const auto resumed = s.table.Resume(segment, Later(40), &lost);
+  CHECK(s.table.Check());
+  CHECK(resumed.open == 5);
+  CHECK(resumed.open_bytes == 35);
+  CHECK(lost.empty());
+  CHECK(s.counters.ready[0] == 3);
+  CHECK(s.counters.delayed == 1);
+  CHECK(s.counters.expired == 1);
+  s.table.Advance(Later(59), 100);
+  CHECK(s.counters.ready[0] == 4);
+  s.table.Advance(Later(60), 100);
+  CHECK(s.counters.expired == 2);
+  CHECK(s.Claim(10, Later(60)).tasks == 3);
+  CHECK(!s.table.Hold(segment + 1));
+}
+
+TEST_CASE("a task that has expired is listed once, however often its segment is held") {
+  Setup s;
+  const Handle segment = s.Add({Due(-10, kNow.wall_ms)}, "a");
+  Handle expired[4];
+  std::vector<Handle> lost;
+  for (int i = 0; i < 3; i++) {
+    REQUIRE(s.table.Hold(segment));
+    CHECK(s.table.Check());
+    s.table.Resume(segment, kNow, &lost);
+    CHECK(s.table.Check());
+  }
+  CHECK(s.table.TakeExpired(expired, 4) == 1);
+  CHECK(s.table.TakeExpired(expired, 4) == 0);
+  s.table.Hold(segment);
+  s.table.Resume(segment, kNow, &lost);
+  s.table.Hold(segment);
+  CHECK(s.table.TakeExpired(expired, 4) == 0);
+  CHECK(s.counters.expired == 0);
+
+  s.table.Resume(segment, kNow, &lost);
+  CHECK(s.counters.expired == 1);
+  s.table.Hold(segment);
+  // The wall clock went back: it is in time after all.
+  s.table.Resume(segment, {kNow.wall_ms - 5, kNow.mono_ms}, &lost);
+  CHECK(s.counters.ready[0] == 1);
+  CHECK(s.table.TakeExpired(expired, 4) == 0);
+  s.table.Advance(Later(5), 100);
+  CHECK(s.counters.ready[0] == 0);
+  CHECK(s.table.TakeExpired(expired, 4) == 1);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("what runs when its segment is held goes on, and runs again only after it is resumed") {
+  Setup s;
+  const Handle segment = s.Add(std::vector<TaskDraft>(7, Due(0)), "a");
+  const auto batch = s.Claim(4);
+  const auto unclaimed = s.Claim(1);
+  const auto running = s.Claim(1);
+  REQUIRE(s.table.Hold(segment));
+  CHECK(s.counters.running == 6);
+  const auto verdicts = Report(&s, batch.batch,
+                               {{0, Outcome::kCompleted, "one"},
+                                {1, Outcome::kNotStarted, ""},
+                                {2, Outcome::kFailed, "no"},
+                                {3, Outcome::kFailedForGood, "never"}});
+  REQUIRE(verdicts.size() == 2);
+  CHECK(s.table.Retry(verdicts[0].task, Later(10).wall_ms, Later(10).mono_ms, true, kNow));
+  CHECK(s.table.End(verdicts[1].task, TaskState::kFailed, nullptr, 0, kNow));
+  std::vector<Handle> none;
+  CHECK(s.table.Unclaim(unclaimed.batch, kNow, &none));
+  CHECK(none.empty());
+  CHECK(s.table.Check());
+  CHECK(s.counters.states[0] == 4);
+  CHECK(s.counters.ready[0] == 0);
+  CHECK(s.counters.delayed == 0);
+  CHECK(s.Claim(10).batch == 0);
+
+  CHECK(s.table.FirstDirty() == segment);
+  CHECK(FileAll(&s, segment).filed == 2);
+  CHECK(Overlay(&s, segment) == std::vector<Stands>{{0, TaskState::kCompleted, 1, ""},
+                                                    {1, TaskState::kPending, 0, ""},
+                                                    {2, TaskState::kPending, 1, ""},
+                                                    {3, TaskState::kFailed, 1, ""},
+                                                    {4, TaskState::kPending, 0, ""},
+                                                    {5, TaskState::kRunning, 1, "me"}});
+  CHECK(Settle(&s).tasks == 2);
+
+  // What is in a batch is not lost.
+  std::vector<Handle> lost;
+  CHECK(s.table.Resume(segment, kNow, &lost).open == 5);
+  CHECK(lost.empty());
+  CHECK(s.table.Check());
+  CHECK(s.counters.ready[0] == 3);
+  CHECK(s.counters.delayed == 1);
+  CHECK(Report(&s, running.batch, {{0, Outcome::kCompleted, ""}}).empty());
+}
+
+TEST_CASE("an overlay is for a segment that is as it came") {
+  Setup s;
+  const std::vector<StateDraft> states = {{0, TaskState::kRunning, 1, "other"}};
+  const Handle cancelled = s.Add({Due(0), Due(0)}, "cancelled", true);
+  s.table.Cancel(s.table.TaskAt(cancelled, 1), nullptr, 0, kNow);
+  CHECK(!ApplyOverlay(&s, cancelled, states));
+  const Handle held = s.Add({Due(0)}, "held");
+  const auto batch = s.Claim(1);
+  s.table.Hold(held);
+  CHECK(!ApplyOverlay(&s, held, states));
+  CHECK(s.table.Check());
+  const Handle fresh = s.Add({Due(0)}, "fresh", true);
+  CHECK(s.table.Hold(fresh));
+  CHECK(ApplyOverlay(&s, fresh, states));
+  CHECK(!ApplyOverlay(&s, fresh, states));
+  CHECK(s.table.Check());
+  CHECK(*s.table.ExecutorOf(s.table.TaskAt(fresh, 0)) == "other");
+  CHECK(Report(&s, batch.batch, {{0, Outcome::kCompleted, ""}}).empty());
+}
+
+TEST_CASE("a task that runs elsewhere stays under its executor, and counts for no limit here") {
+  Setup s;
+  s.table.DefineType(TextOf("t"), {0, 1, false}, kNow);
+  const Handle segment = s.Add({Due(0), Due(0), Due(0), Due(0)}, "a", true);
+  REQUIRE(ApplyOverlay(
+      &s, segment,
+      {{0, TaskState::kRunning, 3, "other"}, {1, TaskState::kRunning, 2, "gone"}}));
+  std::vector<Handle> lost;
+  s.table.Resume(segment, kNow, &lost);
+  REQUIRE(lost.size() == 2);
+  CHECK(*s.table.ExecutorOf(lost[0]) == "other");
+  CHECK(*s.table.ExecutorOf(lost[1]) == "gone");
+  CHECK(s.table.ExecutorOf(s.table.TaskAt(segment, 2)) == nullptr);
+  CHECK(s.table.Running(0) == 0);
+  CHECK(s.counters.running == 0);
+  CHECK(s.table.Retry(lost[1], kNow.wall_ms, kNow.mono_ms, false, kNow));
+  CHECK(s.table.ExecutorOf(lost[1]) == nullptr);
+  const auto claimed = s.Claim(10);
+  CHECK(claimed.tasks == 1);
+  CHECK(s.table.Running(0) == 1);
+  CHECK(*s.table.ExecutorOf(s.table.TaskAt(segment, 2)) == "me");
+  CHECK(Overlay(&s, segment) == std::vector<Stands>{{0, TaskState::kRunning, 3, "other"},
+                                                    {1, TaskState::kPending, 1, ""},
+                                                    {2, TaskState::kRunning, 1, "me"}});
+
+  // The other node says how it ended, and a task ends that has not run.
+  REQUIRE(s.table.End(lost[0], TaskState::kCompleted, nullptr, 0, kNow));
+  CHECK(s.table.Running(0) == 1);
+  s.table.Cancel(s.table.TaskAt(segment, 3), nullptr, 0, kNow);
+  CHECK(Report(&s, claimed.batch, {{0, Outcome::kCompleted, ""}}).empty());
+  const std::vector<Stands> unfiled = {{0, TaskState::kRunning, 3, "other"},
+                                       {1, TaskState::kPending, 1, ""},
+                                       {2, TaskState::kRunning, 1, "me"},
+                                       {3, TaskState::kRunning, 0, "me"}};
+  CHECK(Overlay(&s, segment) == unfiled);
+  const std::vector<Stands> filed = {{0, TaskState::kCompleted, 3, ""},
+                                     {1, TaskState::kPending, 1, ""},
+                                     {2, TaskState::kCompleted, 1, ""},
+                                     {3, TaskState::kCancelled, 0, ""}};
+  FileAll(&s, segment);
+  CHECK(Overlay(&s, segment) == filed);
+  REQUIRE(s.table.Revert(s.cut));
+  s.cut = s.table.BeginCut();
+  CHECK(Overlay(&s, segment) == unfiled);
+  FileAll(&s, segment);
+  CHECK(Settle(&s).tasks == 3);
+  CHECK(Overlay(&s, segment) == filed);
+}
+
+TEST_CASE("a released segment keeps what is in batches, and nothing else") {
+  Setup s;
+  std::vector<TaskDraft> tasks(600, Due(0));
+  tasks[3] = Due(50);
+  tasks[4] = Due(0, kNow.wall_ms + 50);
+  const Handle segment = s.Add(tasks, "a");
+  const Handle other = s.Add({Due(50)}, "b");
+  const auto ended = s.Claim(2);
+  REQUIRE(Report(&s, ended.batch, {{0, Outcome::kCompleted, "one"}}).empty());
+  std::vector<Handle> lost;
+  REQUIRE(s.table.EndBatch(ended.batch, &lost));
+  const auto batch = s.Claim(300);
+  const auto task_at = [&](uint32_t index) { return s.table.TaskAt(segment, index); };
+  const std::vector<Handle> handles = {task_at(0), task_at(1), task_at(2), task_at(3),
+                                       task_at(299)};
+  const Handle pending = task_at(599);
+  for (const uint32_t index : {0u, 3u, 299u}) s.table.Watch(task_at(index));
+
+  TaskTable::Released released;
+  REQUIRE(s.table.Release(segment, &released));
+  CHECK(s.table.Check());
+  CHECK(released.open == 600);
+  CHECK(released.open_bytes == 4200);
+  CHECK(released.running == 300);
+  REQUIRE(released.watched.size() == 3);
+  CHECK(released.watched[0].index == 0);
+  CHECK(released.watched[0].task == handles[0]);
+  CHECK(released.watched[1].index == 3);
+  CHECK(released.watched[2].index == 299);
+  CHECK(released.watched[2].task == handles[4]);
+  CHECK(s.counters.open == 1);
+  CHECK(s.counters.open_bytes == 7);
+  CHECK(s.counters.delayed == 1);
+  CHECK(s.counters.ready[0] == 0);
+  CHECK(s.counters.running == 300);
+  CHECK(s.counters.tasks == 301);
+  CHECK(s.counters.states[1] == 300);
+  CHECK(s.counters.states[2] == 0);
+  CHECK(s.counters.segments == 2);
+  CHECK(s.counters.dirty == 0);
+  CHECK(s.table.FirstDirty() == 0);
+  CHECK(s.Claim(10).batch == 0);
+
+  TaskTable::TaskView view;
+  CHECK(!s.table.View(handles[0], &view));
+  CHECK(!s.table.View(handles[1], &view));
+  CHECK(!s.table.View(handles[3], &view));
+  CHECK(!s.table.View(pending, &view));
+  CHECK(task_at(0) == 0);
+  REQUIRE(s.table.View(handles[2], &view));
+  CHECK(view.is_released);
+  CHECK(view.index == 2);
+  REQUIRE(s.table.View(s.table.TaskAt(other, 0), &view));
+  CHECK(!view.is_released);
+  TaskTable::SegmentView seen;
+  REQUIRE(s.table.ViewSegment(segment, &seen));
+  CHECK(seen.tasks == 300);
+  CHECK(seen.open == 0);
+
+  // Nothing writes it any more, or brings it back.
+  TaskTable::Filing filing;
+  std::vector<Handle> dead;
+  CHECK(!s.table.File(s.cut, segment, {~0u, 100, 1e6}, &filing, &dead));
+  CHECK(s.table.MeasureOverlay(segment) == 0);
+  CHECK(!s.table.Release(segment, &released));
+  CHECK(!s.table.Hold(segment));
+  lost.clear();
+  CHECK(s.table.Resume(segment, kNow, &lost).open == 0);
+  CHECK(lost.empty());
+  CHECK(!ApplyOverlay(&s, segment, {{2, TaskState::kPending, 1, ""}}));
+  CHECK(!s.table.Drop(segment));
+  CHECK(s.table.Find(TextOf("a")) == 0);
+
+  // It comes back from there, under the same name.
+  const Handle again = s.Add({Due(0)}, "a");
+  CHECK(s.table.Find(TextOf("a")) == again);
+  CHECK(s.table.Drop(again));
+  CHECK(s.table.Find(TextOf("a")) == 0);
+
+  lost.clear();
+  REQUIRE(s.table.EndBatch(batch.batch, &lost));
+  CHECK(s.table.Check());
+  CHECK(lost.size() == 300);
+  for (const Handle task : lost) {
+    CHECK(s.table.Forget(task));
+    CHECK(!s.table.Forget(task));
+  }
+  CHECK(s.table.Check());
+  CHECK(s.counters.segments == 1);
+  CHECK(s.counters.tasks == 1);
+  CHECK(!s.table.ViewSegment(segment, &seen));
+}
+
+TEST_CASE("a released segment with nothing in batches is gone") {
+  Setup s;
+  const Handle plain = s.Add({Due(0), Due(9)}, "plain");
+  const Handle held = s.Add({Due(0), Due(0)}, "held", true);
+  REQUIRE(ApplyOverlay(&s, held,
+                       {{0, TaskState::kRunning, 1, "other"}, {1, TaskState::kCompleted, 1, ""}}));
+  const Handle empty = s.Add({}, "empty");
+  for (const Handle segment : {plain, held, empty}) {
+    TaskTable::Released released;
+    REQUIRE(s.table.Release(segment, &released));
+    CHECK(s.table.Check());
+    CHECK(released.open == (segment == plain ? 2 : segment == held ? 1 : 0));
+    CHECK(released.running == 0);
+    TaskTable::SegmentView view;
+    CHECK(!s.table.ViewSegment(segment, &view));
+    CHECK(!s.table.Release(segment, &released));
+  }
+  CHECK(s.counters.segments == 0);
+  CHECK(s.counters.tasks == 0);
+}
+
+TEST_CASE("whatever a released task reports is left to decide, and only forgetting it is allowed") {
+  Setup s;
+  s.table.DefineType(TextOf("t"), {0, 6, false}, kNow);
+  const Handle segment = s.Add(std::vector<TaskDraft>(8, Due(0)), "a");
+  const auto batch = s.Claim(6);
+  CHECK(s.table.Running(0) == 6);
+  TaskTable::Released released;
+  REQUIRE(s.table.Release(segment, &released));
+  const Handle running = s.table.TaskAt(segment, 1);
+  CHECK(!s.table.Forget(running));
+  CHECK(s.table.Cancel(running, nullptr, 0, kNow) == TaskTable::CancelAnswer::kRunning);
+  Handle found;
+  uint32_t slot;
+  CHECK(s.table.PlaceOf(running, &found, &slot));
+
+  // It was claimed before, so it runs.
+  std::vector<uint8_t> frame(s.table.MeasureBatch(batch.batch));
+  REQUIRE(!frame.empty());
+  s.table.WriteBatch(batch.batch, 5, frame.data());
+  const auto verdicts = Report(&s, batch.batch,
+                               {{0, Outcome::kCompleted, "one"},
+                                {1, Outcome::kNotStarted, ""},
+                                {2, Outcome::kFailed, "no"},
+                                {3, Outcome::kFailedForGood, "never"},
+                                {4, Outcome::kSnoozed, "5"},
+                                {5, Outcome::kNotStarted, ""},
+                                {5, Outcome::kNotStarted, ""}});
+  CHECK(s.table.MeasureBatch(batch.batch) == 0);
+  REQUIRE(verdicts.size() == 7);
+  CHECK(verdicts[6].outcome == TaskTable::kStale);
+  CHECK(s.table.Running(0) == 0);
+  CHECK(s.counters.states[1] == 6);
+  for (uint32_t i = 0; i < 6; i++) {
+    const Handle task = verdicts[i].task;
+    CHECK(verdicts[i].slot == i);
+    TaskTable::TaskView view;
+    REQUIRE(s.table.View(task, &view));
+    CHECK(view.state == TaskState::kRunning);
+    CHECK(view.is_cancel_asked == (i == 1));
+    CHECK(*s.table.ExecutorOf(task) == "me");
+    CHECK(!s.table.PlaceOf(task, &found, &slot));
+    CHECK(!s.table.Retry(task, kNow.wall_ms, kNow.mono_ms, false, kNow));
+    CHECK(!s.table.End(task, TaskState::kCompleted, nullptr, 0, kNow));
+    CHECK(s.table.NoteLoss(task) == 0);
+    CHECK(!s.table.Isolate(task));
+    CHECK(s.table.Watch(task) == TaskTable::WatchAnswer::kGone);
+    CHECK(s.table.Cancel(task, nullptr, 0, kNow) == TaskTable::CancelAnswer::kRunning);
+    CHECK(s.table.Check());
+    CHECK(s.table.Forget(task));
+    CHECK(s.table.Check());
+  }
+  CHECK(s.counters.segments == 0);
+  std::vector<Handle> lost;
+  CHECK(s.table.EndBatch(batch.batch, &lost));
+  CHECK(lost.empty());
+}
+
+TEST_CASE("a claim that is put back lists what belongs to another node by now") {
+  Setup s;
+  const Handle ours = s.Add({Due(0)}, "ours");
+  const Handle theirs = s.Add({Due(0)}, "theirs");
+  const auto batch = s.Claim(2);
+  TaskTable::Released released;
+  REQUIRE(s.table.Release(theirs, &released));
+  std::vector<Handle> left;
+  REQUIRE(s.table.Unclaim(batch.batch, kNow, &left));
+  CHECK(s.table.Check());
+  REQUIRE(left.size() == 1);
+  CHECK(left[0] == s.table.TaskAt(theirs, 0));
+  CHECK(s.counters.ready[0] == 1);
+  CHECK(!s.table.Forget(s.table.TaskAt(ours, 0)));
+  // To drop it forgets what is left of it, too.
+  CHECK(s.table.Drop(theirs));
+  CHECK(s.counters.open == 1);
+  CHECK(s.counters.tasks == 1);
+  CHECK(s.table.Check());
+}
+
+TEST_CASE("a cut that touched a segment can be settled and reverted after its release") {
+  for (const bool is_done : {true, false}) {
+    CAPTURE(is_done);
+    Setup s;
+    const Handle gone = s.Add({Due(0)}, "gone");
+    const Handle stays = s.Add({Due(0), Due(0)}, "stays");
+    const auto first = s.Claim(2);
+    REQUIRE(Report(&s, first.batch, {{0, Outcome::kCompleted, "x"}, {1, Outcome::kCompleted, "y"}})
+                .empty());
+    Settle(&s);
+    s.table.Watch(s.table.TaskAt(stays, 0));
+    FileAll(&s, gone);
+    FileAll(&s, stays);
+    const auto second = s.Claim(1);
+    CHECK(second.tasks == 1);
+    for (const Handle segment : {gone, stays}) {
+      TaskTable::Released released;
+      REQUIRE(s.table.Release(segment, &released));
+      CHECK(released.open == (segment == gone ? 1 : 2));
+      CHECK(released.watched.size() == (segment == gone ? 0 : 1));
+      CHECK(s.table.Check());
+    }
+    // The place of the first may mean another task by now.
+    s.Add({Due(9)}, "gone");
+    if (is_done) {
+      CHECK(Settle(&s).tasks == 0);
+    } else {
+      REQUIRE(s.table.Revert(s.cut));
+      CHECK(s.table.Check());
+    }
+    CHECK(s.counters.open == 1);
+    CHECK(s.counters.dirty == 0);
+    std::vector<Handle> left;
+    REQUIRE(s.table.EndBatch(second.batch, &left));
+    REQUIRE(left.size() == 1);
+    CHECK(s.table.Forget(left[0]));
+    CHECK(s.counters.segments == 1);
+  }
+}
+
 TEST_CASE("stale ready entries are swept out, and the rest keeps its order") {
   Setup s;
   std::vector<TaskDraft> tasks(4000);

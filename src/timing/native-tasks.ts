@@ -41,6 +41,9 @@ export interface NativeTasks {
   ): number;
   applyOverlay(table: NativeTable, segment: number, frame: Uint8Array): boolean;
   resume(table: NativeTable, segment: number, wallMs: number, monoMs: number): number;
+  hold(table: NativeTable, segment: number): boolean;
+  release(table: NativeTable, segment: number): number;
+  forget(table: NativeTable, task: number): boolean;
   find(table: NativeTable, ref: string): number;
   taskAt(table: NativeTable, segment: number, index: number): number;
   drop(table: NativeTable, segment: number): boolean;
@@ -75,6 +78,7 @@ export interface NativeTasks {
   unreported(table: NativeTable, batch: number): number;
   typesOf(table: NativeTable, batch: number): number;
   placeOf(table: NativeTable, task: number): number;
+  executorOf(table: NativeTable, task: number): string | undefined;
   retry(
     table: NativeTable,
     task: number,

@@ -14,6 +14,12 @@
  *   the commit is done:    settle(cut), launch(batch, revision), drop(finished segments)
  *   it certainly is not:   revert(cut), unclaim(batch), drop(segments that were not stored)
  *
+ * Segments come from other nodes and go to them:
+ *
+ *   from a node:  ingest(frame, hold), applyOverlay, resume     what runs on another node that lives is left alone
+ *   to a node:    hold(segment), the last commit, release(segment)
+ *                 what is in batches stays; each goes, with what came of it, to the new owner, and by forget(task)
+ *
  * Handles are good for one table. One that is stale, or no handle at all, is refused by every method, for ever; a
  * lost race is an answer, not an error. Times come in: `wallMs` for what is stored, `monoMs` for waiting.
  * The layout of the memory that C++ writes its answers to is drawn in native/task_binding.cc, the structure of the
@@ -111,7 +117,10 @@ export interface Claimed {
 /** What results left to decide. The columns hold until the next `applyResults`; entries count from 0. */
 export interface Verdicts {
   readonly count: number;
-  /** 0 when stale. Else RUNNING and in no batch: to be given to `retry` or `end`. */
+  /**
+   * 0 when stale. Else RUNNING and in no batch: to be given to `retry` or `end`; those of released segments
+   * (`TaskInfo.isReleased`, whatever the outcome) to `forget`, once the new owner has the result.
+   */
   readonly tasks: Float64Array;
   /** An `Outcome`, or {@link STALE}. */
   readonly outcomes: Uint32Array;
@@ -167,6 +176,8 @@ export interface TaskInfo {
   readonly isCancelAsked: boolean;
   /** It runs with nothing beside it from when it is ready next: two losses, or `isolate`. */
   readonly mustBeAlone: boolean;
+  /** Its segment is released: what becomes of it is decided on another node. */
+  readonly isReleased: boolean;
   readonly priority: number;
   readonly attempt: number;
   readonly losses: number;
@@ -183,11 +194,23 @@ export interface TaskInfo {
 }
 
 export interface SegmentInfo {
+  /** Of a released one: those that stay. */
   readonly tasks: number;
-  /** Tasks whose end is not filed. */
+  /** Tasks whose end is not filed; none of a released one. */
   readonly open: number;
   readonly hasOverlay: boolean;
   readonly isDirty: boolean;
+}
+
+/** What a segment leaves behind that went to another node. */
+export interface ReleasedSegment {
+  /** What was open, for admission: tasks whose end was not durable, and their payload bytes. */
+  readonly open: number;
+  readonly openBytes: number;
+  /** Tasks that stay until `forget`, because they are in batches. With none the segment is gone. */
+  readonly running: number;
+  /** The watched tasks among the open ones. Handles of those that do not stay are stale. */
+  readonly watched: readonly { readonly index: number; readonly task: TaskHandle }[];
 }
 
 export interface TaskTableStats {
@@ -378,7 +401,7 @@ export class TaskTable {
   }
 
   /**
-   * Brings a held segment up to date.
+   * Brings a segment up to date that is held since it was ingested; once, and before anything of it changes here.
    *
    * @throws ERR_MILLRACE_STORE_CORRUPT, ERR_MILLRACE_STORE_FORMAT for a frame that does not decode, names a task that
    *   is not there, or names one twice; the segment is as before
@@ -386,16 +409,16 @@ export class TaskTable {
   applyOverlay(segment: SegmentHandle, frame: Uint8Array): void {
     checkBytes('frame', frame);
     if (nativeTasks.applyOverlay(this.#open(), segment, frame)) return;
-    const info = this.segmentInfo(segment);
-    invariant(info !== undefined && !info.hasOverlay, 'task-table.overlay', { segment });
+    const isKnown = nativeTasks.viewSegment(this.#open(), segment);
+    invariant(isKnown && this.#registers[4] === 1, 'task-table.overlay', { segment });
     throw refusal(frame, FrameKind.STATES, readState);
   }
 
   /**
-   * Starts a held segment.
+   * Starts a held segment. What is pending waits by the wall clock from here on.
    *
-   * @returns what is open, for admission; and the tasks that ran under a process that is gone: each is RUNNING and
-   *   must be given to `retry` or `end`
+   * @returns what is open, for admission; and the tasks that are RUNNING and in no batch. One whose `executorOf` is
+   *   gone must be given to `retry` or `end`; one that runs on another node stays as it is until that tells its end
    */
   resume(
     segment: SegmentHandle,
@@ -407,7 +430,49 @@ export class TaskTable {
     return { open, openBytes, lost: this.#list(count) };
   }
 
-  /** The segment of this name, or 0. */
+  /**
+   * Stops a segment: its pending tasks leave the wheel and the ready queues and are not claimed any more, as before
+   * `resume`, which starts it again. What runs goes on, `retry` and `end` work, what has ended can still be filed.
+   *
+   * @returns false when there is no such segment, or it is released; true also when it was held already
+   */
+  hold(segment: SegmentHandle): boolean {
+    return nativeTasks.hold(this.#open(), segment);
+  }
+
+  /**
+   * Lets go of a segment that another node owns from now on. Tasks that are in no batch are forgotten as by `drop`;
+   * those in batches stay until they report, and then until `forget`. A released segment is never dirty, is in no
+   * later cut, and is not found by its name: the same name may be ingested again beside it. Its tasks count in none of
+   * open, delayed and ready, but in busy.
+   *
+   * A cut that touched it may still be settled or reverted. What that filed of the segment is nobody's here any more:
+   * it counts among `open` and not in what `settle` tells.
+   *
+   * @returns undefined when there is no such segment, or it is released already
+   */
+  release(segment: SegmentHandle): ReleasedSegment | undefined {
+    const count = nativeTasks.release(this.#open(), segment);
+    if (count < 0) return undefined;
+    const [open, openBytes, running] = [
+      this.#registers[0]!,
+      this.#registers[1]!,
+      this.#registers[2]!,
+    ];
+    const watched = this.#list(count).map((task, i) => ({ index: this.#first[i]!, task }));
+    return { open, openBytes, running, watched };
+  }
+
+  /**
+   * Forgets a task of a released segment that is in no batch; with the last one the segment goes.
+   *
+   * @returns false when it is in a batch, of a segment that is not released, or gone
+   */
+  forget(task: TaskHandle): boolean {
+    return nativeTasks.forget(this.#open(), task);
+  }
+
+  /** The segment of this name, or 0. Released ones are not found. */
   findSegment(ref: string): SegmentHandle {
     return nativeTasks.find(this.#open(), checkText('ref', ref)) as SegmentHandle;
   }
@@ -536,7 +601,8 @@ export class TaskTable {
 
   /**
    * Takes the results of a batch. What completed has ended; what did not start is ready again, unless it shall be
-   * cancelled; everything else is left to decide, and so are slots that answer twice.
+   * cancelled; everything else is left to decide, and so are slots that answer twice, and all tasks of released
+   * segments.
    *
    * @returns the same object every time, or undefined when the batch is over
    * @throws ERR_MILLRACE_STORE_CORRUPT, ERR_MILLRACE_STORE_FORMAT for a frame that does not decode; nothing was taken
@@ -554,7 +620,9 @@ export class TaskTable {
     return this.#verdicts;
   }
 
-  /** A batch is over. What had not reported is RUNNING and in no batch: to be given to `retry` or `end`. */
+  /**
+   * A batch is over. What had not reported is RUNNING and in no batch: to be given to `retry` or `end`, or `forget`.
+   */
   loseBatch(batch: BatchHandle): TaskHandle[] {
     return this.#list(nativeTasks.endBatch(this.#open(), batch));
   }
@@ -562,7 +630,8 @@ export class TaskTable {
   /**
    * The claim of a batch does not count: its tasks are ready again, the attempt is not spent.
    *
-   * @returns those that somebody asked to cancel meanwhile: RUNNING and in no batch, to be ended
+   * @returns what is not ready again, RUNNING and in no batch: tasks that somebody asked to cancel meanwhile, to be
+   *   ended; and those of released segments, to be forgotten
    */
   unclaim(batch: BatchHandle, now: Instant): TaskHandle[] {
     checkNow(now);
@@ -590,15 +659,20 @@ export class TaskTable {
     return slot < 0 ? undefined : { batch: this.#registers[0] as BatchHandle, slot };
   }
 
+  /** The incarnation that runs a RUNNING task, by its claim here or by the overlay; undefined in other states. */
+  executorOf(task: TaskHandle): string | undefined {
+    return nativeTasks.executorOf(this.#open(), task);
+  }
+
   // --- Single tasks ------------------------------------------------------------------------------------------------
 
   /**
-   * RUNNING and in no batch -> PENDING.
+   * RUNNING and in no batch -> PENDING. In a held segment it waits for `resume`, and then by `due.wallMs`.
    *
    * @param due.wallMs - when it may start again, as it is stored
    * @param due.monoMs - the same, exactly; not later than now: at once
    * @param due.spent - whether the attempt counts
-   * @returns false if the task is in another state, in a batch, or gone
+   * @returns false if the task is in another state, in a batch, of a released segment, or gone
    */
   retry(
     task: TaskHandle,
@@ -623,7 +697,7 @@ export class TaskTable {
    * To an ended state: from RUNNING and in no batch, or (CANCELLED, EXPIRED) from PENDING.
    *
    * @param bytes - JSON of the value or the wire error
-   * @returns false if the task cannot go there, or is gone
+   * @returns false if the task cannot go there, is of a released segment, or gone
    */
   end(task: TaskHandle, state: TaskState, bytes: Uint8Array, now: Instant): boolean {
     if (!isTaskState(state)) throw invalidOption('state', state, 'a TaskState');
@@ -632,12 +706,16 @@ export class TaskTable {
     return nativeTasks.end(this.#open(), task, state, bytes, now.wallMs, now.monoMs);
   }
 
-  /** A thread or process died under a task. @returns how many have, or 0 when the task is gone */
+  /** A thread or process died under a task. @returns how many have, or 0 when it is of a released segment, or gone */
   noteLoss(task: TaskHandle): number {
     return nativeTasks.noteLoss(this.#open(), task);
   }
 
-  /** From when it is ready next, a task runs with nothing beside it. @returns false when it has ended, or is gone */
+  /**
+   * From when it is ready next, a task runs with nothing beside it.
+   *
+   * @returns false when it has ended, is of a released segment, or gone
+   */
   isolate(task: TaskHandle): boolean {
     return nativeTasks.isolate(this.#open(), task);
   }
@@ -657,7 +735,10 @@ export class TaskTable {
     return (['gone', 'cancelled', 'running', 'ended'] as const)[answer]!;
   }
 
-  /** Asks that the task be listed by `settle` when its end is durable. `settled`: it is already. */
+  /**
+   * Asks that the task be listed by `settle` when its end is durable. `settled`: it is already. `gone` also for tasks
+   * of released segments, whose end other nodes hear of.
+   */
   watch(task: TaskHandle): 'gone' | 'watching' | 'settled' {
     const answer = nativeTasks.watch(this.#open(), task);
     return (['gone', 'watching', 'settled'] as const)[answer]!;
@@ -679,6 +760,7 @@ export class TaskTable {
       isReady: (flags & 4) !== 0,
       isCancelAsked: (flags & 8) !== 0,
       mustBeAlone: (flags & 16) !== 0,
+      isReleased: (flags & 32) !== 0,
       priority: r[2]!,
       attempt: r[3]!,
       losses: r[4]!,
@@ -766,9 +848,10 @@ export class TaskTable {
 
   /**
    * The overlay of a segment: every task that is not as it was submitted. Ended tasks are bare, and one whose end is
-   * not filed stands as RUNNING here, so that a crash before the filing makes it run again instead of vanish.
+   * not filed stands as RUNNING here, under the executor that ran it (this one, if none has), so that a crash before
+   * the filing makes it run again instead of vanish.
    *
-   * @returns undefined when all of them are as submitted
+   * @returns undefined when all of them are as submitted, and for a released segment
    */
   overlay(segment: SegmentHandle): Uint8Array<ArrayBuffer> | undefined {
     return nativeTasks.overlay(this.#open(), segment);

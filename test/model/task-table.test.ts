@@ -1,6 +1,9 @@
 /**
  * The task table against a plain model of it: an object per task, sorted arrays, and the writers of src/core for
  * every frame. After each operation both must tell the same, to the byte where frames leave.
+ *
+ * Segments are held and resumed, come from another node (whose tasks may run there, or have run on one that is gone),
+ * and go to another while their tasks run here, also in the middle of a commit.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -28,6 +31,9 @@ import {
 } from '../../src/timing/task-table.js';
 
 const EXECUTOR = 'exec0001';
+/** Other incarnations: one lives, one is gone. */
+const OTHER = 'other001';
+const GONE = 'gone0001';
 const NO_BYTES = new Uint8Array(0);
 const TYPES = [
   { name: 'few', place: Place.THREAD, concurrency: 3, isJustInTime: true },
@@ -48,6 +54,8 @@ interface ModelTask {
   dueAtMs: number;
   changedAtMs: number;
   executor: string;
+  /** Ended: under whom the overlay calls it RUNNING until its end is filed. */
+  ranUnder: string;
   /** Order of becoming ready. */
   ready: number | undefined;
   timer: { readonly tick: number; readonly order: number } | undefined;
@@ -63,9 +71,12 @@ interface ModelTask {
 interface ModelSegment {
   readonly ref: string;
   readonly handle: SegmentHandle;
-  readonly tasks: ModelTask[];
+  /** Of a released one: those that stay. */
+  tasks: ModelTask[];
   /** Ended and not filed, in order of ending. */
   ended: ModelTask[];
+  isHeld: boolean;
+  isReleased: boolean;
 }
 
 interface ModelBatch {
@@ -83,12 +94,20 @@ type Operation =
       readonly operations: number;
       readonly bytes: number;
       readonly claims: readonly Pick<Required<ClaimLimits>, 'place' | 'tasksMax' | 'mode'>[];
+      /** A segment that another node takes while the commit is under way. */
+      readonly release: number | undefined;
       readonly isDone: boolean;
     }
   | { readonly op: 'results'; readonly pick: number; readonly outcomes: readonly number[] }
   | { readonly op: 'lose'; readonly pick: number }
   | { readonly op: 'cancel' | 'watch'; readonly pick: number }
-  | { readonly op: 'drop'; readonly pick: number };
+  | { readonly op: 'drop' | 'hold' | 'resume' | 'release' | 'forget'; readonly pick: number }
+  | {
+      readonly op: 'take over';
+      readonly tasks: readonly (TaskDraft & { readonly stands: number })[];
+      readonly resumes: boolean;
+    }
+  | { readonly op: 'hear'; readonly pick: number; readonly isDone: boolean };
 
 interface TaskDraft {
   readonly type: number;
@@ -143,6 +162,7 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
         }),
         { maxLength: 4 },
       ),
+      release: fc.option(fc.nat(20), { freq: 5, nil: undefined }),
       isDone: fc.boolean(),
     }),
   },
@@ -163,12 +183,41 @@ const operation: fc.Arbitrary<Operation> = fc.oneof(
     }),
   },
   { weight: 1, arbitrary: fc.record({ op: fc.constant('drop' as const), pick: fc.nat(20) }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constantFrom('hold', 'resume', 'resume', 'release', 'forget'),
+      pick: fc.nat(20),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('take over' as const),
+      tasks: fc.array(
+        fc.tuple(draft, fc.nat(4)).map(([one, stands]) => ({ ...one, stands })),
+        { minLength: 1, maxLength: 8 },
+      ),
+      resumes: fc.boolean(),
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      op: fc.constant('hear' as const),
+      pick: fc.nat(20),
+      isDone: fc.boolean(),
+    }),
+  },
 );
 
 /** Both side by side. */
 class Pair {
   readonly table: TaskTable;
+  /** Of this node. */
   readonly segments: ModelSegment[] = [];
+  /** Of another node, with tasks that stay. */
+  readonly released: ModelSegment[] = [];
   readonly batches: ModelBatch[] = [];
   /** Segments to be written, the one that has waited longest first. */
   readonly dirty = new Set<ModelSegment>();
@@ -181,8 +230,14 @@ class Pair {
     for (const type of TYPES) this.table.defineType(type, this.now);
   }
 
+  /** Of this node. */
   get tasks(): ModelTask[] {
     return this.segments.flatMap((segment) => segment.tasks);
+  }
+
+  /** With those that stay of released segments. */
+  get allTasks(): ModelTask[] {
+    return [...this.segments, ...this.released].flatMap((segment) => segment.tasks);
   }
 
   run(operation: Operation): void {
@@ -202,24 +257,34 @@ class Pair {
         return this.#single(operation.op, operation.pick);
       case 'drop':
         return this.#drop(operation.pick);
+      case 'hold':
+        return this.#hold(operation.pick);
+      case 'resume':
+        return this.#resume(this.segments[operation.pick % Math.max(1, this.segments.length)]);
+      case 'release':
+        return this.#release(operation.pick);
+      case 'forget':
+        return this.#forget(operation.pick);
+      case 'take over':
+        return this.#takeOver(operation.tasks, operation.resumes);
+      case 'hear':
+        return this.#hear(operation.pick, operation.isDone);
     }
   }
 
   /** Everything that can be asked without changing anything. */
   compare(): void {
-    const { table, tasks } = this;
+    const { table, tasks, allTasks } = this;
     assert.ok(table.check());
     const count = (isSo: (task: ModelTask) => boolean): number => tasks.filter(isSo).length;
     const { bytes: _, ...stats } = table.stats();
     assert.deepEqual(stats, {
-      segments: this.segments.length,
-      tasks: tasks.length,
+      segments: this.segments.length + this.released.length,
+      tasks: allTasks.length,
       open: count((task) => !task.isSettled),
-      openBytes: tasks
-        .filter((task) => !task.isSettled)
-        .reduce((sum, task) => sum + task.source.payloadBytes, 0),
+      openBytes: payloadBytesOf(tasks.filter((task) => !task.isSettled)),
       pending: count((task) => task.state === TaskState.PENDING),
-      running: count((task) => task.state === TaskState.RUNNING),
+      running: allTasks.filter((task) => task.state === TaskState.RUNNING).length,
       completed: count((task) => task.state === TaskState.COMPLETED),
       failed: count((task) => task.state === TaskState.FAILED),
       cancelled: count((task) => task.state === TaskState.CANCELLED),
@@ -228,7 +293,7 @@ class Pair {
       readyThread: count((task) => task.ready !== undefined && /few|many/.test(task.source.type)),
       readyInline: count((task) => task.ready !== undefined && task.source.type === 'here'),
       unhandled: count((task) => task.ready !== undefined && task.source.type === 'nobody'),
-      busy: count((task) => task.batch !== undefined),
+      busy: allTasks.filter((task) => task.batch !== undefined).length,
       dirtySegments: this.dirty.size,
     });
     const [oldest] = this.dirty;
@@ -239,8 +304,17 @@ class Pair {
       assert.deepEqual(table.overlay(segment.handle), overlayOf(segment));
       assert.equal(table.findSegment(segment.ref), segment.handle);
     }
-    for (const task of tasks) {
+    for (const segment of this.released) {
+      assert.equal(table.overlay(segment.handle), undefined);
+      assert.notEqual(table.findSegment(segment.ref), segment.handle);
+      assert.equal(table.segmentRef(segment.handle), segment.ref);
+      assert.equal(table.segmentInfo(segment.handle)?.tasks, segment.tasks.length);
+    }
+    for (const task of allTasks) {
       const info = table.inspect(this.handle(task));
+      const isRunning = task.state === TaskState.RUNNING;
+      assert.equal(table.executorOf(this.handle(task)), isRunning ? task.executor : undefined);
+      assert.equal(info?.isReleased, task.segment.isReleased);
       assert.equal(info?.state, task.state);
       assert.equal(info?.attempt, task.attempt);
       assert.equal(info?.losses, task.losses);
@@ -256,6 +330,22 @@ class Pair {
   }
 
   #submit(drafts: readonly TaskDraft[], exact: boolean): void {
+    // Exact due times may be earlier than what is stored, by the rounding.
+    const dues = drafts.map(
+      (one) => this.now.monoMs + one.delayMs - (exact && one.delayMs > 1 ? 0.75 : 0),
+    );
+    const segment = this.#ingest(drafts, `segment${this.#names++}`, {
+      ...(exact && { dueMonoMs: Float64Array.from(dues) }),
+    });
+    for (const task of segment.tasks) this.#waitUntil(task, dues[task.index]!);
+    this.#endExpired();
+  }
+
+  #ingest(
+    drafts: readonly TaskDraft[],
+    ref: string,
+    options: { readonly dueMonoMs?: Float64Array; readonly hold?: boolean },
+  ): ModelSegment {
     const { now } = this;
     const writer = new FrameWriter(FrameKind.TASKS);
     const sources = drafts.map((one, i): TaskToWrite => {
@@ -277,15 +367,15 @@ class Pair {
       };
     });
     for (const source of sources) writeTask(writer, source);
-    const ref = `segment${this.#names++}`;
-    // Exact due times may be earlier than what is stored, by the rounding.
-    const dues = drafts.map(
-      (one) => now.monoMs + one.delayMs - (exact && one.delayMs > 1 ? 0.75 : 0),
-    );
-    const handle = this.table.ingest(writer.finish(), ref, now, {
-      ...(exact && { dueMonoMs: Float64Array.from(dues) }),
-    });
-    const segment: ModelSegment = { ref, handle, tasks: [], ended: [] };
+    const handle = this.table.ingest(writer.finish(), ref, now, options);
+    const segment: ModelSegment = {
+      ref,
+      handle,
+      tasks: [],
+      ended: [],
+      isHeld: options.hold === true,
+      isReleased: false,
+    };
     this.segments.push(segment);
     sources.forEach((source, index) => {
       segment.tasks.push({
@@ -299,6 +389,7 @@ class Pair {
         dueAtMs: source.dueAtMs,
         changedAtMs: 0,
         executor: '',
+        ranUnder: '',
         ready: undefined,
         timer: undefined,
         isListedExpired: false,
@@ -310,8 +401,7 @@ class Pair {
         batch: undefined,
       });
     });
-    for (const task of segment.tasks) this.#waitUntil(task, dues[task.index]!);
-    this.#endExpired();
+    return segment;
   }
 
   #waitUntil(task: ModelTask, dueMonoMs: number): void {
@@ -373,6 +463,7 @@ class Pair {
   #noteEnd(task: ModelTask, state: TaskState, bytes: Uint8Array): void {
     task.state = state;
     task.changedAtMs = this.now.wallMs;
+    task.ranUnder = task.executor || EXECUTOR;
     task.executor = '';
     task.bytes = bytes;
     task.timer = undefined;
@@ -436,15 +527,16 @@ class Pair {
     );
     this.compare();
 
+    const watchedBefore = filed.filter((task) => task.isWatched);
+    if (operation.release !== undefined) this.#release(operation.release);
+    const isOurs = (task: ModelTask): boolean => !task.segment.isReleased;
     if (operation.isDone) {
       const settled = table.settle(cut);
-      const watched = filed.filter((task) => task.isWatched);
-      for (const task of filed) task.isSettled = true;
-      assert.equal(settled.tasks, filed.length);
-      assert.equal(
-        settled.bytes,
-        filed.reduce((sum, task) => sum + task.source.payloadBytes, 0),
-      );
+      const watched = watchedBefore.filter(isOurs);
+      const ended = filed.filter(isOurs);
+      for (const task of ended) task.isSettled = true;
+      assert.equal(settled.tasks, ended.length);
+      assert.equal(settled.bytes, payloadBytesOf(ended));
       assert.deepEqual(
         settled.watched.map(({ task, state, json }) => [task, state, json]),
         watched.map((task) => [this.handle(task), task.state, Buffer.from(task.bytes).toString()]),
@@ -454,15 +546,16 @@ class Pair {
         this.batches.push(batch);
       }
       for (const segment of touched) {
+        if (segment.isReleased) continue;
         if (segment.tasks.every((task) => task.isSettled)) this.#dropSegment(segment);
       }
     } else {
       table.revert(cut);
-      for (const task of filed) {
+      for (const task of filed.filter(isOurs)) {
         task.isFiled = false;
         task.segment.ended.push(task);
       }
-      for (const segment of touched) this.dirty.add(segment);
+      for (const segment of touched) if (!segment.isReleased) this.dirty.add(segment);
       for (const batch of claimed) this.#unclaim(batch);
     }
     this.#endExpired();
@@ -502,11 +595,11 @@ class Pair {
   }
 
   #nextReady(place: Place, isAlone: boolean): ModelTask | undefined {
-    const { tasks } = this;
+    const { tasks, allTasks } = this;
     const hasRoom = (name: string): boolean => {
       const type = TYPES.find((one) => one.name === name);
       if (type === undefined || type.place !== place) return false;
-      const running = tasks.filter((task) => task.batch && task.source.type === name).length;
+      const running = allTasks.filter((task) => task.batch && task.source.type === name).length;
       return running < type.concurrency;
     };
     const rooms = new Map(NAMES.map((name) => [name as string, hasRoom(name)]));
@@ -521,17 +614,18 @@ class Pair {
   }
 
   #unclaim(batch: ModelBatch): void {
-    const cancelled = this.table.unclaim(batch.handle, this.now);
+    const left = batch.tasks.filter((task) => task.isCancelAsked || task.segment.isReleased);
     assert.deepEqual(
-      cancelled,
-      batch.tasks.filter((task) => task.isCancelAsked).map((task) => this.handle(task)),
+      this.table.unclaim(batch.handle, this.now),
+      left.map((task) => this.handle(task)),
     );
     for (const task of batch.tasks) {
       task.batch = undefined;
-      if (!task.isCancelAsked) this.#backToPending(task);
+      if (!left.includes(task)) this.#backToPending(task);
     }
-    for (const task of batch.tasks) {
-      if (task.isCancelAsked) this.#end(task, TaskState.CANCELLED, Buffer.from('"asked"'));
+    for (const task of left) {
+      if (task.segment.isReleased) this.#refuseAll(task);
+      else this.#end(task, TaskState.CANCELLED, Buffer.from('"asked"'));
     }
   }
 
@@ -542,7 +636,7 @@ class Pair {
     task.changedAtMs = this.now.wallMs;
     task.dueAtMs = this.now.wallMs;
     this.dirty.add(task.segment);
-    this.#makeReady(task);
+    if (!task.segment.isHeld) this.#makeReady(task);
   }
 
   #results(pick: number, outcomes: readonly number[]): void {
@@ -564,7 +658,10 @@ class Pair {
       }
       batch.hasReported[slot] = true;
       task.batch = undefined;
-      if (outcome === Outcome.COMPLETED) {
+      if (task.segment.isReleased) {
+        expected.push([this.handle(task), outcome, slot]);
+        acts.push(() => this.#refuseAll(task));
+      } else if (outcome === Outcome.COMPLETED) {
         this.#noteEnd(task, TaskState.COMPLETED, Buffer.from(json ?? ''));
       } else if (outcome === Outcome.NOT_STARTED && !task.isCancelAsked) {
         this.#backToPending(task);
@@ -620,7 +717,7 @@ class Pair {
     task.changedAtMs = this.now.wallMs;
     task.dueAtMs = due.wallMs;
     this.dirty.add(task.segment);
-    this.#waitUntil(task, due.monoMs);
+    if (!task.segment.isHeld) this.#waitUntil(task, due.monoMs);
   }
 
   #lose(pick: number): void {
@@ -643,6 +740,10 @@ class Pair {
     this.batches.splice(this.batches.indexOf(batch), 1);
     for (const task of lost) {
       task.batch = undefined;
+      if (task.segment.isReleased) {
+        this.#refuseAll(task);
+        continue;
+      }
       task.losses++;
       assert.equal(this.table.noteLoss(this.handle(task)), task.losses);
       if (task.index % 3 === 0) {
@@ -655,9 +756,13 @@ class Pair {
   }
 
   #single(what: 'cancel' | 'watch', pick: number): void {
-    const { tasks } = this;
-    const task = tasks[pick % Math.max(1, tasks.length)];
+    const { allTasks } = this;
+    const task = allTasks[pick % Math.max(1, allTasks.length)];
     if (task === undefined) return;
+    if (what === 'watch' && task.segment.isReleased) {
+      assert.equal(this.table.watch(this.handle(task)), 'gone');
+      return;
+    }
     if (what === 'watch') {
       assert.equal(this.table.watch(this.handle(task)), task.isSettled ? 'settled' : 'watching');
       task.isWatched ||= !task.isSettled;
@@ -696,12 +801,158 @@ class Pair {
     this.segments.splice(this.segments.indexOf(segment), 1);
     this.dirty.delete(segment);
     assert.equal(this.table.findSegment(segment.ref), 0);
+    this.#areGone(handles);
+  }
+
+  #areGone(handles: readonly TaskHandle[]): void {
     for (const handle of handles) {
       assert.equal(this.table.inspect(handle), undefined);
       assert.equal(this.table.end(handle, TaskState.CANCELLED, NO_BYTES, this.now), false);
       assert.equal(this.table.cancel(handle, NO_BYTES, this.now), 'gone');
     }
   }
+
+  #hold(pick: number): void {
+    const segment = this.segments[pick % Math.max(1, this.segments.length)];
+    if (segment === undefined) return;
+    assert.ok(this.table.hold(segment.handle));
+    segment.isHeld = true;
+    for (const task of segment.tasks) {
+      task.ready = undefined;
+      task.timer = undefined;
+    }
+  }
+
+  /** What ran on a node that is gone runs again; what runs on the other is left alone. */
+  #resume(segment: ModelSegment | undefined): void {
+    if (segment === undefined) return;
+    const { open, openBytes, lost } = this.table.resume(segment.handle, this.now);
+    if (!segment.isHeld) {
+      assert.deepEqual({ open, openBytes, lost }, { open: 0, openBytes: 0, lost: [] });
+      return;
+    }
+    segment.isHeld = false;
+    const stillOpen = segment.tasks.filter((task) => !task.isSettled);
+    const away = segment.tasks.filter(runsElsewhere);
+    assert.equal(open, stillOpen.length);
+    assert.equal(openBytes, payloadBytesOf(stillOpen));
+    assert.deepEqual(
+      lost,
+      away.map((task) => this.handle(task)),
+    );
+    for (const task of segment.tasks) {
+      if (task.state !== TaskState.PENDING) continue;
+      this.#waitUntil(task, this.now.monoMs + (task.dueAtMs - this.now.wallMs));
+    }
+    if (segment.tasks.every((task) => task.isFiled)) this.dirty.add(segment);
+    for (const task of away) {
+      if (task.executor !== GONE) continue;
+      task.losses++;
+      assert.equal(this.table.noteLoss(this.handle(task)), task.losses);
+      this.#retry(task, 0, false);
+    }
+    this.#endExpired();
+  }
+
+  #takeOver(drafts: readonly (TaskDraft & { stands: number })[], resumes: boolean): void {
+    // It may come back from where it went, while some of its tasks run here still.
+    const back = this.released.find(({ ref }) => this.table.findSegment(ref) === 0);
+    const ref = back?.ref ?? `segment${this.#names++}`;
+    const segment = this.#ingest(drafts, ref, { hold: true });
+    for (const task of segment.tasks) {
+      const { stands } = drafts[task.index]!;
+      if (stands === 0) continue;
+      task.attempt = stands;
+      task.changedAtMs = this.now.wallMs;
+      task.executor = stands === 1 ? OTHER : stands === 2 ? GONE : '';
+      if (stands <= 2) task.state = TaskState.RUNNING;
+      else if (stands === 3) task.dueAtMs = this.now.wallMs + 7;
+      else {
+        task.state = TaskState.COMPLETED;
+        task.isFiled = true;
+        task.isSettled = true;
+      }
+    }
+    const overlay = overlayOf(segment);
+    if (overlay !== undefined) this.table.applyOverlay(segment.handle, overlay);
+    if (resumes) this.#resume(segment);
+  }
+
+  /** Another node tells what came of a task that ran there. */
+  #hear(pick: number, isDone: boolean): void {
+    const away = this.tasks.filter(runsElsewhere);
+    const task = away[pick % Math.max(1, away.length)];
+    if (task === undefined) return;
+    if (isDone) this.#end(task, TaskState.COMPLETED, Buffer.from('"elsewhere"'));
+    else this.#retry(task, 3, true);
+    this.#endExpired();
+  }
+
+  #release(pick: number): void {
+    const { table } = this;
+    const segment = this.segments[pick % Math.max(1, this.segments.length)];
+    if (segment === undefined) return;
+    const open = segment.tasks.filter((task) => !task.isSettled);
+    const stays = segment.tasks.filter((task) => task.batch);
+    const gone = segment.tasks.filter((task) => !task.batch).map((task) => this.handle(task));
+    const watched = open.filter((task) => task.isWatched);
+    const expected = {
+      open: open.length,
+      openBytes: payloadBytesOf(open),
+      running: stays.length,
+      watched: watched.map((task) => ({ index: task.index, task: this.handle(task) })),
+    };
+    assert.deepEqual(table.release(segment.handle), expected);
+    assert.equal(table.release(segment.handle), undefined);
+    assert.equal(table.hold(segment.handle), false);
+    assert.equal(table.findSegment(segment.ref), 0);
+    this.#areGone(gone);
+    segment.isReleased = true;
+    segment.isHeld = false;
+    segment.tasks = stays;
+    segment.ended = [];
+    this.segments.splice(this.segments.indexOf(segment), 1);
+    this.dirty.delete(segment);
+    if (stays.length > 0) this.released.push(segment);
+  }
+
+  /** Nothing is decided here about a task of a released segment. */
+  #refuseAll(task: ModelTask): void {
+    const handle = this.handle(task);
+    const due = { ...this.now, spent: false };
+    assert.equal(this.table.retry(handle, due, this.now), false);
+    assert.equal(this.table.end(handle, TaskState.COMPLETED, NO_BYTES, this.now), false);
+    assert.equal(this.table.noteLoss(handle), 0);
+    assert.equal(this.table.isolate(handle), false);
+  }
+
+  #forget(pick: number): void {
+    const { allTasks } = this;
+    const canGo = (task: ModelTask): boolean => task.segment.isReleased && !task.batch;
+    for (const task of allTasks) {
+      if (!canGo(task)) assert.equal(this.table.forget(this.handle(task)), false);
+    }
+    const over = allTasks.filter(canGo);
+    const task = over[pick % Math.max(1, over.length)];
+    if (task === undefined) return;
+    const handle = this.handle(task);
+    const { segment } = task;
+    assert.ok(this.table.forget(handle));
+    assert.ok(!this.table.forget(handle), 'forgotten twice');
+    this.#areGone([handle]);
+    segment.tasks = segment.tasks.filter((one) => one !== task);
+    if (segment.tasks.length > 0) return;
+    this.released.splice(this.released.indexOf(segment), 1);
+    assert.equal(this.table.segmentInfo(segment.handle), undefined);
+  }
+}
+
+function runsElsewhere(task: ModelTask): boolean {
+  return task.state === TaskState.RUNNING && task.batch === undefined;
+}
+
+function payloadBytesOf(tasks: readonly ModelTask[]): number {
+  return tasks.reduce((sum, task) => sum + task.source.payloadBytes, 0);
 }
 
 function stateOf(task: ModelTask): StateRecord {
@@ -726,7 +977,7 @@ function overlayOf(segment: ModelSegment): Uint8Array | undefined {
     const isUnfiled = isEnded(task.state) && !task.isFiled;
     writeState(
       writer,
-      isUnfiled ? { ...record, state: TaskState.RUNNING, executor: EXECUTOR } : record,
+      isUnfiled ? { ...record, state: TaskState.RUNNING, executor: task.ranUnder } : record,
     );
   }
   return writer.count === 0 ? undefined : writer.finish();
@@ -822,7 +1073,7 @@ test('the table and its model tell the same, whatever happens', () => {
           pair.run(one);
           pair.compare();
         }
-        for (const segment of [...pair.segments]) {
+        for (const segment of [...pair.segments, ...pair.released]) {
           const hasBatch = segment.tasks.some((task) => task.batch);
           assert.equal(pair.table.drop(segment.handle), !hasBatch);
         }

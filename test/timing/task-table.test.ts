@@ -204,6 +204,11 @@ test('an overlay that names a task twice, or one that is not there, is refused a
   }
   table.applyOverlay(segment, overlay(1));
   assert.equal(table.segmentInfo(segment)?.open, 1);
+  assert.match(
+    thrown(() => table.applyOverlay(segment, overlay(0))),
+    /INTERNAL/,
+    'a second overlay',
+  );
   assert.deepEqual(table.resume(segment, NOW), { open: 1, openBytes: 7, lost: [] });
   table.close();
 });
@@ -233,6 +238,120 @@ test('what ran under a process that is gone is listed when its segment is resume
   assert.equal(next.readyCount, 2);
   assert.ok(next.check());
   next.close();
+  table.close();
+});
+
+/** A frame of states in which each of these runs under that executor, by its second attempt. */
+function runningOverlay(executors: readonly string[]): Uint8Array {
+  const writer = new FrameWriter(FrameKind.STATES);
+  for (const [index, executor] of executors.entries()) {
+    writeState(writer, {
+      index,
+      state: TaskState.RUNNING,
+      attempt: 2,
+      losses: 0,
+      dueAtMs: NOW.wallMs,
+      atMs: NOW.wallMs,
+      executor,
+      version: 0,
+      bytes: NO_BYTES,
+    });
+  }
+  return writer.finish();
+}
+
+test('a held segment takes no overlay once it has run', () => {
+  const { table, claim } = setup();
+  const segment = table.ingest(tasksFrame([{}]), 'ref', NOW);
+  claim();
+  assert.ok(table.hold(segment));
+  assert.match(
+    thrown(() => table.applyOverlay(segment, runningOverlay(['other']))),
+    /INTERNAL/,
+  );
+  assert.equal(table.executorOf(table.taskAt(segment, 0)), 'exec0001');
+  table.close();
+});
+
+test('a segment goes to another node while its tasks run here, and comes back', () => {
+  const { table, claim } = setup();
+  const frame = tasksFrame([{}, {}, {}]);
+  const first = table.ingest(frame, 'ref', NOW);
+  const tasks = [0, 1, 2].map((index) => table.taskAt(first, index));
+  const batch = claim({ tasksMax: 2 });
+  table.watch(tasks[1]!);
+  table.watch(tasks[2]!);
+  assert.ok(table.hold(first));
+  assert.equal(table.readyCount, 0);
+  const overlay = table.overlay(first)!;
+  assert.deepEqual(table.release(first), {
+    open: 3,
+    openBytes: 21,
+    running: 2,
+    watched: [
+      { index: 1, task: tasks[1] },
+      { index: 2, task: tasks[2] },
+    ],
+  });
+  assert.equal(table.release(first), undefined);
+  assert.equal(table.openCount, 0);
+  assert.equal(table.busyCount, 2);
+  assert.equal(table.hasDirty, false);
+  assert.equal(table.inspect(tasks[2]!), undefined);
+  assert.equal(table.inspect(tasks[0]!)?.isReleased, true);
+
+  const again = table.ingest(frame, 'ref', NOW, { hold: true });
+  table.applyOverlay(again, overlay);
+  const { lost } = table.resume(again, NOW);
+  assert.deepEqual(
+    lost.map((task) => table.executorOf(task)),
+    ['exec0001', 'exec0001'],
+  );
+  assert.equal(table.inspect(lost[0]!)?.isReleased, false);
+  assert.equal(table.findSegment('ref'), again);
+
+  const verdicts = table.applyResults(batch, resultsFrame([{ slot: 0, json: '"out"' }]), NOW)!;
+  assert.equal(verdicts.count, 1);
+  assert.equal(verdicts.tasks[0], tasks[0]);
+  assert.equal(verdicts.outcomes[0], Outcome.COMPLETED);
+  assert.equal(table.forget(tasks[1]!), false, 'a task that runs was forgotten');
+  assert.ok(table.end(lost[0]!, TaskState.COMPLETED, Buffer.from('"out"'), NOW));
+  assert.ok(table.forget(tasks[0]!));
+  assert.deepEqual(table.loseBatch(batch), [tasks[1]]);
+  assert.ok(table.forget(tasks[1]!));
+  assert.equal(table.segmentInfo(first), undefined);
+  assert.equal(table.stats().segments, 1);
+  assert.ok(table.check());
+  table.close();
+});
+
+test('nothing is kept of the executors of other nodes once their tasks have ended, or gone on', () => {
+  const { table } = setup();
+  let bytes = 0;
+  for (let round = 0; round < 400; round++) {
+    const executors = [0, 1, 2].map((i) => `${'executor'.repeat(4)}${round}.${i}`);
+    const frame = tasksFrame(executors.map(() => ({ type: 'nobody' })));
+    const segment = table.ingest(frame, `segment${round}`, NOW, { hold: true });
+    table.applyOverlay(segment, runningOverlay(executors));
+    const { lost } = table.resume(segment, NOW);
+    assert.deepEqual(
+      lost.map((task) => table.executorOf(task)),
+      executors,
+    );
+    assert.ok(table.retry(lost[0]!, { ...NOW, spent: false }, NOW));
+    assert.ok(table.end(lost[1]!, TaskState.COMPLETED, NO_BYTES, NOW));
+    const stands = openFrame(table.overlay(segment)!, FrameKind.STATES);
+    assert.equal(readState(stands, 1).executor, executors[1]);
+    assert.equal(readState(stands, 1).attempt, 2);
+    const cut = table.beginCut();
+    table.file(cut, segment, { keep: KEEP, operationsLeft: 100, bytesLeft: 1e6 });
+    if (round % 2 === 0) table.settle(cut);
+    else table.revert(cut);
+    if (round % 3 === 0) assert.equal(table.release(segment)?.running, 0);
+    else assert.ok(table.drop(segment));
+    if (round === 100) bytes = table.stats().bytes;
+  }
+  assert.equal(table.stats().bytes, bytes);
   table.close();
 });
 
@@ -379,6 +498,8 @@ test('numbers that are no handles, or no longer, are refused everywhere', () => 
     assert.equal(table.watch(aTask), 'gone', name);
     assert.equal(table.noteLoss(aTask), 0, name);
     assert.equal(table.placeOf(aTask), undefined, name);
+    assert.equal(table.executorOf(aTask), undefined, name);
+    assert.equal(table.forget(aTask), false, name);
     table.unwatch(aTask);
     const aSegment = handle as number as SegmentHandle;
     assert.equal(table.segmentInfo(aSegment), undefined, name);
@@ -386,6 +507,9 @@ test('numbers that are no handles, or no longer, are refused everywhere', () => 
     assert.equal(table.taskAt(aSegment, 0), 0, name);
     assert.equal(table.overlay(aSegment), undefined, name);
     assert.equal(table.drop(aSegment), false, name);
+    assert.equal(table.hold(aSegment), false, name);
+    assert.equal(table.release(aSegment), undefined, name);
+    assert.deepEqual(table.resume(aSegment, NOW), { open: 0, openBytes: 0, lost: [] }, name);
     const aBatch = handle as number as BatchHandle;
     assert.equal(table.applyResults(aBatch, resultsFrame([]), NOW), undefined, name);
     assert.deepEqual(table.loseBatch(aBatch), [], name);
@@ -463,6 +587,10 @@ test('a closed table says so, and closing twice is fine', () => {
     () => table.stats(),
     () => table.beginCut(),
     () => table.launch(1 as BatchHandle, 1),
+    () => table.hold(1 as SegmentHandle),
+    () => table.release(1 as SegmentHandle),
+    () => table.forget(1 as TaskHandle),
+    () => table.executorOf(1 as TaskHandle),
   ]) {
     assert.match(thrown(call), /^ERR_MILLRACE_CLOSED/);
   }
