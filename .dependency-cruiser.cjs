@@ -155,11 +155,13 @@ module.exports = {
     {
       name: 'ships-what-it-imports',
       comment:
-        'src is published: what it imports must be a dependency, not a development tool or test code',
+        'src is published: what it imports must be a dependency or a peer, not a development tool or test code',
       severity: 'error',
       from: { path: '^src/' },
       to: {
         dependencyTypes: ['npm-dev', 'npm-no-pkg', 'npm-unknown'],
+        // A peer is installed for development too; who imports it says what to do when it is missing.
+        dependencyTypesNot: ['npm-peer'],
         // Type packages of the runtime itself.
         pathNot: '^node_modules/@types/',
       },

@@ -31,7 +31,7 @@ export {
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
 export { createRuntime } from './millrace.js';
-export type { Runtime, RuntimeStats, SubmitOptions } from './runtime.js';
+export type { Runtime, RuntimeMetrics, RuntimeStats, SubmitOptions } from './runtime.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';
 export {
@@ -42,3 +42,6 @@ export {
   type StoreFactory,
 } from './store/index.js';
 export type { Settlement, TaskHandle, WaitOptions } from './task-handle.js';
+export type { LevelRules, LogOptions, SampleRule } from './telemetry/log-options.js';
+export type { Logger, LogWrite } from './telemetry/logger.js';
+export type { MetricsOptions, OtelMeter, PromRegistry } from './telemetry/metrics-options.js';

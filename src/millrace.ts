@@ -15,6 +15,7 @@ import type { Pool } from './core/pool.js';
 import { type Random, seededRandom } from './core/random.js';
 import { type AnyTask, type TaskModule, tasksByName, tasksOfModule } from './core/task.js';
 import { Engine } from './engine/engine.js';
+import { Observation } from './observation.js';
 import type { Timers } from './pool/deadlines.js';
 import { DirectPool } from './pool/direct-pool.js';
 import { InlinePool } from './pool/inline-pool.js';
@@ -58,9 +59,29 @@ function holdProcess(): () => void {
 /** {@link createRuntime} in a world of the caller's. */
 export async function createRuntimeIn(world: World, options: RuntimeOptions): Promise<Runtime> {
   const resolved = resolveOptions(options);
-  const tasks = await loadTasks(resolved.tasks);
   const random = world.random.fork('engine');
   const incarnation = newIncarnation(() => random.u32());
+  const observation = await Observation.start(world.clock, incarnation, resolved.observation);
+  try {
+    return await startRuntime(world, resolved, { random, incarnation, observation });
+  } catch (error) {
+    await observation.stop();
+    throw error;
+  }
+}
+
+async function startRuntime(
+  world: World,
+  resolved: ResolvedOptions,
+  parts: {
+    /** The engine's. */
+    readonly random: Random;
+    readonly incarnation: Incarnation;
+    readonly observation: Observation;
+  },
+): Promise<Runtime> {
+  const { random, incarnation, observation } = parts;
+  const tasks = await loadTasks(resolved.tasks);
   const built = await buildPools(world, { options: resolved, tasks, incarnation });
   const pools = resolved.off.has('batching') ? withoutBatching(built) : built;
   const store = await resolved.store.open({ clock: world.clock, off: resolved.off });
@@ -98,6 +119,7 @@ export async function createRuntimeIn(world: World, options: RuntimeOptions): Pr
       engine,
       coordination,
       threads: pools.thread,
+      observation,
     });
     await runtime.start();
     return runtime;

@@ -7,9 +7,15 @@ import { invalidOption, knownOptions, oneOf, wholeNumber } from './core/options.
 import { type Size, sizeBytes } from './core/sizes.js';
 import type { TaskModule } from './core/task.js';
 import type { RetentionMs } from './engine/janitor.js';
+import {
+  OBSERVATION_OPTIONS,
+  type ObservationOptions,
+  type ResolvedObservation,
+  resolveObservation,
+} from './observation-options.js';
 import { fileStore, type StoreFactory } from './store/index.js';
 
-export interface RuntimeOptions {
+export interface RuntimeOptions extends ObservationOptions {
   /**
    * The module whose default export is `defineTasks({ ... })`, e.g. `new URL('./tasks.js', import.meta.url)`: worker
    * threads load it too. A module's value itself also does, when all its tasks are `exec: 'inline'`.
@@ -71,15 +77,15 @@ export interface RuntimeOptions {
   readonly experimental?: {
     /**
      * Replaces mechanisms by the naive way of doing the same: `batching` by one task per message and a queue without
-     * bound in front of the threads, `locks` by one key that is polled; on etcd, `client` by a connection per call,
-     * and `tls` by a whole handshake each time. @defaultValue none
+     * bound in front of the threads, `locks` by one key that is polled, `logs` by every line, written at once; on etcd,
+     * `client` by a connection per call, and `tls` by a whole handshake each time. @defaultValue none
      */
     readonly off?: readonly Switch[];
   };
 }
 
 /** What `experimental.off` can switch off. */
-export type Switch = 'batching' | 'client' | 'locks' | 'tls';
+export type Switch = 'batching' | 'client' | 'locks' | 'logs' | 'tls';
 
 export interface ResolvedOptions {
   readonly tasks: URL | string | TaskModule;
@@ -97,6 +103,7 @@ export interface ResolvedOptions {
   readonly shutdown: { readonly softMs: number; readonly hardMs: number };
   readonly signals: boolean;
   readonly off: ReadonlySet<Switch>;
+  readonly observation: ResolvedObservation;
 }
 
 /** Larger ones would not fit a store's request next to the rest of a commit. */
@@ -117,8 +124,9 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   shutdown: true,
   signals: true,
   experimental: true,
+  ...OBSERVATION_OPTIONS,
 };
-const SWITCHES: readonly Switch[] = ['batching', 'client', 'locks', 'tls'];
+const SWITCHES: readonly Switch[] = ['batching', 'client', 'locks', 'logs', 'tls'];
 const KEPT_OPTIONS = { age: true, bytes: true } as const;
 const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
 
@@ -153,6 +161,7 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
   if (payloadBytesMax > PAYLOAD_BYTES_CEILING) {
     throw invalidOption('payload.maxBytes', payload.maxBytes, 'at most 512KB');
   }
+  const off = resolveSwitches(options.experimental);
   const softMs = durationMs(shutdown.soft ?? '20s', 'shutdown.soft');
   return {
     tasks,
@@ -185,7 +194,8 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
       hardMs: Math.max(softMs, durationMs(shutdown.hard ?? '25s', 'shutdown.hard')),
     },
     signals: options.signals ?? false,
-    off: resolveSwitches(options.experimental),
+    off,
+    observation: resolveObservation(options, off),
   };
 }
 

@@ -6,7 +6,7 @@
 import { channel } from 'node:diagnostics_channel';
 import { ROUND_MS } from './coordination/compactor.js';
 import type { Coordination } from './coordination/coordination.js';
-import type { ChannelPayloads } from './core/channels.js';
+import { type ChannelPayloads, publish } from './core/channels.js';
 import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
@@ -18,6 +18,7 @@ import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import { encodeMetadata, type NewTask } from './engine/intake.js';
+import type { Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
@@ -49,6 +50,12 @@ export interface RuntimeStats extends EngineStats {
   readonly threads: number;
 }
 
+/** `runtime.metrics`. */
+export interface RuntimeMetrics {
+  /** Everything counted, as text in Prometheus' format 0.0.4; '' with `metrics: false`. Also after close(). */
+  prometheus(): string;
+}
+
 const NAME_CHARS_MAX = 200;
 /** What a submit waits while the store fills up. */
 const SLOW_MS = 100;
@@ -68,12 +75,15 @@ export class Runtime {
   readonly tasks: ReadonlyMap<string, AnyTask>;
   /** Locks shared with every other process on the same store. */
   readonly locks: RuntimeLocks;
+  /** What is counted; see docs/reference/metrics.md. */
+  readonly metrics: RuntimeMetrics;
   readonly #clock: Clock;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
   readonly #engine: Engine;
   readonly #coordination: Coordination;
   readonly #threads: Pool | undefined;
+  readonly #observation: Observation;
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
@@ -89,6 +99,8 @@ export class Runtime {
     readonly engine: Engine;
     readonly coordination: Coordination;
     readonly threads: Pool | undefined;
+    /** Started; stopped when everything else is. */
+    readonly observation: Observation;
   }) {
     this.tasks = parts.tasks;
     this.#clock = parts.clock;
@@ -99,6 +111,9 @@ export class Runtime {
     this.#coordination = parts.coordination;
     this.locks = new RuntimeLocks(parts.coordination);
     this.#threads = parts.threads;
+    this.#observation = parts.observation;
+    this.metrics = { prometheus: () => parts.observation.prometheus() };
+    parts.observation.follow(() => this.stats());
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
     const admission = new Admission({ tasksMax, bytesMax, nowMs });
@@ -205,6 +220,7 @@ export class Runtime {
       await this.#store.close();
     } finally {
       for (const cleanUp of this.#cleanUps) cleanUp();
+      await this.#observation.stop();
     }
   }
 
@@ -226,7 +242,10 @@ export class Runtime {
     const task = this.#prepare(spec, input, options);
     const pressure = this.#coordination.compactor?.pressure ?? 'none';
     if (pressure === 'none') return this.#admit(task, options.signal);
-    if (pressure === 'refuse') throw fillingUp();
+    if (pressure === 'refuse') {
+      this.#tellRejected(spec.queue, 'store');
+      throw fillingUp();
+    }
     return sleep(this.#clock, SLOW_MS, options.signal).then(() =>
       this.#admit(task, options.signal),
     );
@@ -235,7 +254,7 @@ export class Runtime {
   #admit<Output>(task: NewTask, signal: AbortSignal | undefined): Promise<TaskHandle<Output>> {
     const { payloadBytes } = task;
     if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(task);
-    return this.#waitForRoom(payloadBytes, signal).then(() => this.#enqueue(task));
+    return this.#waitForRoom(task, signal).then(() => this.#enqueue(task));
   }
 
   /** Hands an admitted task to the engine. */
@@ -249,6 +268,8 @@ export class Runtime {
         },
         (cause) => {
           this.#admission.release(task.payloadBytes);
+          const isClosed = cause.code === 'ERR_MILLRACE_CLOSED';
+          this.#tellRejected(task.queue, isClosed ? 'draining' : 'store');
           reject(cause);
         },
       );
@@ -300,12 +321,23 @@ export class Runtime {
     );
   }
 
-  async #waitForRoom(bytes: number, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#options.queue.onFull === 'wait') return this.#admission.acquire(bytes, 1, signal);
+  async #waitForRoom(
+    { payloadBytes, queue }: NewTask,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.#options.queue.onFull === 'wait') {
+      return this.#admission.acquire(payloadBytes, 1, signal);
+    }
+    this.#tellRejected(queue, 'backpressure');
     throw this.#admission.full(
       'tasks',
       'try again later, or raise queue.maxTasks and queue.maxBytes',
     );
+  }
+
+  #tellRejected(queue: string, reason: ChannelPayloads['millrace:tasks:rejected']['reason']): void {
+    const { incarnation } = this.#engine;
+    publish('millrace:tasks:rejected', () => ({ incarnation, queue, reason }));
   }
 
   /** Makes the process warn once per message of a channel, as long as this runtime lives. */

@@ -8,11 +8,49 @@
  */
 import { type Channel, channel } from 'node:diagnostics_channel';
 import type { MillraceError } from './errors.js';
+import type { Outcome } from './states.js';
 import type { Revision, WatchClass } from './store.js';
 import type { LogLevel } from './task.js';
 
-/** Every channel name with the payload its subscribers get. */
+/** Every channel name with the payload its subscribers get. `incarnation` names the runtime, where one speaks. */
 export interface ChannelPayloads {
+  /** Submits of one segment are durable. */
+  'millrace:tasks:submitted': {
+    readonly incarnation: string;
+    readonly queue: string;
+    /** New tasks. */
+    readonly tasks: number;
+    /** Submits that met an earlier task with their idempotency key. */
+    readonly deduplicated: number;
+  };
+  /** A submit was refused, for a reason that is not its own. */
+  'millrace:tasks:rejected': {
+    readonly incarnation: string;
+    readonly queue: string;
+    readonly reason: 'backpressure' | 'store' | 'draining';
+  };
+  /** A batch was handed to a thread, or to the main one. */
+  'millrace:batch:launched': {
+    readonly incarnation: string;
+    readonly pool: 'thread' | 'inline';
+    readonly tasks: number;
+    /** Of the first task. */
+    readonly queue: string;
+    /** From when the first task was due, as it was asked for or after its last failure. */
+    readonly waitMs: number;
+  };
+  /** Tasks of a batch reported. Columns: one entry for each. */
+  'millrace:batch:reported': {
+    readonly incarnation: string;
+    readonly pool: 'thread' | 'inline';
+    readonly types: readonly string[];
+    readonly queues: readonly string[];
+    readonly outcomes: readonly Outcome[];
+    /** How long their handlers ran. */
+    readonly runMs: readonly number[];
+    /** Whether they ran longer than they may; `task:timeout` follows unless somebody had cancelled them. */
+    readonly isOverdue: readonly boolean[];
+  };
   /** A commit is durable. */
   'millrace:commit:done': {
     readonly operations: number;
@@ -27,23 +65,38 @@ export interface ChannelPayloads {
   'millrace:commit:failed': { readonly cause: MillraceError };
   /** An execution failed and the task runs again. */
   'millrace:task:retry': {
+    readonly incarnation: string;
     readonly taskId: string;
     readonly type: string;
+    readonly queue: string;
     readonly attempt: number;
     readonly delayMs: number;
     readonly error: unknown;
   };
   /** A task ended as failed. */
   'millrace:task:failed': {
+    readonly incarnation: string;
     readonly taskId: string;
     readonly type: string;
+    readonly queue: string;
     readonly attempt: number;
     readonly error: unknown;
   };
-  /** A thread or process died under a running task. */
-  'millrace:task:lost': {
+  /** An execution ran longer than it may; it is repeated, or the task ends as failed. */
+  'millrace:task:timeout': {
+    readonly incarnation: string;
     readonly taskId: string;
     readonly type: string;
+    readonly queue: string;
+    readonly attempt: number;
+    readonly limitMs: number;
+  };
+  /** A thread or process died under a running task. */
+  'millrace:task:lost': {
+    readonly incarnation: string;
+    readonly taskId: string;
+    readonly type: string;
+    readonly queue: string;
     readonly losses: number;
   };
   /** A task waits because this node has no handler of its name. */

@@ -11,6 +11,7 @@
  *
  * Cost: a native call and an array for each batch, a few nanoseconds for each result.
  */
+import type { ChannelPayloads } from '../core/channels.js';
 import { FrameKind, openFrame } from '../core/frame.js';
 import type { RunningBatch } from '../core/pool.js';
 import { Outcome } from '../core/states.js';
@@ -29,13 +30,19 @@ import type { TypeId } from '../timing/task-table.js';
 /** For types without a `timeout` of their own. */
 const NET: TimeoutSpec = timeoutSpec({ min: '5m', max: '24h' });
 
+/** What of a type's contract is needed here. */
+type TypeFacts = Pick<TaskSpec, 'name' | 'queue' | 'timeout' | 'exec'>;
+
 /** How long tasks of one type may run, and have run. */
 export class TypeTimes {
   readonly times: RunTimes = new RunTimes();
+  readonly #spec: TypeFacts;
   readonly #limits: Limits;
   readonly #graceMs: number;
 
-  constructor({ timeout = NET, exec }: Pick<TaskSpec, 'timeout' | 'exec'>) {
+  constructor(spec: TypeFacts) {
+    const { timeout = NET, exec } = spec;
+    this.#spec = spec;
     this.#limits = new Limits(timeout);
     this.#graceMs = exec === 'inline' ? Number.POSITIVE_INFINITY : timeout.graceMs;
   }
@@ -46,6 +53,7 @@ export class TypeTimes {
       timeoutMs: this.#limits.limitMs(this.times),
       graceMs: this.#graceMs,
       times: this.times,
+      spec: this.#spec,
     };
   }
 }
@@ -53,6 +61,7 @@ export class TypeTimes {
 /** How long one task may run, and where its run time is noted. */
 export interface TimedTask extends WatchedItem {
   readonly times: RunTimes;
+  readonly spec: TypeFacts;
 }
 
 /** A batch that runs, and what its tasks may take. */
@@ -90,6 +99,30 @@ export class Flight implements Watched {
       }
     }
     return count === 0 ? undefined : sumMs / count;
+  }
+
+  /** The same results as columns, for those who watch. REQUIRES: `note` has taken them. */
+  columns(
+    results: Uint8Array,
+  ): Omit<ChannelPayloads['millrace:batch:reported'], 'incarnation' | 'pool'> {
+    const frame = openFrame(results, FrameKind.RESULTS);
+    const { view, count } = frame;
+    const types = new Array<string>(count);
+    const queues = new Array<string>(count);
+    const outcomes = new Array<Outcome>(count);
+    const runMs = new Array<number>(count);
+    const isOverdue = new Array<boolean>(count);
+    for (let i = 0; i < count; i++) {
+      const at = frame.recordAt(i);
+      const slot = view.getUint32(at, true);
+      const { name, queue } = this.items[slot]!.spec;
+      types[i] = name;
+      queues[i] = queue;
+      outcomes[i] = view.getUint16(at + 4, true) as Outcome;
+      runMs[i] = view.getFloat64(at + 8, true);
+      isOverdue[i] = this.overdue?.has(slot) ?? false;
+    }
+    return { types, queues, outcomes, runMs, isOverdue };
   }
 }
 

@@ -14,11 +14,13 @@
  * there blames one task, a process that dies finds at most one claim of a task with two losses in the store, and the
  * other threads go on with everything else meanwhile.
  */
-import { publish } from '../core/channels.js';
+import { hasSubscribers, publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
 import type { MillraceError } from '../core/errors.js';
-import type { TaskId } from '../core/ids.js';
+import { FrameKind, openFrame } from '../core/frame.js';
+import type { Incarnation, SegmentRef, TaskId } from '../core/ids.js';
 import type { BatchListener, Pool } from '../core/pool.js';
+import { readBatchEntry } from '../core/records.js';
 import type { Outcome } from '../core/states.js';
 import type { Revision } from '../core/store.js';
 import type { Timers } from '../pool/deadlines.js';
@@ -29,12 +31,12 @@ import {
   type ClaimMode,
   type CutHandle,
   type Instant,
-  type Place,
+  Place,
   STALE,
   type TaskHandle,
   type TaskTable,
 } from '../timing/task-table.js';
-import { type Flight, TaskDeadlines } from './deadlines.js';
+import { type Flight, TaskDeadlines, type TimedTask } from './deadlines.js';
 import type { Settler } from './settler.js';
 import type { TaskTypes } from './task-types.js';
 
@@ -93,6 +95,8 @@ export interface DispatcherOptions {
   /** Shared by the dispatchers of a node. */
   readonly turn: AloneTurn;
   readonly events: DispatcherEvents;
+  /** Of the engine; what is published says so. */
+  readonly incarnation: Incarnation;
 }
 
 export class Dispatcher {
@@ -104,6 +108,8 @@ export class Dispatcher {
   readonly #turn: AloneTurn;
   readonly #events: DispatcherEvents;
   readonly #deadlines: TaskDeadlines;
+  /** What every event of this dispatcher says. */
+  readonly #origin: { readonly incarnation: Incarnation; readonly pool: 'thread' | 'inline' };
   /** Batches for ordinary places, claimed by a commit that is not done. */
   #claimedCount = 0;
   /** Claimed for good, until the pool has a place. */
@@ -124,6 +130,10 @@ export class Dispatcher {
     this.#clock = options.clock;
     this.#turn = options.turn;
     this.#events = options.events;
+    this.#origin = {
+      incarnation: options.incarnation,
+      pool: place === Place.THREAD ? 'thread' : 'inline',
+    };
     this.#deadlines = new TaskDeadlines(timers, (type) => types.timesOf(type));
     pool.onFree = () => {
       this.#launchWaiting();
@@ -300,6 +310,7 @@ export class Dispatcher {
   ): void {
     const limits = this.#deadlines.limits(this.#table.typesOf(batch));
     const frame = this.#table.launch(batch, token);
+    if (hasSubscribers('millrace:batch:launched')) this.#tellLaunched(frame, limits);
     const heard = new Set<TaskId>();
     const listener: BatchListener = {
       onResults: (results) => this.#onResults(batch, results),
@@ -327,6 +338,7 @@ export class Dispatcher {
     const flight = this.#flights.get(batch);
     if (verdicts === undefined || flight === undefined) return;
     this.#noteRunTime(flight.note(frame));
+    publish('millrace:batch:reported', () => ({ ...this.#origin, ...flight.columns(frame) }));
     const { tasks, outcomes, slots, attempts, offsets, lengths } = verdicts;
     for (let i = 0; i < verdicts.count; i++) {
       const slot = slots[i]!;
@@ -340,6 +352,20 @@ export class Dispatcher {
       this.#settler.settle(task, outcomes[i] as Outcome, bytes, flight.overranMs(slot));
     }
     this.#events.onChanged();
+  }
+
+  /** One task stands for its batch: looking all of them up would cost more than starting them. */
+  #tellLaunched(batch: Uint8Array, items: readonly TimedTask[]): void {
+    const { segment, index } = readBatchEntry(openFrame(batch, FrameKind.BATCH), 0);
+    const found = this.#table.findSegment(segment as SegmentRef);
+    const info = this.#table.inspect(this.#table.taskAt(found, index));
+    if (info === undefined) return;
+    publish('millrace:batch:launched', () => ({
+      ...this.#origin,
+      tasks: items.length,
+      queue: items[0]!.spec.queue,
+      waitMs: Math.max(0, this.#clock.wallMs() - info.dueAtMs),
+    }));
   }
 
   #noteRunTime(meanMs: number | undefined): void {

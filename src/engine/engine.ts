@@ -96,6 +96,8 @@ const SHARD = 0;
 export class Engine extends BaseService implements CommitSource {
   /** The engine's time, for those who wait on it. */
   readonly clock: Clock;
+  /** This life of this process. */
+  readonly incarnation: Incarnation;
   readonly #store: Store;
   readonly #options: EngineOptions;
   readonly #table: TaskTable;
@@ -130,6 +132,7 @@ export class Engine extends BaseService implements CommitSource {
     this.clock = options.clock;
     this.#store = options.store;
     const { incarnation, retention } = options;
+    this.incarnation = incarnation;
     this.#table = new TaskTable({ executor: incarnation, startMonoMs: options.clock.monoMs() });
     for (const [tenant, weight] of options.weights ?? []) this.#table.setWeight(tenant, weight);
     this.#waker = new Waker(options.clock, this.#table, () => this.#onTimePassed());
@@ -142,7 +145,7 @@ export class Engine extends BaseService implements CommitSource {
     const { thread, inline } = options.pools;
     const types = new TaskTypes(this.#table, options.specs, this.#now());
     const { clock, random } = options;
-    this.#settler = new Settler({ table: this.#table, types, clock, random });
+    this.#settler = new Settler({ table: this.#table, types, clock, random, incarnation });
     const turn = { holder: undefined };
     if (thread) this.#addDispatcher(thread, Place.THREAD, { types, turn });
     if (inline) this.#addDispatcher(inline, Place.INLINE, { types, turn });
@@ -354,6 +357,7 @@ export class Engine extends BaseService implements CommitSource {
           const task = this.#table.taskAt(segment, index);
           submission.accept({ segment: frame.ref, index, task, isCreated: true });
         });
+        this.#tellSubmitted(frame, { tasks: frame.submissions.length, deduplicated: 0 });
       },
       onRejected: (frame, cause) => {
         for (const submission of frame.submissions) submission.reject(cause);
@@ -386,20 +390,23 @@ export class Engine extends BaseService implements CommitSource {
     try {
       existing = await this.#existingTask(frame, result);
     } catch (cause) {
-      return this.#settleKeyed(frame, (submission) => submission.reject(cause as MillraceError));
+      this.#settleKeyed(frame, (submission) => submission.reject(cause as MillraceError));
+      return;
     }
     if (this.#isHalted) {
       // Stored, or there before; but nobody here can wait for it any more.
       const refusal = this.#refusal!;
-      return this.#settleKeyed(frame, (submission) => submission.reject(refusal));
+      this.#settleKeyed(frame, (submission) => submission.reject(refusal));
+      return;
     }
     if (existing !== undefined) {
       const { segment, index } = requireTaskId(existing);
       const accepted = { segment, index, task: this.find(segment, index), isCreated: false };
-      return this.#settleKeyed(frame, (submission) => submission.accept(accepted));
+      const found = this.#settleKeyed(frame, (submission) => submission.accept(accepted));
+      return this.#tellSubmitted(frame, { tasks: 0, deduplicated: found });
     }
     const task = this.#table.taskAt(this.#adopt(frame), 0);
-    this.#settleKeyed(frame, (submission) =>
+    const settled = this.#settleKeyed(frame, (submission) =>
       submission.accept({
         segment: frame.ref,
         index: 0,
@@ -408,6 +415,7 @@ export class Engine extends BaseService implements CommitSource {
         isCreated: submission === frame.submissions[0],
       }),
     );
+    this.#tellSubmitted(frame, { tasks: 1, deduplicated: settled - 1 });
     this.#waker.update();
     this.#lane.request();
   }
@@ -427,12 +435,26 @@ export class Engine extends BaseService implements CommitSource {
     }
   }
 
-  #settleKeyed(frame: KeyedFrame, settle: (submission: Submission) => void): void {
+  /** @returns how many submissions that were */
+  #settleKeyed(frame: KeyedFrame, settle: (submission: Submission) => void): number {
     this.#keyedFlying--;
     const first = frame.submissions[0]!;
     settle(first);
-    for (const joined of this.#intake.takeJoined(first)) settle(joined);
+    const joined = this.#intake.takeJoined(first);
+    for (const submission of joined) settle(submission);
     this.#checkDrained();
+    return 1 + joined.length;
+  }
+
+  #tellSubmitted(
+    frame: ClosedFrame,
+    counts: { readonly tasks: number; readonly deduplicated: number },
+  ): void {
+    publish('millrace:tasks:submitted', () => ({
+      incarnation: this.#options.incarnation,
+      queue: frame.submissions[0]!.task.queue,
+      ...counts,
+    }));
   }
 
   #onSettled(settled: Settled): void {
@@ -464,6 +486,7 @@ export class Engine extends BaseService implements CommitSource {
         settler: this.#settler,
         clock: this.clock,
         timers: this.#options.timers ?? this.clock,
+        incarnation: this.#options.incarnation,
         events: {
           onChanged: () => {
             this.#waker.update();

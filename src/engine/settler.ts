@@ -20,7 +20,7 @@ import type { Clock } from '../core/clock.js';
 import { toWire } from '../core/error-wire.js';
 import type { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
-import { type SegmentRef, taskId } from '../core/ids.js';
+import { type Incarnation, type SegmentRef, taskId } from '../core/ids.js';
 import type { Random } from '../core/random.js';
 import { Outcome, TaskState } from '../core/states.js';
 import { overdueReason } from '../pool/deadlines.js';
@@ -35,6 +35,8 @@ export interface SettlerOptions {
   readonly types: TaskTypes;
   readonly clock: Clock;
   readonly random: Random;
+  /** Of the engine; its events say so. */
+  readonly incarnation: Incarnation;
 }
 
 export class Settler {
@@ -46,12 +48,14 @@ export class Settler {
   readonly #types: TaskTypes;
   readonly #clock: Clock;
   readonly #random: Random;
+  readonly #incarnation: Incarnation;
 
-  constructor({ table, types, clock, random }: SettlerOptions) {
+  constructor({ table, types, clock, random, incarnation }: SettlerOptions) {
     this.#table = table;
     this.#types = types;
     this.#clock = clock;
     this.#random = random;
+    this.#incarnation = incarnation;
   }
 
   /**
@@ -110,8 +114,7 @@ export class Settler {
     const verdict = judge(record, death, { isOverdue: overranMs !== undefined, onLost });
     if (record.losses > info.losses) {
       this.#table.noteLoss(task);
-      const { id, type } = this.#factsOf(task);
-      publish('millrace:task:lost', () => ({ taskId: id, type, losses: record.losses }));
+      publish('millrace:task:lost', () => ({ ...this.#subject(task), losses: record.losses }));
     }
     if (record.mustBeAlone && !info.mustBeAlone) this.#table.isolate(task);
     switch (verdict) {
@@ -153,6 +156,11 @@ export class Settler {
     { mayRunAgain }: { readonly mayRunAgain: boolean },
   ): void {
     if (this.cancelReasons.has(task)) return this.cancel(task);
+    publish('millrace:task:timeout', () => ({
+      ...this.#subject(task),
+      attempt: this.#factsOf(task).attempt,
+      limitMs,
+    }));
     const bytes = timedOutBytes(this.#factsOf(task), limitMs);
     if (mayRunAgain) this.#retryOrFail(task, bytes, bytes);
     else this.#fail(task, bytes, bytes);
@@ -160,13 +168,12 @@ export class Settler {
 
   /** @param endJson - what it ends with when no attempt is left; else the usual error, caused by this one */
   #retryOrFail(task: TaskHandle, errorJson: Uint8Array, endJson?: Uint8Array): void {
-    const { id, type, attempt } = this.#factsOf(task);
+    const { attempt } = this.#factsOf(task);
     const spec = this.#types.specOf(this.#table.inspect(task)!.type);
     const delayMs = spec && retryDelayMs(spec.retry, attempt, this.#random);
     if (delayMs === undefined) return this.#fail(task, errorJson, endJson);
     publish('millrace:task:retry', () => ({
-      taskId: id,
-      type,
+      ...this.#subject(task),
       attempt,
       delayMs,
       error: JSON.parse(utf8(errorJson)),
@@ -177,8 +184,7 @@ export class Settler {
   #fail(task: TaskHandle, errorJson: Uint8Array, endJson?: Uint8Array): void {
     const facts = this.#factsOf(task);
     publish('millrace:task:failed', () => ({
-      taskId: facts.id,
-      type: facts.type,
+      ...this.#subject(task),
       attempt: facts.attempt,
       error: JSON.parse(utf8(errorJson)),
     }));
@@ -200,6 +206,13 @@ export class Settler {
       spent: options.spent,
     };
     this.#table.retry(task, due, now);
+  }
+
+  /** Whom an event is about. */
+  #subject(task: TaskHandle) {
+    const { id, type } = this.#factsOf(task);
+    const queue = this.#types.specOf(this.#table.inspect(task)!.type)?.queue ?? '';
+    return { incarnation: this.#incarnation, taskId: id, type, queue };
   }
 
   #factsOf(task: TaskHandle): TaskFacts {

@@ -38,7 +38,13 @@ test('a subscriber that came through the channel object is heard like any other'
   const listener = (): void => void heard++;
   source.subscribe(listener);
   t.after(() => source.unsubscribe(listener));
-  publish('millrace:task:lost', () => ({ taskId: 'id', type: 'x', losses: 1 }));
+  publish('millrace:task:lost', () => ({
+    incarnation: 'i',
+    taskId: 'id',
+    type: 'x',
+    queue: 'q',
+    losses: 1,
+  }));
   assert.equal(heard, 1);
 });
 

@@ -6,7 +6,7 @@
  * one document can import one another. A block marked ```ts ignore is not checked: for fragments.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { execute, projectFiles, ROOT, temporaryFolder, writeFiles } from './project.js';
@@ -103,6 +103,8 @@ function typeErrors(folder: string, blocks: readonly Block[]): string[] {
   });
   files['package.json'] = '{"type":"module"}';
   writeFiles(folder, files);
+  // What a reader would have installed beside millrace.
+  symlinkSync(join(ROOT, 'node_modules'), join(folder, 'node_modules'));
 
   const tsc = join(ROOT, 'node_modules/typescript/bin/tsc');
   const { stdout } = execute(process.execPath, [tsc, '-p', '.', '--pretty', 'false'], {

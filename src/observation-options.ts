@@ -1,0 +1,72 @@
+/**
+ * What `createRuntime` takes about being observed, and the same checked. What is not asked for costs nothing: no
+ * subscription, no timer, no port.
+ */
+import { invalidOption } from './core/options.js';
+import {
+  type LogOptions,
+  type ResolvedLogs,
+  resolveLogs,
+  UNSAMPLED,
+} from './telemetry/log-options.js';
+import { checkLogger, type Logger } from './telemetry/logger.js';
+import { type MetricsOptions, resolveMetrics } from './telemetry/metrics-options.js';
+
+export interface ObservationOptions {
+  /**
+   * Where lines go: a pino logger of yours (9.14 or later, or anything with its methods), or `true` for one that writes
+   * JSON to standard output, for which pino has to be installed. @defaultValue false
+   */
+  readonly logger?: Logger | boolean;
+  /** Which lines are kept, and what is never in them. With `logger` only. */
+  readonly logs?: LogOptions;
+  /**
+   * Where metrics go besides `runtime.metrics`: a prom-client registry or an OpenTelemetry meter of yours. `false`:
+   * nothing is counted. @defaultValue true
+   */
+  readonly metrics?: MetricsOptions | boolean;
+}
+
+export interface ResolvedObservation {
+  /** Undefined: nothing is logged. */
+  readonly log:
+    | { readonly logger: Logger | true; readonly isSync: boolean; readonly logs: ResolvedLogs }
+    | undefined;
+  readonly metrics: MetricsOptions | false;
+}
+
+/** The options' names, for the check that none is misspelt. */
+export const OBSERVATION_OPTIONS: Readonly<Record<keyof ObservationOptions, true>> = {
+  logger: true,
+  logs: true,
+  metrics: true,
+};
+
+/**
+ * @param off - mechanisms to do the naive way, for measuring: `logs` writes every line, and at once
+ * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
+ */
+export function resolveObservation(
+  options: ObservationOptions,
+  off: ReadonlySet<string>,
+): ResolvedObservation {
+  return { log: resolveLog(options, off), metrics: resolveMetrics(options.metrics ?? true) };
+}
+
+function resolveLog(
+  options: ObservationOptions,
+  off: ReadonlySet<string>,
+): ResolvedObservation['log'] {
+  const logger = checkLogger(options.logger ?? false);
+  const logs = resolveLogs(options.logs);
+  if (logger === false) {
+    if (options.logs === undefined) return undefined;
+    throw invalidOption(
+      'logs',
+      options.logs,
+      'it together with `logger`: nothing is logged without one',
+    );
+  }
+  const isNaive = off.has('logs');
+  return { logger, isSync: isNaive, logs: isNaive ? { ...logs, rules: UNSAMPLED } : logs };
+}
