@@ -1,6 +1,7 @@
 /**
  * millrace: a distributed task runtime that Node.js services embed.
  */
+export type { AdminOptions } from './admin/admin-options.js';
 export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
 export type { TaskLine } from './core/channels.js';
 export type { Duration } from './core/durations.js';
@@ -31,6 +32,7 @@ export {
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
 export { createRuntime } from './millrace.js';
+export type { Health } from './observation.js';
 export type { Runtime, RuntimeMetrics, RuntimeStats, SubmitOptions } from './runtime.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';

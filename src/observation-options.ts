@@ -2,6 +2,7 @@
  * What `createRuntime` takes about being observed, and the same checked. What is not asked for costs nothing: no
  * subscription, no timer, no port.
  */
+import { type AdminOptions, type ResolvedAdmin, resolveAdmin } from './admin/admin-options.js';
 import { invalidOption } from './core/options.js';
 import {
   type LogOptions,
@@ -25,6 +26,10 @@ export interface ObservationOptions {
    * nothing is counted. @defaultValue true
    */
   readonly metrics?: MetricsOptions | boolean;
+  /**
+   * An HTTP server with `/metrics`, `/healthz` and `/readyz`; `true` listens on 127.0.0.1:9464. @defaultValue false
+   */
+  readonly admin?: AdminOptions | boolean;
 }
 
 export interface ResolvedObservation {
@@ -33,6 +38,8 @@ export interface ResolvedObservation {
     | { readonly logger: Logger | true; readonly isSync: boolean; readonly logs: ResolvedLogs }
     | undefined;
   readonly metrics: MetricsOptions | false;
+  /** Undefined: no server. */
+  readonly admin: ResolvedAdmin | undefined;
 }
 
 /** The options' names, for the check that none is misspelt. */
@@ -40,6 +47,7 @@ export const OBSERVATION_OPTIONS: Readonly<Record<keyof ObservationOptions, true
   logger: true,
   logs: true,
   metrics: true,
+  admin: true,
 };
 
 /**
@@ -50,7 +58,11 @@ export function resolveObservation(
   options: ObservationOptions,
   off: ReadonlySet<string>,
 ): ResolvedObservation {
-  return { log: resolveLog(options, off), metrics: resolveMetrics(options.metrics ?? true) };
+  return {
+    log: resolveLog(options, off),
+    metrics: resolveMetrics(options.metrics ?? true),
+    admin: resolveAdmin(options.admin),
+  };
 }
 
 function resolveLog(

@@ -3,6 +3,8 @@
  * last, so that opening and closing are observed too.
  */
 import { readFileSync } from 'node:fs';
+import type { ResolvedAdmin } from './admin/admin-options.js';
+import type { AdminServer } from './admin/admin-server.js';
 import type { Clock } from './core/clock.js';
 import type { Incarnation } from './core/ids.js';
 import { BaseService, type Service } from './core/service.js';
@@ -11,13 +13,31 @@ import { EventLog } from './telemetry/event-log.js';
 import { openLogger } from './telemetry/logger.js';
 import { Metrics, type RuntimeFigures } from './telemetry/metrics.js';
 
+/** How a runtime is, for those who ask whether to send it work. */
+export interface Health {
+  /** Whether it can still do its work; `false`: it has to be started anew. */
+  readonly live: boolean;
+  /** Whether it takes tasks now. */
+  readonly ready: boolean;
+  /** Why not, in words; empty when all is well. */
+  readonly reasons: readonly string[];
+}
+
+/** What a runtime tells when it is asked. */
+export interface WatchedRuntime {
+  stats(): RuntimeFigures;
+  health(): Health;
+}
+
 /** The package, two levels above the compiled file. */
 const PACKAGE = new URL('../../package.json', import.meta.url);
 
 /** The services that watch one runtime. */
 export class Observation extends BaseService {
   readonly #metrics: Metrics | undefined;
-  readonly #watchers: readonly Service[];
+  readonly #watchers: Service[];
+  #admin: AdminServer | undefined;
+  #runtime: WatchedRuntime | undefined;
 
   private constructor(metrics: Metrics | undefined, log: EventLog | undefined) {
     super();
@@ -29,7 +49,7 @@ export class Observation extends BaseService {
    * Builds what the options ask for, and starts it.
    *
    * @param incarnation - of the runtime that is watched
-   * @throws ERR_MILLRACE_INVALID_OPTION when pino is wanted and not installed
+   * @throws ERR_MILLRACE_INVALID_OPTION when pino is wanted and not installed, or nobody can listen at `admin.listen`
    */
   static async start(
     clock: Clock,
@@ -47,8 +67,19 @@ export class Observation extends BaseService {
             suppressed: () => log?.counts.suppressed ?? {},
           });
     const observation = new Observation(metrics, log);
-    await observation.start();
+    try {
+      if (options.admin !== undefined) await observation.#addAdmin(options.admin, clock);
+      await observation.start();
+    } catch (error) {
+      await observation.stop();
+      throw error;
+    }
     return observation;
+  }
+
+  /** Where the HTTP server listens; undefined when there is none. */
+  get adminAddress(): AdminServer['address'] | undefined {
+    return this.#admin?.address;
   }
 
   /** Everything counted, as text for Prometheus; '' with `metrics: false`. */
@@ -56,9 +87,24 @@ export class Observation extends BaseService {
     return this.#metrics?.prometheus() ?? '';
   }
 
-  /** From now on the runtime's own figures are among the metrics. */
-  follow(figures: () => RuntimeFigures): void {
-    this.#metrics?.follow(figures);
+  /** From now on the runtime's own figures are among the metrics, and its health is told. */
+  follow(runtime: WatchedRuntime): void {
+    this.#runtime = runtime;
+    this.#metrics?.follow(() => runtime.stats());
+  }
+
+  /** Loaded when it is asked for: a runtime without it knows no HTTP. */
+  async #addAdmin(options: ResolvedAdmin, clock: Clock): Promise<void> {
+    const { AdminServer } = await import('./admin/admin-server.js');
+    const { watchRoutes } = await import('./admin/routes.js');
+    const nowMs = (): number => clock.monoMs();
+    const watched = {
+      prometheus: () => this.prometheus(),
+      // It is starting until there is a runtime to ask.
+      health: () => this.#runtime?.health() ?? { live: true, ready: false },
+    };
+    this.#admin = new AdminServer(options, watchRoutes(watched, nowMs), nowMs);
+    this.#watchers.push(this.#admin);
   }
 
   protected async onStart(): Promise<void> {

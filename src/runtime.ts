@@ -18,7 +18,7 @@ import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import { encodeMetadata, type NewTask } from './engine/intake.js';
-import type { Observation } from './observation.js';
+import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
@@ -87,6 +87,7 @@ export class Runtime {
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
+  #hasStarted = false;
   #closed: Promise<void> | undefined;
 
   constructor(parts: {
@@ -113,7 +114,7 @@ export class Runtime {
     this.#threads = parts.threads;
     this.#observation = parts.observation;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
-    parts.observation.follow(() => this.stats());
+    parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
     const admission = new Admission({ tasksMax, bytesMax, nowMs });
@@ -142,6 +143,7 @@ export class Runtime {
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();
+    this.#hasStarted = true;
   }
 
   /**
@@ -195,6 +197,24 @@ export class Runtime {
       openBytes: this.#admission.pendingBytes,
       threads: this.#threads?.threadCount ?? 0,
     };
+  }
+
+  /** Whether it works, and whether it takes tasks now. Cheap. */
+  health(): Health {
+    const reasons: string[] = [];
+    const notTaking = this.#engine.notTaking;
+    if (this.#closed) reasons.push('it is closing');
+    else if (!this.#hasStarted) reasons.push('it is starting');
+    else if (notTaking) reasons.push(notTaking.cause.message);
+    if (this.#coordination.compactor?.pressure === 'refuse') reasons.push('the store is full');
+    // One that closes does its work until it is done.
+    const live = this.#closed !== undefined || notTaking?.isFinal !== true;
+    return { live, ready: reasons.length === 0, reasons };
+  }
+
+  /** Where the HTTP server of `admin` listens; undefined without one. */
+  get adminAddress(): { readonly host: string; readonly port: number } | undefined {
+    return this.#observation.adminAddress;
   }
 
   /**

@@ -154,6 +154,12 @@ export class Engine extends BaseService implements CommitSource {
     this.#keep = keptStates(retention);
   }
 
+  /** Why nothing is taken, for good (it is fenced or stops) or until the store answers; undefined: tasks are taken. */
+  get notTaking(): { readonly cause: MillraceError; readonly isFinal: boolean } | undefined {
+    if (this.#refusal) return { cause: this.#refusal, isFinal: true };
+    return this.#stall && { cause: this.#stall, isFinal: false };
+  }
+
   get stats(): EngineStats {
     return {
       open: this.#table.openCount,

@@ -9,6 +9,9 @@ import { type CounterCell, type GaugeCell, HistogramCell } from './metric-cells.
 import type { Family, Series } from './metric-registry.js';
 import { type HistogramFact, SCALES } from './metric-table.js';
 
+/** Of the text below. */
+export const EXPOSITION_TYPE = 'text/plain; version=0.0.4; charset=utf-8';
+
 /** One number of a histogram: `_bucket`, `_sum` or `_count`. */
 interface Sample {
   readonly suffix: '_bucket' | '_sum' | '_count';

@@ -190,3 +190,16 @@ test('a logger gets the events of its runtime and what its handlers say, without
   );
   assert.ok(!JSON.stringify(lines).includes('"x"'));
 });
+
+test('the HTTP server serves the metrics, is ready while the runtime takes tasks, and ends with it', async (t) => {
+  const { clock, runtime, run } = await setup(t, { admin: { listen: 0 } });
+  await run('work', 'ok');
+  const { host, port } = runtime.adminAddress!;
+  const at = (path: string) => fetch(`http://${host}:${port}${path}`);
+  assert.match(await (await at('/metrics')).text(), /^millrace_tasks_submitted_total.* 1$/m);
+  assert.deepEqual([(await at('/healthz')).status, (await at('/readyz')).status], [200, 200]);
+  assert.deepEqual(runtime.health(), { live: true, ready: true, reasons: [] });
+  await within(clock, 60_000, runtime.close());
+  assert.deepEqual(runtime.health(), { live: true, ready: false, reasons: ['it is closing'] });
+  await assert.rejects(at('/healthz'));
+});
