@@ -7,13 +7,20 @@
 import { getRandomValues } from 'node:crypto';
 import { hostname } from 'node:os';
 import { Coordination } from './coordination/coordination.js';
+import { type QueueShards, shardRecord } from './coordination/shard-keeper.js';
 import type { Clock } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { type Incarnation, newIncarnation } from './core/ids.js';
 import { invalidOption } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { type Random, seededRandom } from './core/random.js';
-import { type AnyTask, type TaskModule, tasksByName, tasksOfModule } from './core/task.js';
+import {
+  type AnyTask,
+  type TaskModule,
+  type TaskSpec,
+  tasksByName,
+  tasksOfModule,
+} from './core/task.js';
 import { Engine } from './engine/engine.js';
 import { Observation } from './observation.js';
 import type { Timers } from './pool/deadlines.js';
@@ -35,7 +42,8 @@ export interface World {
 
 /** Names the lane of the one node of a local store. */
 const LOCAL_NODE = 'local';
-const SESSION_TTL_MS = 15_000;
+/** Of every queue, for ever: the number of a task's shard is in its id. More nodes than that would have nothing to do. */
+const SHARDS_PER_QUEUE = 64;
 const KEEP_ALIVE_MS = 2 ** 30;
 
 /**
@@ -86,6 +94,28 @@ async function startRuntime(
   const pools = resolved.off.has('batching') ? withoutBatching(built) : built;
   const store = await resolved.store.open({ clock: world.clock, off: resolved.off });
   try {
+    const isShared = store.lockSpace !== undefined;
+    // What has no handler here is for other nodes: this one only submits it.
+    const specs = [...tasks.values()]
+      .filter(({ run }) => run !== undefined)
+      .map(({ spec }) => spec);
+    const queues = queuesOf(specs);
+    const coordination = new Coordination(
+      { clock: world.clock, random: world.random.fork('coordination'), store },
+      {
+        ttlMs: resolved.session.ttlMs,
+        node: isShared ? incarnation : LOCAL_NODE,
+        label: `${hostname()}:${process.pid}`,
+        record: {
+          host: hostname(),
+          pid: process.pid,
+          ...shardRecord(queues, resolved.session.weight),
+        },
+        isMember: isShared,
+        locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
+      },
+    );
+    const { session, members } = coordination;
     const engine = new Engine({
       clock: world.clock,
       random,
@@ -93,23 +123,12 @@ async function startRuntime(
       store,
       pools,
       timers: wheelTimers(world.clock),
-      specs: [...tasks.values()].map((task) => task.spec),
-      node: LOCAL_NODE,
+      specs,
+      node: isShared ? incarnation : LOCAL_NODE,
+      ...(isShared && { cluster: { session, members, queues, shardCount: SHARDS_PER_QUEUE } }),
       weights: resolved.weights,
       retention: resolved.retention,
     });
-    const coordination = new Coordination(
-      { clock: world.clock, random: world.random.fork('coordination'), store },
-      {
-        ttlMs: SESSION_TTL_MS,
-        // Beside other runtimes on a shared store.
-        node: `${LOCAL_NODE}-${incarnation}`,
-        label: `${hostname()}:${process.pid}`,
-        record: {},
-        isMember: store.usage !== undefined,
-        locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
-      },
-    );
     const runtime = new Runtime({
       clock: world.clock,
       holdProcess: world.holdProcess,
@@ -128,6 +147,11 @@ async function startRuntime(
     await store.close();
     throw error;
   }
+}
+
+function queuesOf(specs: readonly TaskSpec[]): QueueShards[] {
+  const names = new Set(specs.map(({ queue }) => queue));
+  return [...names].map((queue) => ({ queue, shardCount: SHARDS_PER_QUEUE }));
 }
 
 /** Deadlines of tasks wait in the native wheel, as delayed tasks do. */

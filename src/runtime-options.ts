@@ -71,6 +71,16 @@ export interface RuntimeOptions extends ObservationOptions {
     /** @defaultValue '25s' */
     readonly hard?: Duration;
   };
+  /** This node among those that share its store. Without effect where nobody does. */
+  readonly session?: {
+    /**
+     * How long others wait for a node that is silent before they take its tasks over, from 1s to 1h. Shorter: a dead
+     * node is replaced sooner, and shorter pauses and outages count as a death. etcd grants at least 2s. @defaultValue '15s'
+     */
+    readonly ttl?: Duration;
+    /** Its share of the work in relation to the other nodes', from 0.000001 to 1 000 000. @defaultValue 1 */
+    readonly weight?: number;
+  };
   /** Close on SIGINT and SIGTERM. @defaultValue false */
   readonly signals?: boolean;
   /** For measuring what a mechanism is worth; not for production. */
@@ -101,6 +111,7 @@ export interface ResolvedOptions {
   readonly weights: ReadonlyMap<string, number>;
   readonly retention: RetentionMs;
   readonly shutdown: { readonly softMs: number; readonly hardMs: number };
+  readonly session: { readonly ttlMs: number; readonly weight: number };
   readonly signals: boolean;
   readonly off: ReadonlySet<Switch>;
   readonly observation: ResolvedObservation;
@@ -112,6 +123,9 @@ const THREADS_CEILING = 1_024;
 const TENANT_CHARS_MAX = 200;
 const WEIGHT_MIN = 1e-6;
 const WEIGHT_MAX = 1e6;
+const SESSION_TTL_MS = 15_000;
+const SESSION_TTL_MS_MIN = 1_000;
+const SESSION_TTL_MS_MAX = 3_600_000;
 
 const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   tasks: true,
@@ -122,6 +136,7 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   fairness: true,
   retention: true,
   shutdown: true,
+  session: true,
   signals: true,
   experimental: true,
   ...OBSERVATION_OPTIONS,
@@ -193,6 +208,7 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
       softMs,
       hardMs: Math.max(softMs, durationMs(shutdown.hard ?? '25s', 'shutdown.hard')),
     },
+    session: resolveSession(options.session),
     signals: options.signals ?? false,
     off,
     observation: resolveObservation(options, off),
@@ -212,12 +228,24 @@ function resolveWeights(options: RuntimeOptions['fairness']): ReadonlyMap<string
         `tenants of 1 to ${TENANT_CHARS_MAX} characters`,
       );
     }
-    if (!(typeof weight === 'number' && weight >= WEIGHT_MIN && weight <= WEIGHT_MAX)) {
-      const name = `fairness.weights.${tenant}`;
-      throw invalidOption(name, weight, `a number from ${WEIGHT_MIN} to ${WEIGHT_MAX}`);
-    }
+    checkWeight(weight, `fairness.weights.${tenant}`);
   }
   return new Map(Object.entries(weights));
+}
+
+function resolveSession(options: RuntimeOptions['session']): ResolvedOptions['session'] {
+  const { ttl, weight = 1 } = knownOptions(options, 'session.', { ttl: true, weight: true });
+  const ttlMs = ttl === undefined ? SESSION_TTL_MS : durationMs(ttl, 'session.ttl');
+  if (ttlMs < SESSION_TTL_MS_MIN || ttlMs > SESSION_TTL_MS_MAX) {
+    throw invalidOption('session.ttl', ttl, 'a duration from 1s to 1h');
+  }
+  checkWeight(weight, 'session.weight');
+  return { ttlMs, weight };
+}
+
+function checkWeight(weight: unknown, name: string): void {
+  if (typeof weight === 'number' && weight >= WEIGHT_MIN && weight <= WEIGHT_MAX) return;
+  throw invalidOption(name, weight, `a number from ${WEIGHT_MIN} to ${WEIGHT_MAX}`);
 }
 
 function resolveSwitches(options: RuntimeOptions['experimental']): ReadonlySet<Switch> {

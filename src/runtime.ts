@@ -137,9 +137,9 @@ export class Runtime {
       'millrace:commit:failed',
       ({ cause }) => `the store refuses to write: ${cause.message}`,
     );
+    // Where nodes share the store, this one is there before it takes anything on.
+    if (this.#store.lockSpace !== undefined) await this.#coordination.start();
     await this.#engine.start();
-    // A store that has a quota is shared: somebody has to compact it, and to see how full it is.
-    if (this.#coordination.compactor !== undefined) await this.#coordination.start();
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();

@@ -60,7 +60,7 @@ export class Members extends BaseService {
   readonly #store: Store;
   readonly #session: Session;
   readonly #needed: NeededRevisions;
-  readonly #record: MemberRecord;
+  #record: MemberRecord;
   readonly #closing = new AbortController();
   #stopListening: () => void = () => {};
   #heartbeat: WakeUp | undefined;
@@ -101,6 +101,34 @@ export class Members extends BaseService {
       // No revision is that high: without a lease nothing is done in our name.
       operand: this.#self?.joinedAt ?? Number.MAX_SAFE_INTEGER,
     };
+  }
+
+  /**
+   * Says something else of this process from now on. Its place in time stays: it has not left.
+   *
+   * if create(n/<node>) == as it joined  then put n/<node>      sent again until it is known: the same put again
+   */
+  async change(record: MemberRecord): Promise<void> {
+    this.#record = record;
+    const backoff = new Backoff(this.#clock, this.#random);
+    for (let self = this.#self; self !== undefined && this.#record === record; self = this.#self) {
+      const { leaseId } = this.#session;
+      if (leaseId === undefined || this.#closing.signal.aborted) return;
+      const key = `${NODES}${this.node}`;
+      const isDone = await this.#store
+        .txn({
+          compares: [this.compare],
+          success: [{ type: 'put', key, value: encode(record), leaseId }],
+        })
+        .then(({ kind }) => kind !== 'unknown')
+        .catch((error: unknown) => {
+          if (!isMillraceError(error)) throw error;
+          // Over with its lease, and said anew when it joins again.
+          return !isTransient(error);
+        });
+      if (isDone) return;
+      await backoff.pause(this.#closing.signal).catch(() => {});
+    }
   }
 
   /** Everybody who is there now, by name. @throws ERR_MILLRACE_STORE_UNAVAILABLE */

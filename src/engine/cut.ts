@@ -3,11 +3,16 @@
  *
  * In this order, as far as the budget of operations and bytes goes:
  *   1. segments whose tasks changed: ended tasks are filed, the overlay is rewritten, a finished segment deleted
- *   2. submitted frames are put; their due tasks are ready within the same cut
- *   3. ready tasks are claimed for every free place, so a task that is due at submit starts after a single commit
+ *   2. letters to other nodes, and the deletion of commands whose effect is written by now
+ *   3. submitted frames are put; the due tasks of those that stay here are ready within the same cut
+ *   4. ready tasks are claimed for every free place, so a task that is due at submit starts after a single commit
  *
- * Each key is written at most once, because overlays are built last, from the state all three left behind. When the
- * commit is done, callers hear of it and batches are launched; when it failed for certain, everything is put back.
+ * Each key is written at most once, because overlays are built last, from the state that the others left behind. Where
+ * shards have owners, whatever is written of one stands on its epoch, and on the create revision of a segment that came
+ * through its inbox: these are the commit's guards.
+ *
+ * When the commit is done, callers hear of it and batches are launched; when it failed for certain, everything is put
+ * back; when a guard is broken, too, and what was submitted goes to another shard.
  */
 import type { MillraceError } from '../core/errors.js';
 import type { SegmentRef } from '../core/ids.js';
@@ -21,21 +26,46 @@ import type {
   Settled,
   TaskTable,
 } from '../timing/task-table.js';
-import type { Commit, CommitBudget } from './commit-lane.js';
+import type { Commit, CommitBudget, Guard, Guarded } from './commit-lane.js';
 import type { Dispatcher } from './dispatcher.js';
 import type { ClosedFrame, KeyedFrame } from './intake.js';
 import { deadLetterKey, finishedPrefix, overlayKey, segmentKey } from './keys.js';
+import type { Letter } from './outbox.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
 /** A nested transaction of a keyed submission counts itself plus at most two inner operations. */
 const NESTED_OPERATIONS = 2;
+/** A segment that is newly claimed from may need two guards: its shard's, and its own. */
+const SEGMENT_GUARDS = 2;
+/** Letters may wait a little for tasks, and tasks for letters. */
+const LETTERS_MAX = 48;
 /** What an overlay record adds to a commit, and a key, for the byte budget. */
 const STATE_BYTES = 48;
 const KEY_BYTES = 64;
 
+/** What the cut needs of a store that nodes share. */
+export interface SharedContext {
+  /** Whether anything may be started now. */
+  readonly mayStart: boolean;
+  /** What writing of a segment stands on. */
+  guardsOf(segment: SegmentHandle): readonly Guard[];
+  /** Where a segment is stored. */
+  keyOf(segment: SegmentHandle, ref: SegmentRef): string;
+  takeLetters(fits: (letter: Letter) => boolean): readonly Letter[];
+  onLettersSent(letters: readonly Letter[]): void;
+  onLettersFailed(letters: readonly Letter[]): void;
+  /** The table has dropped a segment. */
+  onDropped(segment: SegmentHandle): void;
+  /** The frame goes to another shard: it was not written, and will not be. */
+  onDisplaced(frame: ClosedFrame): void;
+  onBroken(broken: readonly Guard[]): void;
+}
+
 /** What the cut needs to know and do; implemented by the engine. */
 export interface CutContext {
+  /** Undefined: this node is the only writer. */
+  readonly shared: SharedContext | undefined;
   readonly table: TaskTable;
   readonly dispatchers: readonly Dispatcher[];
   /** States of ended tasks that are kept for inspection. */
@@ -48,14 +78,17 @@ export interface CutContext {
   onDeadLetter(bytes: number): void;
   takeFrame(bytesMax: number): ClosedFrame | undefined;
   takeKeyed(bytesMax: number): KeyedFrame | undefined;
-  /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed. */
+  /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed; not those of an inbox. */
   adopt(frame: ClosedFrame): SegmentHandle;
+  /** @param segment - 0 for a frame that went to an inbox */
   onAccepted(frame: ClosedFrame, segment: SegmentHandle): void;
   onRejected(frame: ClosedFrame, cause: MillraceError): void;
   onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): void;
   onKeyedFailed(frame: KeyedFrame, cause: MillraceError): void;
   onSettled(settled: Settled): void;
 }
+
+const NO_GUARDS: readonly Guard[] = [];
 
 interface Claim {
   readonly dispatcher: Dispatcher;
@@ -64,6 +97,7 @@ interface Claim {
 
 export class Cut implements Commit {
   readonly operations: Operation[] = [];
+  guarded?: Guarded;
   bytes = 0;
   readonly #context: CutContext;
   readonly #table: TaskTable;
@@ -73,6 +107,9 @@ export class Cut implements Commit {
   readonly #frames: { readonly frame: ClosedFrame; readonly segment: SegmentHandle }[] = [];
   readonly #keyed: { readonly frame: KeyedFrame; readonly at: number }[] = [];
   readonly #claims: Claim[] = [];
+  readonly #guards = new Map<string, Guard>();
+  #letters: readonly Letter[] = [];
+  #letterCount = 0;
   /** Operations that touched segments will still add when overlays are built. */
   #overlaysToCome = 0;
 
@@ -80,9 +117,11 @@ export class Cut implements Commit {
   static make(context: CutContext, budget: CommitBudget): Cut | undefined {
     const cut = new Cut(context, budget);
     cut.#fileEnded();
+    cut.#writeLetters();
     cut.#putSubmitted();
     cut.#claimReady();
     cut.#writeOverlays();
+    cut.#sealGuards();
     if (cut.operations.length > 0) return cut;
     context.onSettled(context.table.settle(cut.#cut));
     return undefined;
@@ -101,18 +140,35 @@ export class Cut implements Commit {
     for (const { frame, at } of this.#keyed) context.onKeyedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
     context.onSettled(this.#table.settle(this.#cut));
-    for (const segment of this.#finishedSegments) this.#table.drop(segment);
+    for (const segment of this.#finishedSegments) this.#drop(segment);
+    context.shared?.onLettersSent(this.#letters);
   }
 
   onFailed(cause: MillraceError): void {
     const context = this.#context;
+    this.#takeBack();
+    for (const { frame } of this.#frames) context.onRejected(frame, cause);
+    for (const { frame } of this.#keyed) context.onKeyedFailed(frame, cause);
+  }
+
+  #onBroken(broken: readonly Guard[]): void {
+    const shared = this.#context.shared!;
+    this.#takeBack();
+    for (const { frame } of [...this.#frames, ...this.#keyed]) shared.onDisplaced(frame);
+    shared.onBroken(broken);
+  }
+
+  /** Makes memory as it was before the cut. */
+  #takeBack(): void {
     this.#table.revert(this.#cut);
     for (const { dispatcher, batches } of this.#claims) dispatcher.unclaim(batches);
-    for (const { frame, segment } of this.#frames) {
-      this.#table.drop(segment);
-      context.onRejected(frame, cause);
-    }
-    for (const { frame } of this.#keyed) context.onKeyedFailed(frame, cause);
+    for (const { segment } of this.#frames) if (segment !== 0) this.#drop(segment);
+    this.#context.shared?.onLettersFailed(this.#letters);
+  }
+
+  #drop(segment: SegmentHandle): void {
+    this.#context.shared?.onDropped(segment);
+    this.#table.drop(segment);
   }
 
   get #operationsLeft(): number {
@@ -121,6 +177,18 @@ export class Cut implements Commit {
 
   get #bytesLeft(): number {
     return this.#budget.bytesMax - this.bytes;
+  }
+
+  get #guardsLeft(): number {
+    return this.#budget.guardsMax - NESTED_OPERATIONS - this.#guards.size;
+  }
+
+  /** Makes the commit stand on these too. @returns whether there was room for them */
+  #standOn(guards: readonly Guard[]): boolean {
+    const added = guards.filter(({ key }) => !this.#guards.has(key));
+    if (added.length > this.#guardsLeft) return false;
+    for (const guard of added) this.#guards.set(guard.key, guard);
+    return true;
   }
 
   #push(operation: Operation, bytes: number): void {
@@ -135,6 +203,7 @@ export class Cut implements Commit {
       if (this.#operationsLeft < SEGMENT_OPERATIONS + 1 || this.#bytesLeft <= 0) return;
       const segment = this.#table.firstDirty();
       if (segment === 0 || left.has(segment)) return;
+      if (!this.#standOn(this.#context.shared?.guardsOf(segment) ?? NO_GUARDS)) return;
       if (this.#fileSegment(segment) > 0) left.add(segment);
     }
   }
@@ -166,7 +235,8 @@ export class Cut implements Commit {
       return filing.left;
     }
     this.#finishedSegments.push(segment);
-    this.#push({ type: 'delete', key: segmentKey(ref) }, KEY_BYTES);
+    const key = this.#context.shared?.keyOf(segment, ref) ?? segmentKey(ref);
+    this.#push({ type: 'delete', key }, KEY_BYTES);
     if (table.segmentInfo(segment)!.hasOverlay) {
       this.#push({ type: 'delete', key: overlayKey(ref) }, KEY_BYTES);
     }
@@ -178,32 +248,63 @@ export class Cut implements Commit {
     this.bytes += tasks * STATE_BYTES;
   }
 
+  #writeLetters(): void {
+    const { shared } = this.#context;
+    if (shared === undefined) return;
+    this.#letters = shared.takeLetters(({ key, value, shard }) => {
+      const bytes = key.length + (value?.length ?? 0) + KEY_BYTES;
+      const hasRoom =
+        this.#letterCount < LETTERS_MAX && this.#operationsLeft > 0 && bytes <= this.#bytesLeft;
+      if (!hasRoom || !this.#standOn(shard === undefined ? NO_GUARDS : [shard.guard])) return false;
+      this.#letterCount++;
+      this.#push(
+        value === undefined ? { type: 'delete', key } : { type: 'put', key, value },
+        bytes,
+      );
+      return true;
+    });
+  }
+
   #putSubmitted(): void {
     const context = this.#context;
     // Two operations per frame: its put, and the overlay of a claim.
-    while (this.#operationsLeft >= 2) {
+    while (this.#operationsLeft >= 2 && this.#guardsLeft > 0) {
       const frame = context.takeFrame(this.#bytesLeft);
       if (frame === undefined) break;
+      const { owner, isInbox } = frame.home;
+      if (owner !== undefined) this.#standOn([owner.guard]);
       this.#push(frame.operation, frame.bytes);
-      this.#frames.push({ frame, segment: context.adopt(frame) });
+      const segment = isInbox ? (0 as SegmentHandle) : context.adopt(frame);
+      this.#frames.push({ frame, segment });
     }
-    while (this.#operationsLeft > NESTED_OPERATIONS) {
+    while (this.#operationsLeft > NESTED_OPERATIONS && this.#guardsLeft > 0) {
       const frame = context.takeKeyed(this.#bytesLeft);
       if (frame === undefined) break;
+      if (frame.home.owner !== undefined) this.#standOn([frame.home.owner.guard]);
       this.#keyed.push({ frame, at: this.operations.length });
       this.#push(frame.operation, frame.bytes + 512);
     }
   }
 
   #claimReady(): void {
+    const { shared } = this.#context;
+    if (shared?.mayStart === false) return;
     const nestedReserve = this.#keyed.length > 0 ? NESTED_OPERATIONS : 0;
     const cut = this;
+    let claimedSegments = 0;
     const room = {
       get segmentsMax(): number {
-        return cut.#bytesLeft > 0 ? cut.#operationsLeft - nestedReserve : 0;
+        if (cut.#bytesLeft <= 0) return 0;
+        const segmentsMax = cut.#operationsLeft - nestedReserve;
+        if (shared === undefined) return segmentsMax;
+        // Guards of what was claimed before are not counted yet, so their most is.
+        const guardsLeft = cut.#guardsLeft - SEGMENT_GUARDS * claimedSegments;
+        return Math.min(segmentsMax, Math.floor(guardsLeft / SEGMENT_GUARDS));
       },
-      note: (claimed: { readonly segments: number; readonly segmentTasks: number }): void =>
-        this.#noteTouched(claimed.segments, claimed.segmentTasks),
+      note: (claimed: { readonly segments: number; readonly segmentTasks: number }): void => {
+        claimedSegments += claimed.segments;
+        this.#noteTouched(claimed.segments, claimed.segmentTasks);
+      },
     };
     for (const dispatcher of this.#context.dispatchers) {
       const batches = dispatcher.claim(this.#cut, room);
@@ -217,8 +318,15 @@ export class Cut implements Commit {
       if (finished.has(segment)) continue;
       const overlay = this.#table.overlay(segment);
       if (overlay === undefined) continue;
+      this.#standOn(this.#context.shared?.guardsOf(segment) ?? NO_GUARDS);
       const key = overlayKey(this.#table.segmentRef(segment) as SegmentRef);
       this.#push({ type: 'put', key, value: overlay }, 0);
     }
+  }
+
+  #sealGuards(): void {
+    if (this.#guards.size === 0) return;
+    const guards = [...this.#guards.values()];
+    this.guarded = { guards, onBroken: (broken) => this.#onBroken(broken) };
   }
 }

@@ -17,11 +17,11 @@
 import { hasSubscribers, publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
 import type { MillraceError } from '../core/errors.js';
-import { FrameKind, openFrame } from '../core/frame.js';
+import { FrameKind, openFrame, utf8 } from '../core/frame.js';
 import type { Incarnation, SegmentRef, TaskId } from '../core/ids.js';
 import type { BatchListener, Pool } from '../core/pool.js';
 import { readBatchEntry } from '../core/records.js';
-import type { Outcome } from '../core/states.js';
+import { Outcome } from '../core/states.js';
 import type { Revision } from '../core/store.js';
 import type { Timers } from '../pool/deadlines.js';
 import { type Death, deathOf } from '../pool/loss-policy.js';
@@ -37,6 +37,7 @@ import {
   type TaskTable,
 } from '../timing/task-table.js';
 import { type Flight, TaskDeadlines, type TimedTask } from './deadlines.js';
+import type { Report } from './letters.js';
 import type { Settler } from './settler.js';
 import type { TaskTypes } from './task-types.js';
 
@@ -68,6 +69,8 @@ interface ClaimedBatch {
 }
 
 export interface DispatcherEvents {
+  /** Whether anything may be started now; `resume()` follows when that changes. */
+  mayStart(): boolean;
   /** Something changed that a commit has to write. */
   onChanged(): void;
   /** There may be something to claim. */
@@ -76,6 +79,8 @@ export interface DispatcherEvents {
   onProgress(task: TaskId, json: string): void;
   /** Nothing of what these tasks said holds any more. */
   onProgressOver(tasks: Iterable<TaskId>): void;
+  /** What a task came to that belongs to another node by now; it is RUNNING and in no batch. */
+  onOrphan(task: TaskHandle, report: Report): void;
 }
 
 /** Whose turn it is to run alone: one batch on the node, whatever its place. */
@@ -281,7 +286,11 @@ export class Dispatcher {
 
   #putBack(batches: readonly BatchHandle[]): void {
     for (const batch of batches) {
-      for (const task of this.#table.unclaim(batch, this.#now())) this.#settler.cancel(task);
+      for (const task of this.#table.unclaim(batch, this.#now())) {
+        if (this.#isOrphan(task)) {
+          this.#events.onOrphan(task, { kind: 'outcome', outcome: Outcome.NOT_STARTED, json: '' });
+        } else this.#settler.cancel(task);
+      }
       this.#endTurn(batch);
     }
     if (batches.length > 0) this.#events.onChanged();
@@ -291,7 +300,18 @@ export class Dispatcher {
     if (this.#turn.holder === batch) this.#turn.holder = undefined;
   }
 
+  /** Things may be started again. */
+  resume(): void {
+    this.#launchAlone();
+    this.#launchWaiting();
+  }
+
+  #isOrphan(task: TaskHandle): boolean {
+    return this.#table.inspect(task)?.isReleased === true;
+  }
+
   #launchWaiting(): void {
+    if (!this.#events.mayStart()) return;
     while (this.#waiting.length > 0 && this.#pool.freePlaces > 0) {
       this.#run(this.#waiting.shift()!);
     }
@@ -299,6 +319,7 @@ export class Dispatcher {
 
   #launchAlone(): void {
     if (this.#waitingAlone === undefined || !this.#pool.isReserveFree) return;
+    if (!this.#events.mayStart()) return;
     const claimed = this.#waitingAlone;
     this.#waitingAlone = undefined;
     this.#run(claimed, { isAlone: true });
@@ -349,7 +370,12 @@ export class Dispatcher {
       }
       const task = tasks[i] as TaskHandle;
       const bytes = frame.subarray(offsets[i]!, offsets[i]! + lengths[i]!);
-      this.#settler.settle(task, outcomes[i] as Outcome, bytes, flight.overranMs(slot));
+      const outcome = outcomes[i] as Outcome;
+      const overranMs = flight.overranMs(slot);
+      if (this.#isOrphan(task)) {
+        const overran = overranMs === undefined ? {} : { overranMs };
+        this.#events.onOrphan(task, { kind: 'outcome', outcome, json: utf8(bytes), ...overran });
+      } else this.#settler.settle(task, outcome, bytes, overranMs);
     }
     this.#events.onChanged();
   }
@@ -384,10 +410,12 @@ export class Dispatcher {
     const lost = this.#table.loseBatch(batch);
     const death: Death = deathOf(loss) ?? { reason: 'killed', begun: lost.length };
     for (const [i, task] of lost.entries()) {
-      if (death.reason === 'shutdown') {
+      const overranMs = slots.length > 0 ? flight?.overranMs(slots[i]!) : undefined;
+      if (this.#isOrphan(task)) {
+        this.#events.onOrphan(task, reportOfLoss(death, overranMs));
+      } else if (death.reason === 'shutdown') {
         this.#settler.runAgain(task);
       } else {
-        const overranMs = slots.length > 0 ? flight?.overranMs(slots[i]!) : undefined;
         this.#settler.lose(task, death, { overranMs, cause: loss });
       }
     }
@@ -399,4 +427,13 @@ export class Dispatcher {
   #now(): Instant {
     return { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
   }
+}
+
+/** What the owner of a task is told whose thread died here. */
+function reportOfLoss(death: Death, overranMs: number | undefined): Report {
+  // Interrupted by this node's end: it spends no attempt, and nothing is held against it.
+  if (death.reason === 'shutdown') {
+    return { kind: 'outcome', outcome: Outcome.NOT_STARTED, json: '' };
+  }
+  return { kind: 'lost', death, ...(overranMs !== undefined && { overranMs }) };
 }

@@ -31,6 +31,16 @@ export class EndWaiters {
     }
   }
 
+  /** Who waits for a task; they wait here no more. */
+  take(task: TaskHandle): Waiter[] {
+    const taken: Waiter[] = [];
+    for (let waiter = this.#waiters.get(task); waiter !== undefined; waiter = waiter.next) {
+      taken.push(waiter);
+    }
+    this.#waiters.delete(task);
+    return taken;
+  }
+
   /** Nobody will learn of an end here any more. */
   rejectAll(cause: MillraceError): void {
     for (const first of this.#waiters.values()) {

@@ -83,6 +83,15 @@ export function lostError(
   });
 }
 
+/** Neither memory nor store knows the task. */
+export function goneError(id: TaskId): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_TASK_GONE',
+    `the store does not know task ${id}; it never existed, or its retention is over`,
+    { details: { taskId: id } },
+  );
+}
+
 /** The value of a completed task. */
 export function valueOfEnd(end: TaskEnd): unknown {
   return end.json === '' ? undefined : JSON.parse(end.json);

@@ -1,10 +1,13 @@
 /**
- * The task engine: submit -> commit -> due -> claim -> run -> settle, for one node.
+ * The task engine: submit -> commit -> due -> claim -> run -> settle, on one node of perhaps several.
  *
  * It moves frames between its parts and owns none of their work: `Intake` packs submissions into segments, the native
  * task table holds, times and orders single tasks, `Cut` decides what a commit holds, `CommitLane` writes it, a
  * `Dispatcher` per pool runs batches, `Waker` wakes for what is due. The promise: at-least-once execution,
  * exactly-once acceptance of a result. Submitters hear of a task when its segment is durable, of its end when that is.
+ *
+ * Where nodes share the store, `Cluster` says which shards are ours and speaks with the others; without it all tasks of
+ * the store are this node's.
  *
  * Hermetic: time, randomness, store and threads come in as ports, so the same code runs on virtual time.
  */
@@ -34,15 +37,17 @@ import {
   type TaskHandle,
   TaskTable,
 } from '../timing/task-table.js';
+import { Cluster, type ClusterOptions } from './cluster.js';
 import { type Commit, type CommitBudget, CommitLane, type CommitSource } from './commit-lane.js';
-import { Cut, type CutContext } from './cut.js';
+import { Cut, type CutContext, type SharedContext } from './cut.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { EndWaiters } from './end-waiters.js';
-import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
+import { cancelledBytes, expiredBytes, goneError, type TaskEnd } from './ends.js';
 import { findFinished } from './finished.js';
 import {
   type Accepted,
   type ClosedFrame,
+  type Home,
   Intake,
   type KeyedFrame,
   type NewTask,
@@ -50,9 +55,11 @@ import {
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
+import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { ProgressBoard, ProgressStream } from './progress.js';
 import { recover } from './recovery.js';
 import { Settler } from './settler.js';
+import { storedState } from './stored-task.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
 
@@ -68,6 +75,8 @@ export interface EngineOptions {
   readonly incarnation: Incarnation;
   /** Names the commit lane in the store. */
   readonly node: string;
+  /** Absent: nobody shares the store. */
+  readonly cluster?: ClusterOptions;
   /** How much of what runs here a tenant gets in relation to others. @defaultValue 1 for each */
   readonly weights?: ReadonlyMap<string, number>;
   readonly retention: RetentionMs;
@@ -76,7 +85,7 @@ export interface EngineOptions {
 /** Where a task is; `task` is 0 when that is not known. */
 export type TaskPlace = Pick<Accepted, 'segment' | 'index' | 'task'>;
 
-export type CancelAnswer = 'cancelled' | 'signalled' | 'ended';
+export type CancelAnswer = Exclude<AnswerOfOwner, 'gone'>;
 
 export interface EngineStats {
   /** Accepted and not durably ended. */
@@ -86,12 +95,13 @@ export interface EngineStats {
   readonly running: number;
 }
 
+const NOT_HELD = 0 as TaskHandle;
 /** What closing allows for the last commits after everything has stopped. */
 const LAST_COMMITS_MS = 5_000;
 /** What became of a keyed submission is read again after so long. */
 const KEYED_READ_DELAY_MS = 200;
-/** One shard while the store belongs to one node. */
-const SHARD = 0;
+/** Where the store has one writer, all tasks of a queue are in one shard. */
+const ONLY_HOME: Home = { shard: 0, owner: undefined, isInbox: false };
 
 export class Engine extends BaseService implements CommitSource {
   /** The engine's time, for those who wait on it. */
@@ -111,6 +121,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #waiters = new EndWaiters();
   readonly #progress = new ProgressBoard();
   readonly #keep: readonly TaskState[];
+  readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
   /** Keyed submissions in a commit that flies. */
   #keyedFlying = 0;
@@ -152,6 +163,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#pools = [thread, inline].filter((pool) => pool !== undefined);
     this.#janitor = new Janitor(options.store, options.clock, retention);
     this.#keep = keptStates(retention);
+    this.#cluster = options.cluster && this.#joinCluster(options.cluster);
   }
 
   /** Why nothing is taken, for good (it is fenced or stops) or until the store answers; undefined: tasks are taken. */
@@ -171,9 +183,11 @@ export class Engine extends BaseService implements CommitSource {
 
   protected async onStart(): Promise<void> {
     await this.#lane.open();
-    const segments = await recover(this.#store, this.#table, this.#now());
+    const isAlone = this.#cluster === undefined;
+    const segments = isAlone ? await recover(this.#store, this.#table, this.#now()) : [];
     await Promise.all(this.#pools.map((pool) => pool.start()));
     for (const segment of segments) this.#resume(segment);
+    await this.#cluster?.start();
     await this.#janitor.start();
     this.#onTimePassed();
     this.#waker.update();
@@ -198,7 +212,7 @@ export class Engine extends BaseService implements CommitSource {
   ): void {
     const refusal = this.#refusal ?? this.#stall;
     if (refusal) return reject(refusal);
-    this.#intake.add(new Submission(task, SHARD, accept, reject), this.clock.wallMs());
+    this.#intake.add(new Submission(task, accept, reject), this.clock.wallMs());
     this.#lane.request();
   }
 
@@ -215,9 +229,12 @@ export class Engine extends BaseService implements CommitSource {
    */
   ended(task: TaskPlace): Promise<TaskEnd> {
     if (this.#refusal) return Promise.reject(this.#refusal);
-    const held = task.task || this.find(task.segment, task.index);
+    const held = this.#held(task);
     if (this.#table.watch(held) === 'watching') return this.#waiters.wait(held);
-    return this.#storedEnd(taskId(task.segment, task.index));
+    const id = taskId(task.segment, task.index);
+    // Who held it here knows that it has ended; else its owner is asked.
+    if (this.#cluster === undefined || held !== 0) return this.#storedEnd(id);
+    return this.#remoteEnd(this.#cluster, id);
   }
 
   /**
@@ -233,9 +250,9 @@ export class Engine extends BaseService implements CommitSource {
   /** Where a task stands. An end that is not durable is not told. @throws ERR_MILLRACE_TASK_GONE */
   async status(task: TaskPlace): Promise<TaskStatus> {
     if (this.#refusal) throw this.#refusal;
-    const info = this.#table.inspect(task.task || this.find(task.segment, task.index));
+    const info = this.#table.inspect(this.#held(task));
     if (info === undefined) {
-      return statusOf((await this.#storedEnd(taskId(task.segment, task.index))).state);
+      return statusOf(await storedState(this.#store, task.segment, task.index));
     }
     return info.isSettled || !isEnded(info.state) ? statusOf(info.state) : 'running';
   }
@@ -250,23 +267,23 @@ export class Engine extends BaseService implements CommitSource {
   async cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
     if (this.#refusal) throw this.#refusal;
     const id = taskId(task.segment, task.index);
-    const held = task.task || this.find(task.segment, task.index);
-    switch (this.#table.cancel(held, cancelledBytes(id, reason), this.#now())) {
-      case 'gone':
-        await this.#storedEnd(id);
-        return 'ended';
-      case 'cancelled': {
-        const ended = this.ended(task);
-        this.#lane.request();
-        await ended;
-        return 'cancelled';
-      }
-      case 'running':
-        for (const dispatcher of this.#dispatchers) dispatcher.cancel(held, reason ?? '');
-        return 'signalled';
-      case 'ended':
-        return 'ended';
+    const held = this.#held(task);
+    if (held === 0 && this.#cluster !== undefined) {
+      const answer = await this.#askCancel(this.#cluster, id, reason);
+      if (answer === 'gone') throw goneError(id);
+      return answer;
     }
+    const answer = this.#cancelHeld(held, id, reason);
+    if (answer === 'gone') {
+      await this.#storedEnd(id);
+      return 'ended';
+    }
+    if (answer === 'cancelled') {
+      const ended = this.ended(task);
+      this.#lane.request();
+      await ended;
+    }
+    return answer;
   }
 
   /** Resolves when every task that has a handler here has ended, retries and delayed ones included. */
@@ -291,6 +308,8 @@ export class Engine extends BaseService implements CommitSource {
     const refusal = this.#refusal ?? closed;
     this.#refusal = refusal;
     this.#stopClaiming();
+    // What waits goes to other nodes at once; what runs reports to them.
+    const leaving = this.#cluster?.leave();
     await this.#untilIdle(budget.softMs);
     for (const dispatcher of this.#dispatchers) dispatcher.interruptAll('the runtime shuts down');
     const graceMs = Math.max(0, budget.hardMs - budget.softMs);
@@ -299,6 +318,8 @@ export class Engine extends BaseService implements CommitSource {
     // What was submitted gets its answer, and what ended is written: unless the store does not let us.
     this.#lane.request();
     await this.#lanesLast(deadlineMs);
+    await this.#cluster?.close(refusal);
+    await leaving;
     await Promise.all(this.#pools.map((pool) => pool.stop()));
     for (const dispatcher of this.#dispatchers) dispatcher.close();
     this.#waker.stop();
@@ -310,6 +331,7 @@ export class Engine extends BaseService implements CommitSource {
 
   cut(budget: CommitBudget): Commit | undefined {
     this.#stall = undefined;
+    this.#cluster?.beforeCut();
     const commit = Cut.make(this.#cutContext(), budget);
     // The cut has taken submissions in: some may wait for a time, or be late already.
     this.#waker.update();
@@ -332,6 +354,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#rejectUnsent(cause);
     this.#stopClaiming();
     this.#waiters.rejectAll(cause);
+    this.#cluster?.remote.rejectAll(cause);
   }
 
   /** Rejects what was submitted and is in no commit yet. */
@@ -344,16 +367,18 @@ export class Engine extends BaseService implements CommitSource {
 
   #cutContext(): CutContext {
     const { incarnation } = this.#options;
+    const homeOf = (queue: string): Home => this.#cluster?.home(queue) ?? ONLY_HOME;
     return {
+      shared: this.#cluster && this.#sharedContext(this.#cluster),
       table: this.#table,
       dispatchers: this.#dispatchers,
       keep: this.#keep,
       part: `${incarnation}${(this.#commitPart++).toString(36).padStart(8, '0')}`,
       onFiled: (segment, bytes) => this.#janitor.noteFiled(segment, bytes, this.clock.wallMs()),
       onDeadLetter: (bytes) => this.#janitor.noteDeadLetter(bytes),
-      takeFrame: (bytesMax) => this.#intake.takeFrame(bytesMax),
+      takeFrame: (bytesMax) => this.#intake.takeFrame(bytesMax, homeOf),
       takeKeyed: (bytesMax) => {
-        const frame = this.#intake.takeKeyed(bytesMax, this.clock.wallMs());
+        const frame = this.#intake.takeKeyed(bytesMax, this.clock.wallMs(), homeOf);
         if (frame) this.#keyedFlying++;
         return frame;
       },
@@ -364,6 +389,7 @@ export class Engine extends BaseService implements CommitSource {
           submission.accept({ segment: frame.ref, index, task, isCreated: true });
         });
         this.#tellSubmitted(frame, { tasks: frame.submissions.length, deduplicated: 0 });
+        if (frame.home.isInbox) this.#tellHandedOver(frame);
       },
       onRejected: (frame, cause) => {
         for (const submission of frame.submissions) submission.reject(cause);
@@ -375,20 +401,109 @@ export class Engine extends BaseService implements CommitSource {
     };
   }
 
+  #sharedContext(cluster: Cluster): SharedContext {
+    const { shards, outbox } = cluster;
+    return {
+      mayStart: cluster.mayStart,
+      guardsOf: (segment) => shards.guardsOf(segment),
+      keyOf: (segment, ref) => shards.keyOf(segment, ref),
+      takeLetters: (fits) => outbox.take(this.#table, fits),
+      onLettersSent: (letters) => outbox.sent(letters),
+      onLettersFailed: (letters) => outbox.putBack(letters),
+      onDropped: (segment) => shards.dropped(segment),
+      onDisplaced: (frame) => {
+        if ('keys' in frame) this.#keyedFlying--;
+        this.#intake.putBack(frame.submissions, this.clock.wallMs());
+      },
+      onBroken: (broken) => cluster.onBroken(broken),
+    };
+  }
+
+  #joinCluster(options: ClusterOptions): Cluster {
+    const { clock, random, store, incarnation } = this.#options;
+    return new Cluster(options, {
+      clock,
+      random: random.fork('cluster'),
+      store,
+      table: this.#table,
+      incarnation,
+      onRecovered: (bytes, tasks) => this.onRecovered?.(bytes, tasks),
+      onHandedOver: (bytes, tasks) => this.onReleased?.(bytes, tasks),
+      settle: (task, report) => this.#settleReport(task, report),
+      cancel: (task, id, reason) => this.#cancelHeld(task, id, reason),
+      abort: (task, reason) => {
+        for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason);
+      },
+      moveWaiters: (task, id) => {
+        for (const { resolve, reject } of this.#waiters.take(task)) {
+          this.#cluster!.remote.wait(id).then(resolve, reject);
+        }
+      },
+      onChanged: () => this.#onShardsChanged(),
+    });
+  }
+
+  #onShardsChanged(): void {
+    for (const dispatcher of this.#dispatchers) dispatcher.resume();
+    this.#waker.update();
+    this.#lane.request();
+  }
+
+  /** What an execution came to that ran on another node, or under a process that is gone. */
+  #settleReport(task: TaskHandle, report: Report): void {
+    const { overranMs } = report;
+    if (report.kind === 'lost') return this.#settler.lose(task, report.death, { overranMs });
+    this.#settler.settle(task, report.outcome, Buffer.from(report.json), overranMs);
+  }
+
+  /** The table's handle of a task, if this node holds it: perhaps not the one it had when it was submitted. */
+  #held(task: TaskPlace): TaskHandle {
+    if (task.task !== 0 && this.#table.inspect(task.task)?.isReleased === false) return task.task;
+    return this.find(task.segment, task.index) || (this.#cluster ? NOT_HELD : task.task);
+  }
+
+  #cancelHeld(held: TaskHandle, id: TaskId, reason: string | undefined): AnswerOfOwner {
+    const answer = this.#table.cancel(held, cancelledBytes(id, reason), this.#now());
+    if (answer !== 'running') return answer;
+    if (this.#cluster?.abortElsewhere(held, id, reason ?? '')) {
+      this.#settler.cancelReasons.set(held, reason ?? '');
+    } else {
+      for (const dispatcher of this.#dispatchers) dispatcher.cancel(held, reason ?? '');
+    }
+    return 'signalled';
+  }
+
+  #askCancel(cluster: Cluster, id: TaskId, reason: string | undefined): Promise<AnswerOfOwner> {
+    const answer = cluster.remote.cancel(id, reason);
+    this.#lane.request();
+    return answer;
+  }
+
+  #remoteEnd(cluster: Cluster, id: TaskId): Promise<TaskEnd> {
+    const end = cluster.remote.wait(id);
+    this.#lane.request();
+    return end;
+  }
+
+  /** Tasks in somebody's inbox are not open here any more. */
+  #tellHandedOver({ submissions }: ClosedFrame): void {
+    const bytes = submissions.reduce((sum, { task }) => sum + task.payloadBytes, 0);
+    this.onReleased?.(bytes, submissions.length);
+  }
+
   async #storedEnd(id: TaskId): Promise<TaskEnd> {
     const filed = await findFinished(this.#store, id);
     if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
-    throw new MillraceError(
-      'ERR_MILLRACE_TASK_GONE',
-      `the store does not know task ${id}; it never existed, or its retention is over`,
-      { details: { taskId: id } },
-    );
+    throw goneError(id);
   }
 
   #adopt(frame: ClosedFrame): SegmentHandle {
-    return this.#table.ingest(frame.frame, frame.ref, this.#now(), {
+    const segment = this.#table.ingest(frame.frame, frame.ref, this.#now(), {
       dueMonoMs: frame.dueMonoMs,
     });
+    const { owner } = frame.home;
+    if (owner !== undefined) this.#cluster?.shards.adopted(segment, owner);
+    return segment;
   }
 
   async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
@@ -411,7 +526,11 @@ export class Engine extends BaseService implements CommitSource {
       const found = this.#settleKeyed(frame, (submission) => submission.accept(accepted));
       return this.#tellSubmitted(frame, { tasks: 0, deduplicated: found });
     }
-    const task = this.#table.taskAt(this.#adopt(frame), 0);
+    // Who has the shard by now finds it there.
+    const { owner, isInbox } = frame.home;
+    const isElsewhere = isInbox || (owner !== undefined && owner.stage !== 'active');
+    const task = isElsewhere ? NOT_HELD : this.#table.taskAt(this.#adopt(frame), 0);
+    if (isElsewhere) this.#tellHandedOver(frame);
     const settled = this.#settleKeyed(frame, (submission) =>
       submission.accept({
         segment: frame.ref,
@@ -466,6 +585,8 @@ export class Engine extends BaseService implements CommitSource {
   #onSettled(settled: Settled): void {
     if (settled.tasks > 0) this.onReleased?.(settled.bytes, settled.tasks);
     this.#waiters.settle(settled.watched);
+    this.#cluster?.onEnded(settled.watched);
+    if (this.#cluster?.hasLetters) this.#lane.request();
     this.#checkDrained();
   }
 
@@ -473,6 +594,7 @@ export class Engine extends BaseService implements CommitSource {
     if (this.#drainWaiters.length === 0) return;
     const { open, unhandled } = this.#table.stats();
     if (open > unhandled || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
+    if (this.#cluster?.hasLetters) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
   }
 
@@ -494,6 +616,11 @@ export class Engine extends BaseService implements CommitSource {
         timers: this.#options.timers ?? this.clock,
         incarnation: this.#options.incarnation,
         events: {
+          mayStart: () => this.#cluster?.mayStart ?? true,
+          onOrphan: (task, report) => {
+            this.#settler.cancelReasons.delete(task);
+            this.#cluster?.report(task, report);
+          },
           onChanged: () => {
             this.#waker.update();
             this.#lane.request();

@@ -3,7 +3,8 @@
  *
  * Tasks gather in open frames, one per queue and class of due time, so that a frame spans little time and loading
  * one never loads a day. The commit lane closes frames when it is free: a lone task leaves at once, a flood leaves
- * in frames of up to 256. A frame is sorted by due time and named by its first, which is when its tasks get ids.
+ * in frames of up to 256. A frame is sorted by due time and named by its first, and goes whole to one shard; that is
+ * when its tasks get ids.
  *
  * A task with an idempotency key is alone in its segment, because whether it exists is decided per key inside the
  * transaction (see `keyedOperation`).
@@ -15,7 +16,8 @@ import { type Incarnation, type SegmentRef, segmentRef, taskId } from '../core/i
 import { type TaskMetadata, type TaskToWrite, writeTask } from '../core/records.js';
 import type { Operation } from '../core/store.js';
 import type { TaskHandle } from '../timing/task-table.js';
-import { idempotencyKey, segmentKey } from './keys.js';
+import { idempotencyKey, inboxKey, segmentKey } from './keys.js';
+import type { Shard } from './shard.js';
 
 const SEGMENT_TASKS_MAX = 256;
 const SEGMENT_BYTES_MAX = 262_144;
@@ -39,10 +41,18 @@ export interface Accepted {
   readonly isCreated: boolean;
 }
 
+/** The shard that a new segment goes to. */
+export interface Home {
+  readonly shard: number;
+  /** Ours; undefined where shards are somebody else's, or where the store has one writer. */
+  readonly owner: Shard | undefined;
+  /** Whether it goes into the inbox of the shard's owner, and this node holds nothing of it. */
+  readonly isInbox: boolean;
+}
+
 /** One task between submit() and its acknowledgement. */
 export class Submission {
   readonly task: NewTask;
-  readonly shard: number;
   /** It is durable. */
   readonly accept: (accepted: Accepted) => void;
   /** It certainly is not in the store, and will not be. */
@@ -50,12 +60,10 @@ export class Submission {
 
   constructor(
     task: NewTask,
-    shard: number,
     accept: (accepted: Accepted) => void,
     reject: (cause: MillraceError) => void,
   ) {
     this.task = task;
-    this.shard = shard;
     this.accept = accept;
     this.reject = reject;
   }
@@ -64,6 +72,7 @@ export class Submission {
 /** A closed frame, ready to be put. */
 export interface ClosedFrame {
   readonly ref: SegmentRef;
+  readonly home: Home;
   readonly frame: Uint8Array<ArrayBuffer>;
   /** When each task is due on the monotonic clock. */
   readonly dueMonoMs: Float64Array;
@@ -109,10 +118,10 @@ export class Intake {
 
   /** @param nowMs - wall clock, for the class of due time */
   add(submission: Submission, nowMs: number): void {
-    const { task, shard } = submission;
+    const { task } = submission;
     if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
     const bytes = task.payloadBytes + RECORD_OVERHEAD_BYTES;
-    const frameKey = `${task.queue}/${shard}/${dueClassOf(task.dueAtMs, nowMs)}`;
+    const frameKey = `${task.queue}/${dueClassOf(task.dueAtMs, nowMs)}`;
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -130,24 +139,32 @@ export class Intake {
     }
   }
 
-  /** The next frame, closed; full ones first. Undefined when there is none within `bytesMax`. */
-  takeFrame(bytesMax: number): ClosedFrame | undefined {
+  /**
+   * The next frame, closed; full ones first. Undefined when there is none within `bytesMax`.
+   *
+   * @param homeOf - where a frame of a queue goes
+   */
+  takeFrame(bytesMax: number, homeOf: (queue: string) => Home): ClosedFrame | undefined {
     const frame = this.#takeOpenFrame(bytesMax);
     if (frame === undefined) return undefined;
     const submissions = frame.submissions;
     // Mostly they arrive in order; then sorting is a single pass.
     submissions.sort((a, b) => a.task.dueAtMs - b.task.dueAtMs);
-    return this.#close(submissions);
+    return this.#close(submissions, homeOf);
   }
 
   /** The next keyed task as a nested transaction. */
-  takeKeyed(bytesMax: number, nowMs: number): KeyedFrame | undefined {
+  takeKeyed(
+    bytesMax: number,
+    nowMs: number,
+    homeOf: (queue: string) => Home,
+  ): KeyedFrame | undefined {
     const submission = this.#keyed.peek();
     if (submission === undefined) return undefined;
     const { task } = submission;
     if (task.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
     this.#keyed.shift();
-    const closed = this.#close([submission]);
+    const closed = this.#close([submission], homeOf);
     const window = Math.floor(nowMs / this.#keyWindowMs) * this.#keyWindowMs;
     const key = idempotencyKey(window, task.type, task.idempotencyKey!);
     const previousKey = idempotencyKey(
@@ -157,6 +174,15 @@ export class Intake {
     );
     const keys = [key, previousKey] as const;
     return { ...closed, keys, operation: keyedOperation(closed, keys) };
+  }
+
+  /** Their commit was not applied, and their shard is not ours any more: they go with the next one, to another. */
+  putBack(submissions: readonly Submission[], nowMs: number): void {
+    for (const submission of submissions) {
+      // What joined it has joined it still.
+      if (submission.task.idempotencyKey !== undefined) this.#keyed.push(submission);
+      else this.add(submission, nowMs);
+    }
   }
 
   /** A keyed submission ended; those that joined it hear the same. */
@@ -199,21 +225,23 @@ export class Intake {
     return undefined;
   }
 
-  #close(submissions: readonly Submission[]): ClosedFrame {
-    const first = submissions[0]!;
-    const { queue, dueAtMs } = first.task;
-    const at = { queue, shard: first.shard, dueAtMs };
+  #close(submissions: readonly Submission[], homeOf: (queue: string) => Home): ClosedFrame {
+    const { queue, dueAtMs } = submissions[0]!.task;
+    const home = homeOf(queue);
+    const at = { queue, shard: home.shard, dueAtMs };
     const ref = segmentRef(at, this.#incarnation, this.#segmentCounter++);
+    const key = home.isInbox ? inboxKey(ref) : segmentKey(ref);
     const writer = this.#writer;
     writer.reset();
     for (const submission of submissions) writeTask(writer, submission.task);
     const frame = writer.finish();
     return {
       ref,
+      home,
       frame,
       dueMonoMs: Float64Array.from(submissions, (submission) => submission.task.dueMonoMs),
       submissions,
-      operation: { type: 'put', key: segmentKey(ref), value: frame },
+      operation: { type: 'put', key, value: frame },
       bytes: frame.length + 64,
     };
   }

@@ -2,20 +2,35 @@
  * Where everything is in the store. Numbers in keys are base 36 in fixed width, so byte order is time order.
  *
  *   h/<node>                                    head of the node's commit lane
- *   t/<queue>/<shard>/<due>/<seg>               segment: a frame of tasks, immutable
+ *   t/<queue>/<shard>/<due>/<seg>               segment: a frame of tasks, immutable; put by the shard's owner
+ *   i/<queue>/<shard>/<due>/<seg>               inbox: the same, put by somebody else
  *   s/<queue>/<shard>/<due>/<seg>               overlay: what differs from "all pending"
+ *   c/<queue>/<shard>/<seq>                     command to the shard's owner (letters.ts)
+ *   r/<node>/<seq>                              mail to a node (letters.ts)
  *   z/<queue>/<window>/<shard>.<due>.<seg>/<n>  finished tasks of one commit
  *   d/<queue>/<task id>                         dead letter: a task that failed for good
  *   k/<window>/<scope>/<key>                    idempotency key
  *
- * `<seg>` is the writer's incarnation and counter; `<queue>`, `<shard>`, `<due>` and `<seg>` are the four parts of a
- * SegmentRef, so every key of a task follows from its id.
+ * `<seg>` and `<seq>` are the writer's incarnation and counter, so writers never collide; `<queue>`, `<shard>`, `<due>`
+ * and `<seg>` are the four parts of a SegmentRef, so every key of a task follows from its id.
  */
-import { dueDigits, type SegmentRef, segmentDueAtMs, type TaskId } from '../core/ids.js';
+import {
+  dueDigits,
+  type Incarnation,
+  type SegmentRef,
+  segmentDueAtMs,
+  type TaskId,
+} from '../core/ids.js';
 import { type Key, type KeyRange, prefixRange } from '../core/store.js';
 
 /** Finished tasks are filed by the hour their segment was due, so that old ones go in one range delete. */
 const FINISHED_WINDOW_MS = 3_600_000;
+
+/** A shard of a queue. */
+export interface ShardPlace {
+  readonly queue: string;
+  readonly shard: number;
+}
 
 export const ALL_SEGMENTS: KeyRange = prefixRange('t/');
 export const ALL_OVERLAYS: KeyRange = prefixRange('s/');
@@ -30,11 +45,35 @@ export function segmentKey(ref: SegmentRef): Key {
   return `t/${ref.replaceAll('.', '/')}`;
 }
 
+export function inboxKey(ref: SegmentRef): Key {
+  return `i/${ref.replaceAll('.', '/')}`;
+}
+
 export function overlayKey(ref: SegmentRef): Key {
   return `s/${ref.replaceAll('.', '/')}`;
 }
 
-/** The segment that a key of `t/` or `s/` belongs to. */
+/** What one shard has of a kind: `t` segments, `i` inbox, `s` overlays, `c` commands. */
+export function shardRange(kind: 't' | 'i' | 's' | 'c', at: ShardPlace): KeyRange {
+  return prefixRange(`${kind}/${at.queue}/${shardDigits(at.shard)}/`);
+}
+
+/** A new command to whoever owns the shard. */
+export function commandKey(at: ShardPlace, writer: Incarnation, counter: number): Key {
+  return `c/${at.queue}/${shardDigits(at.shard)}/${writer}${counterDigits(counter)}`;
+}
+
+/** All mail to a node. */
+export function mailRange(node: string): KeyRange {
+  return prefixRange(`r/${node}/`);
+}
+
+/** A new letter to a node. */
+export function mailKey(node: string, writer: Incarnation, counter: number): Key {
+  return `r/${node}/${writer}${counterDigits(counter)}`;
+}
+
+/** The segment that a key of `t/`, `i/` or `s/` belongs to. */
 export function refOfKey(key: Key): SegmentRef {
   return key.slice(2).replaceAll('/', '.') as SegmentRef;
 }
@@ -84,4 +123,12 @@ export function idempotencyKeysBefore(window: number): KeyRange {
  */
 function escapeKey(text: string): string {
   return encodeURIComponent(text);
+}
+
+function shardDigits(shard: number): string {
+  return shard.toString(36).padStart(2, '0');
+}
+
+function counterDigits(counter: number): string {
+  return counter.toString(36).padStart(8, '0');
 }

@@ -49,7 +49,7 @@ export async function recover(
 }
 
 /** All entries of a range as of one revision, page by page. */
-async function* entriesOf(store: Store, range: KeyRange): AsyncGenerator<Entry> {
+export async function* entriesOf(store: Store, range: KeyRange): AsyncGenerator<Entry> {
   let from = range.from;
   let revision: Revision | undefined;
   for (;;) {

@@ -1,0 +1,354 @@
+/**
+ * What an engine needs to share its queues with other nodes: its shards, the tasks of theirs that run elsewhere, and
+ * the letters between nodes. An engine whose store nobody shares has none of this.
+ *
+ *   Shards       which shards are ours, and what of them is in the table      shards.ts
+ *   Elsewhere    tasks of ours that run on other nodes                        elsewhere.ts
+ *   orphans      executions here whose tasks are other nodes' by now          below
+ *   RemoteEnds   what we want to know of other nodes' tasks                   remote-ends.ts
+ *   CommandDesk  what other nodes want to know of ours                        command-desk.ts
+ *   Mailroom     mail from and to other nodes                                 mailroom.ts
+ *   Outbox       all of these letters, on their way into a commit             outbox.ts
+ */
+import type { Members } from '../coordination/members.js';
+import type { Session } from '../coordination/session.js';
+import { type QueueShards, ShardKeeper, shardRecord } from '../coordination/shard-keeper.js';
+import { type Clock, sleep } from '../core/clock.js';
+import { hasCode, type MillraceError } from '../core/errors.js';
+import { utf8 } from '../core/frame.js';
+import { type Incarnation, type SegmentRef, type TaskId, taskId } from '../core/ids.js';
+import type { Random } from '../core/random.js';
+import { TaskState } from '../core/states.js';
+import type { Store } from '../core/store.js';
+import type { Instant, SegmentHandle, TaskHandle, TaskTable } from '../timing/task-table.js';
+import { CommandDesk } from './command-desk.js';
+import type { Guard } from './commit-lane.js';
+import { Elsewhere } from './elsewhere.js';
+import { goneError, type TaskEnd } from './ends.js';
+import { findFinished } from './finished.js';
+import type { Home } from './intake.js';
+import {
+  type CancelAnswer,
+  type ExecutionRef,
+  type Mail,
+  placeOfTask,
+  type Report,
+} from './letters.js';
+import { Mailroom } from './mailroom.js';
+import { Outbox } from './outbox.js';
+import { RemoteEnds } from './remote-ends.js';
+import type { Shard } from './shard.js';
+import { Shards } from './shards.js';
+
+export interface ClusterOptions {
+  readonly session: Session;
+  readonly members: Members;
+  /** Those that this node has handlers for. */
+  readonly queues: readonly QueueShards[];
+  /** Of every queue; the same on all nodes, for ever. */
+  readonly shardCount: number;
+}
+
+/** What the engine does for it. */
+export interface ClusterPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly store: Store;
+  readonly table: TaskTable;
+  readonly incarnation: Incarnation;
+  /** So much is open here from now on. */
+  onRecovered(bytes: number, tasks: number): void;
+  /** So much is somebody else's from now on. */
+  onHandedOver(bytes: number, tasks: number): void;
+  /** Settles a task that is RUNNING and in no batch. */
+  settle(task: TaskHandle, report: Report): void;
+  /** Asks a task in the table to end, wherever it runs. */
+  cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
+  /** Aborts the signal of an execution here. */
+  abort(task: TaskHandle, reason: string): void;
+  /** Whoever waits here for this task is to hear of its end from its new owner. */
+  moveWaiters(task: TaskHandle, id: TaskId): void;
+  /** There may be something to write, or to claim. */
+  onChanged(): void;
+}
+
+/** A store that does not say how a task ended is asked again after so long. */
+const READ_DELAY_MS = 200;
+
+export class Cluster {
+  readonly outbox: Outbox = new Outbox();
+  readonly shards: Shards;
+  readonly remote: RemoteEnds;
+  readonly #options: ClusterOptions;
+  readonly #ports: ClusterPorts;
+  readonly #keeper: ShardKeeper;
+  readonly #elsewhere: Elsewhere;
+  readonly #mailroom: Mailroom;
+  readonly #desk: CommandDesk;
+  /** Executions here whose tasks are other nodes', until what they came to is durable; by task and attempt. */
+  readonly #orphans = new Map<string, TaskHandle>();
+  /** Who was there when the last shard was read. */
+  #there: ReadonlySet<string> = new Set();
+  #stopListening: () => void = () => {};
+  #isClosing = false;
+
+  constructor(options: ClusterOptions, ports: ClusterPorts) {
+    const { clock, random, store, table, incarnation } = ports;
+    const { session, members, queues } = options;
+    this.#options = options;
+    this.#ports = ports;
+    this.shards = new Shards(
+      { clock, random: random.fork('shards'), store, table },
+      {
+        beforeActive: async () => {
+          this.#there = await this.#elsewhere.list();
+        },
+        resume: (segment) => this.#resume(segment),
+        onActive: () => {},
+        onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
+        release: (segment) => this.#release(segment),
+        onOver: (shard) => this.#onOver(shard),
+        onChanged: () => ports.onChanged(),
+      },
+    );
+    this.#keeper = new ShardKeeper(
+      { clock, random: random.fork('keeper'), store, session, members },
+      { queues, owner: this.shards },
+    );
+    this.#elsewhere = new Elsewhere(
+      { clock, random: random.fork('elsewhere'), members },
+      (_, tasks) => this.#onDead(tasks),
+    );
+    this.remote = new RemoteEnds(incarnation, this.outbox);
+    this.#mailroom = new Mailroom(
+      { clock, random: random.fork('mail'), store },
+      incarnation,
+      this.outbox,
+      (mail) => this.#onMail(mail),
+    );
+    this.#desk = new CommandDesk({
+      table,
+      elsewhere: this.#elsewhere,
+      mailroom: this.#mailroom,
+      outbox: this.outbox,
+      settle: (task, report) => ports.settle(task, report),
+      cancel: (task, id, reason) => ports.cancel(task, id, reason),
+      storedEnd: (id) => this.#storedEnd(id),
+      onChanged: () => ports.onChanged(),
+    });
+  }
+
+  async start(): Promise<void> {
+    this.#stopListening = this.#options.session.onChange((change) => {
+      if (change.kind === 'lifted' || change.kind === 'granted') this.#ports.onChanged();
+    });
+    this.#mailroom.start();
+    this.#elsewhere.start();
+    await this.#keeper.start();
+  }
+
+  /** Gives all shards to others. Resolves when their keys are gone, or after a few seconds. REQUIRES: commits go on. */
+  async leave(): Promise<void> {
+    const { members } = this.#options;
+    // Others then see that nothing is to be ours, and still that we live.
+    const told = members.change({ ...members.self?.record, ...shardRecord([]) });
+    await Promise.all([told, this.#keeper.stop()]);
+  }
+
+  /** No commit comes any more: whatever still waits for one is over. */
+  async close(cause: MillraceError): Promise<void> {
+    this.#isClosing = true;
+    this.#stopListening();
+    this.shards.abandon();
+    this.outbox.dropAll(cause);
+    this.remote.rejectAll(cause);
+    await Promise.all([this.shards.close(), this.#mailroom.close(), this.#elsewhere.close()]);
+  }
+
+  /** Whether anything may be started under the session's lease. */
+  get mayStart(): boolean {
+    return this.#options.session.state === 'live';
+  }
+
+  /** Whether there are letters to be written. */
+  get hasLetters(): boolean {
+    const { outbox, remote } = this;
+    return !(outbox.isEmpty && remote.isEmpty && this.#mailroom.isEmpty && this.#desk.isEmpty);
+  }
+
+  /** Where the next new segment of a queue goes: one of our shards, else anybody's. */
+  home(queue: string): Home {
+    const owner = this.shards.next(queue);
+    if (owner !== undefined) return { shard: owner.shard, owner, isInbox: false };
+    const shard = this.#ports.random.u32() % this.#options.shardCount;
+    return { shard, owner: undefined, isInbox: true };
+  }
+
+  /** Posts what has gathered, and lets go of shards. REQUIRES: no commit is under way. */
+  beforeCut(): void {
+    this.shards.settle((shard) => this.outbox.hasOf(shard) || !this.#desk.isEmptyFor(shard));
+    this.remote.flush();
+    this.#mailroom.flush();
+    this.#desk.flush();
+  }
+
+  /** Ends of watched tasks are durable. */
+  onEnded(ends: Parameters<CommandDesk['onEnded']>[0]): void {
+    this.#desk.onEnded(ends);
+  }
+
+  /** Commits have found these guards broken. REQUIRES: no commit is under way. */
+  onBroken(broken: readonly Guard[]): void {
+    for (const guard of broken) {
+      this.shards.onBroken(guard);
+      const segment = this.shards.segmentOf(guard);
+      if (segment === undefined) continue;
+      this.#release(segment);
+      this.shards.dropped(segment);
+    }
+  }
+
+  /** Whether this task belongs to somebody else by now, and only runs here. */
+  isOrphan(task: TaskHandle): boolean {
+    return this.#ports.table.inspect(task)?.isReleased === true;
+  }
+
+  /** Sends on what an orphan came to. */
+  report(task: TaskHandle, report: Report): void {
+    const { table } = this.#ports;
+    const { attempt } = table.inspect(task)!;
+    const id = this.#idOf(task);
+    const name = nameOf({ task: id, attempt });
+    this.remote.report({
+      task: id,
+      attempt,
+      report,
+      onSent: () => this.#orphans.delete(name),
+    });
+    table.forget(task);
+    this.#ports.onChanged();
+  }
+
+  /** Tells the executor of a task that runs elsewhere that it is to end. */
+  abortElsewhere(task: TaskHandle, id: TaskId, reason: string): boolean {
+    const executor = this.#elsewhere.executorOf(task);
+    if (executor === undefined) return false;
+    this.#mailroom.write(executor, 'aborts', { task: id, reason });
+    this.#ports.onChanged();
+    return true;
+  }
+
+  // --- Shards ------------------------------------------------------------------------------------------------------
+
+  #resume(segment: SegmentHandle): void {
+    const { table, incarnation } = this.#ports;
+    const { open, openBytes, lost } = table.resume(segment, this.#now());
+    if (open > 0) this.#ports.onRecovered(openBytes, open);
+    for (const task of lost) {
+      const executor = table.executorOf(task) ?? '';
+      const execution = { task: this.#idOf(task), attempt: table.inspect(task)!.attempt };
+      const isHere = executor === incarnation && this.#orphans.has(nameOf(execution));
+      if (isHere) this.#elsewhere.note(task, executor);
+      else if (executor !== incarnation && this.#there.has(executor)) {
+        this.#elsewhere.note(task, executor);
+        this.#mailroom.write(executor, 'probes', execution);
+      } else {
+        this.#ports.settle(task, {
+          kind: 'lost',
+          death: { reason: 'exit', begun: lost.length },
+        });
+      }
+    }
+  }
+
+  #release(segment: SegmentHandle): void {
+    const { table } = this.#ports;
+    const ref = table.segmentRef(segment) as SegmentRef;
+    const count = table.segmentInfo(segment)?.tasks ?? 0;
+    for (let index = 0; index < count; index++) {
+      const task = table.taskAt(segment, index);
+      const info = table.inspect(task);
+      if (info === undefined) continue;
+      this.#elsewhere.forget(task);
+      this.#desk.forget(task);
+      if (info.state !== TaskState.RUNNING || table.placeOf(task) === undefined) continue;
+      this.#orphans.set(nameOf({ task: taskId(ref, index), attempt: info.attempt }), task);
+    }
+    const released = table.release(segment);
+    if (released === undefined) return;
+    if (released.open > 0) this.#ports.onHandedOver(released.openBytes, released.open);
+    for (const { index, task } of released.watched) {
+      this.#ports.moveWaiters(task, taskId(ref, index));
+    }
+  }
+
+  #onOver(shard: Shard): void {
+    this.#desk.onOver(shard);
+    this.outbox.dropOf(shard);
+  }
+
+  #onDead(tasks: readonly TaskHandle[]): void {
+    for (const task of tasks) {
+      if (this.#ports.table.inspect(task)?.state !== TaskState.RUNNING) continue;
+      this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: tasks.length } });
+    }
+    this.#ports.onChanged();
+  }
+
+  // --- Letters -----------------------------------------------------------------------------------------------------
+
+  #onMail({ ends = [], gone = [], answers = [], aborts = [], probes = [] }: Mail): void {
+    for (const { task, ...end } of ends) this.remote.onEnd(task, end);
+    for (const task of gone) this.remote.onGone(task, goneError(task));
+    for (const { number, answer } of answers) this.remote.onAnswer(number, answer);
+    for (const { task, reason } of aborts) {
+      for (const [name, orphan] of this.#orphans) {
+        if (name.startsWith(`${task}:`)) this.#ports.abort(orphan, reason);
+      }
+    }
+    for (const probe of probes) void this.#onProbe(probe);
+    this.#ports.onChanged();
+  }
+
+  /** Somebody takes this execution to be ours. What we know nothing of is lost. */
+  async #onProbe(execution: ExecutionRef): Promise<void> {
+    // We may not have let go of the shard yet; then it becomes an orphan in a moment.
+    await this.shards.untilOver(placeOfTask(execution.task));
+    if (this.#isClosing || this.#orphans.has(nameOf(execution))) return;
+    this.remote.report({
+      ...execution,
+      report: { kind: 'lost', death: { reason: 'exit', begun: 1 } },
+      onSent: () => {},
+    });
+    this.#ports.onChanged();
+  }
+
+  async #storedEnd(id: TaskId): Promise<TaskEnd | undefined | 'closing'> {
+    while (!this.#isClosing) {
+      try {
+        const filed = await findFinished(this.#ports.store, id);
+        return filed && { state: filed.state, json: utf8(filed.bytes) };
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) return 'closing';
+        if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw error;
+        await sleep(this.#ports.clock, READ_DELAY_MS);
+      }
+    }
+    return 'closing';
+  }
+
+  #idOf(task: TaskHandle): TaskId {
+    const { table } = this.#ports;
+    const { segment, index } = table.inspect(task)!;
+    return taskId(table.segmentRef(segment) as SegmentRef, index);
+  }
+
+  #now(): Instant {
+    const { clock } = this.#ports;
+    return { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
+  }
+}
+
+function nameOf({ task, attempt }: ExecutionRef): string {
+  return `${task}:${attempt}`;
+}

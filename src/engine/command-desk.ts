@@ -1,0 +1,253 @@
+/**
+ * The owner's side of commands: acts on what other nodes ask of its shards' tasks.
+ *
+ *   results     the execution that the table names is settled with it; what names another one is stale, and counted
+ *   cancel      as a cancel of this node's own; of a task that runs elsewhere its executor is told
+ *   subscribe   stays until every one of its tasks has been told of, then it is deleted
+ *
+ * A command is deleted by a commit that shows its effect, or a later one. So it may be acted on again, by the next owner:
+ * results are then stale, a cancel finds the task ended, and a subscriber hears an end twice, which it ignores.
+ */
+import { publish } from '../core/channels.js';
+import { isMillraceError } from '../core/errors.js';
+import { requireTaskId, type TaskId } from '../core/ids.js';
+import { TaskState } from '../core/states.js';
+import type { Entry, Key } from '../core/store.js';
+import type { SegmentHandle, TaskHandle, TaskTable, WatchedEnd } from '../timing/task-table.js';
+import type { Elsewhere } from './elsewhere.js';
+import type { TaskEnd } from './ends.js';
+import {
+  type CancelAnswer,
+  type Command,
+  decodeCommand,
+  type ExecutionReport,
+  type Report,
+} from './letters.js';
+import type { Mailroom } from './mailroom.js';
+import type { Letter, Outbox } from './outbox.js';
+import type { Shard } from './shard.js';
+
+export interface DeskPorts {
+  readonly table: TaskTable;
+  readonly elsewhere: Elsewhere;
+  readonly mailroom: Mailroom;
+  readonly outbox: Outbox;
+  /** Settles a task that is RUNNING and in no batch. */
+  settle(task: TaskHandle, report: Report): void;
+  /** Asks a task that this node holds to end. */
+  cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
+  /** How a task ended that the table does not hold (any more); undefined: nobody knows it. Asks until it is known. */
+  storedEnd(id: TaskId): Promise<TaskEnd | undefined | 'closing'>;
+  /** There is something to write. */
+  onChanged(): void;
+}
+
+/** A command that waits until its tasks have ended. */
+interface Subscription {
+  readonly key: Key;
+  readonly shard: Shard;
+  readonly from: string;
+  left: number;
+}
+
+export class CommandDesk {
+  readonly #ports: DeskPorts;
+  readonly #subscriptions = new Map<Key, Subscription>();
+  readonly #subscribers = new Map<TaskHandle, Subscription[]>();
+  /** Ids of tasks with subscribers: a task that has ended is out of the table when that is told. */
+  readonly #ids = new Map<TaskHandle, TaskId>();
+  /** Commands to be deleted, with what has to be written first. */
+  readonly #dealtWith = new Map<Key, Letter>();
+
+  constructor(ports: DeskPorts) {
+    this.#ports = ports;
+  }
+
+  onCommand(shard: Shard, { key, value }: Entry): void {
+    const isKnown = this.#subscriptions.has(key) || this.#dealtWith.has(key);
+    if (isKnown || this.#ports.outbox.isDeleting(key)) return;
+    let command: Command;
+    try {
+      command = decodeCommand(value);
+    } catch (cause) {
+      if (!isMillraceError(cause)) throw cause;
+      // It stays: a newer version may read it.
+      publish('millrace:store:corrupt', () => ({ key, cause }));
+      return;
+    }
+    switch (command.kind) {
+      case 'results':
+        return this.#onResults(shard, key, command);
+      case 'cancel':
+        return void this.#onCancel(shard, key, command);
+      case 'subscribe':
+        return this.#onSubscribe(shard, key, command);
+    }
+  }
+
+  /** Posts the deletion of what has been dealt with. REQUIRES: the mail about it has been posted. */
+  flush(): void {
+    for (const letter of this.#dealtWith.values()) this.#ports.outbox.post(letter);
+    this.#dealtWith.clear();
+  }
+
+  /** Whether `flush` has something to post. */
+  get isEmpty(): boolean {
+    return this.#dealtWith.size === 0;
+  }
+
+  /** Whether every command of a shard that was dealt with has been posted. */
+  isEmptyFor(shard: Shard): boolean {
+    for (const letter of this.#dealtWith.values()) if (letter.shard === shard) return false;
+    return true;
+  }
+
+  /** Ends of watched tasks are durable. */
+  onEnded(ends: readonly WatchedEnd[]): void {
+    for (const { task, state, json } of ends) {
+      const subscribers = this.#subscribers.get(task);
+      if (subscribers === undefined) continue;
+      this.#subscribers.delete(task);
+      const id = this.#idOf(task);
+      for (const subscription of subscribers) this.#tell(subscription, id, { state, json });
+    }
+  }
+
+  /** The shard is somebody else's: its commands are for the next owner. */
+  onOver(shard: Shard): void {
+    for (const [key, subscription] of this.#subscriptions) {
+      if (subscription.shard === shard) this.#subscriptions.delete(key);
+    }
+    for (const [key, letter] of this.#dealtWith) {
+      if (letter.shard === shard) this.#dealtWith.delete(key);
+    }
+  }
+
+  /** A task is not held here any more. */
+  forget(task: TaskHandle): void {
+    this.#subscribers.delete(task);
+    this.#ids.delete(task);
+  }
+
+  // --- Results -----------------------------------------------------------------------------------------------------
+
+  #onResults(
+    shard: Shard,
+    key: Key,
+    { from, results }: Extract<Command, { kind: 'results' }>,
+  ): void {
+    const touched = new Set<SegmentHandle>();
+    for (const result of results) {
+      const task = this.#held(result.task);
+      if (!this.#isExecutedBy(task, from, result)) {
+        const { task: taskId, attempt } = result;
+        publish('millrace:result:stale', () => ({ taskId, attempt }));
+        continue;
+      }
+      touched.add(this.#ports.table.inspect(task)!.segment);
+      this.#ports.elsewhere.forget(task);
+      this.#ports.settle(task, result.report);
+    }
+    this.#delete(shard, key, [...touched]);
+  }
+
+  #isExecutedBy(task: TaskHandle, executor: string, { attempt }: ExecutionReport): boolean {
+    const { table, elsewhere } = this.#ports;
+    const info = table.inspect(task);
+    return (
+      info?.state === TaskState.RUNNING &&
+      info.attempt === attempt &&
+      elsewhere.executorOf(task) === executor
+    );
+  }
+
+  // --- Cancel ------------------------------------------------------------------------------------------------------
+
+  async #onCancel(
+    shard: Shard,
+    key: Key,
+    { from, number, task: id, reason }: Extract<Command, { kind: 'cancel' }>,
+  ): Promise<void> {
+    const task = this.#held(id);
+    let answer: CancelAnswer = 'gone';
+    const touched: SegmentHandle[] = [];
+    if (task !== 0) {
+      touched.push(this.#ports.table.inspect(task)!.segment);
+      answer = this.#ports.cancel(task, id, reason);
+    }
+    if (answer === 'gone') {
+      const end = await this.#ports.storedEnd(id);
+      if (end === 'closing' || shard.stage === 'over') return;
+      if (end !== undefined) answer = 'ended';
+    }
+    const segments = touched.filter(
+      (segment) => this.#ports.table.segmentInfo(segment) !== undefined,
+    );
+    this.#ports.mailroom.write(from, 'answers', { number, answer });
+    this.#delete(shard, key, segments);
+  }
+
+  // --- Subscriptions -----------------------------------------------------------------------------------------------
+
+  #onSubscribe(
+    shard: Shard,
+    key: Key,
+    { from, tasks }: Extract<Command, { kind: 'subscribe' }>,
+  ): void {
+    const subscription: Subscription = { key, shard, from, left: tasks.length };
+    this.#subscriptions.set(key, subscription);
+    for (const id of tasks) {
+      const task = this.#held(id);
+      if (this.#ports.table.watch(task) === 'watching') {
+        const others = this.#subscribers.get(task);
+        if (others === undefined) this.#subscribers.set(task, [subscription]);
+        else others.push(subscription);
+        this.#ids.set(task, id);
+      } else void this.#tellStored(subscription, id);
+    }
+    if (tasks.length === 0) this.#finish(subscription);
+  }
+
+  async #tellStored(subscription: Subscription, id: TaskId): Promise<void> {
+    const end = await this.#ports.storedEnd(id);
+    if (end === 'closing') return;
+    this.#tell(subscription, id, end);
+    this.#ports.onChanged();
+  }
+
+  #tell(subscription: Subscription, id: TaskId, end: TaskEnd | undefined): void {
+    const { key, from } = subscription;
+    if (this.#subscriptions.get(key) !== subscription) return;
+    if (end === undefined) this.#ports.mailroom.write(from, 'gone', id);
+    else {
+      const { state, json } = end;
+      this.#ports.mailroom.write(from, 'ends', { task: id, state, json });
+    }
+    subscription.left--;
+    if (subscription.left === 0) this.#finish(subscription);
+  }
+
+  #finish({ key, shard }: Subscription): void {
+    this.#subscriptions.delete(key);
+    this.#delete(shard, key, []);
+  }
+
+  // -----------------------------------------------------------------------------------------------------------------
+
+  #idOf(task: TaskHandle): TaskId {
+    const id = this.#ids.get(task)!;
+    this.#ids.delete(task);
+    return id;
+  }
+
+  #held(id: TaskId): TaskHandle {
+    const { segment, index } = requireTaskId(id);
+    const { table } = this.#ports;
+    return table.taskAt(table.findSegment(segment), index);
+  }
+
+  #delete(shard: Shard, key: Key, after: readonly SegmentHandle[]): void {
+    this.#dealtWith.set(key, { key, value: undefined, shard, after });
+    this.#ports.onChanged();
+  }
+}

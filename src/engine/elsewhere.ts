@@ -1,0 +1,122 @@
+/**
+ * Tasks of this node's shards that run on other nodes: a shard changed hands while they ran.
+ *
+ * Such a task is left alone while its executor lives, which is while the executor's member record is there. It reports
+ * by a command. Only the executor's death makes the task run again, as a loss.
+ *
+ *   noted      the executor is asked whether it really runs it (a probe): what it does not know of is lost
+ *   reported   `forget`
+ *   executor gone from the members, confirmed by a list: `onDead` with all of its tasks
+ *
+ * So each of these tasks is running there, or a report is on its way, or its executor is dead.
+ */
+import { Backoff } from '../coordination/backoff.js';
+import type { Members } from '../coordination/members.js';
+import { isTransient } from '../coordination/place.js';
+import type { Clock } from '../core/clock.js';
+import { hasCode } from '../core/errors.js';
+import type { Random } from '../core/random.js';
+import type { TaskHandle } from '../timing/task-table.js';
+
+export class Elsewhere {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #members: Members;
+  readonly #onDead: (executor: string, tasks: readonly TaskHandle[]) => void;
+  readonly #byExecutor = new Map<string, Set<TaskHandle>>();
+  readonly #executorOf = new Map<TaskHandle, string>();
+  readonly #closing = new AbortController();
+  #there: ReadonlySet<string> = new Set();
+  #isConfirming = false;
+  #following: Promise<void> = Promise.resolve();
+
+  constructor(
+    ports: { readonly clock: Clock; readonly random: Random; readonly members: Members },
+    onDead: (executor: string, tasks: readonly TaskHandle[]) => void,
+  ) {
+    this.#clock = ports.clock;
+    this.#random = ports.random;
+    this.#members = ports.members;
+    this.#onDead = onDead;
+  }
+
+  start(): void {
+    this.#following = this.#follow();
+  }
+
+  async close(): Promise<void> {
+    this.#closing.abort();
+    await this.#following;
+  }
+
+  /** Who is there, by the store itself. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  async list(): Promise<ReadonlySet<string>> {
+    return new Set((await this.#members.list()).map(({ node }) => node));
+  }
+
+  note(task: TaskHandle, executor: string): void {
+    const tasks = this.#byExecutor.get(executor) ?? new Set();
+    this.#byExecutor.set(executor, tasks.add(task));
+    this.#executorOf.set(task, executor);
+    // The watch may have told of its end already.
+    if (!this.#there.has(executor)) void this.#confirm();
+  }
+
+  /** It has reported, or is not ours any more. */
+  forget(task: TaskHandle): void {
+    const executor = this.#executorOf.get(task);
+    if (executor === undefined) return;
+    this.#executorOf.delete(task);
+    const tasks = this.#byExecutor.get(executor)!;
+    tasks.delete(task);
+    if (tasks.size === 0) this.#byExecutor.delete(executor);
+  }
+
+  /** Who runs a task elsewhere. */
+  executorOf(task: TaskHandle): string | undefined {
+    return this.#executorOf.get(task);
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#closing;
+    try {
+      for await (const members of this.#members.watch({ signal })) {
+        this.#there = new Set(members.map(({ node }) => node));
+        if (this.#suspects().length > 0) void this.#confirm();
+      }
+    } catch (error) {
+      if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
+    }
+  }
+
+  #suspects(): string[] {
+    return [...this.#byExecutor.keys()].filter((executor) => !this.#there.has(executor));
+  }
+
+  /** A watch may be behind: the list decides who is dead. */
+  async #confirm(): Promise<void> {
+    if (this.#isConfirming) return;
+    this.#isConfirming = true;
+    const { signal } = this.#closing;
+    const backoff = new Backoff(this.#clock, this.#random);
+    while (!signal.aborted && this.#suspects().length > 0) {
+      try {
+        const there = await this.list();
+        for (const executor of this.#suspects()) if (!there.has(executor)) this.#bury(executor);
+        // Those that are there will be seen by the watch, which then tells of their end.
+        if (this.#suspects().every((executor) => there.has(executor))) break;
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) break;
+        if (!isTransient(error)) throw error;
+        await backoff.pause(signal).catch(() => {});
+      }
+    }
+    this.#isConfirming = false;
+  }
+
+  #bury(executor: string): void {
+    const tasks = [...(this.#byExecutor.get(executor) ?? [])];
+    for (const task of tasks) this.forget(task);
+    this.#onDead(executor, tasks);
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * What nodes write to one another, as bytes: commands to the owner of a shard, and mail to a node.
+ *
+ *   command, c/<queue>/<shard>/<seq>     the owner acts on it, and deletes it in the transaction that shows the effect
+ *     subscribe   tell me how these tasks end; stays until all of them have been told
+ *     cancel      end this task; the answer comes by mail
+ *     results     what executions came to that the owner's overlay names, and that run, or ran, elsewhere
+ *
+ *   mail, r/<node>/<seq>                 the node reads it, and deletes it
+ *     ends        how tasks ended that it subscribed to; `gone`: nobody knows them
+ *     answers     to its cancels, by the number it gave them
+ *     aborts      executions of its that somebody wants to end
+ *     probes      executions that the owner of a shard takes to be its: those it knows nothing of are lost
+ *
+ * JSON with a format version: letters are few beside tasks, and one carries up to hundreds of tasks. They are read like
+ * everything out of a store: a letter that does not decode is set aside with an event, one of a newer format as well.
+ */
+import { MillraceError } from '../core/errors.js';
+import { utf8 } from '../core/frame.js';
+import { parseTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
+import { isEnded, isOutcome, isTaskState, type Outcome, type TaskState } from '../core/states.js';
+import type { Death } from '../pool/loss-policy.js';
+import type { TaskEnd } from './ends.js';
+
+/** Letters of another format are not read. */
+const FORMAT = 1;
+
+/** What an execution came to. */
+export type Report =
+  | {
+      readonly kind: 'outcome';
+      readonly outcome: Outcome;
+      /** The value, error, delay or reason, as JSON. */
+      readonly json: string;
+      /** Its limit, if its time was over before it ended. */
+      readonly overranMs?: number;
+    }
+  | { readonly kind: 'lost'; readonly death: Death; readonly overranMs?: number };
+
+/** One execution: a task of a segment in one of its attempts. */
+export interface ExecutionRef {
+  readonly task: TaskId;
+  readonly attempt: number;
+}
+
+export interface ExecutionReport extends ExecutionRef {
+  readonly report: Report;
+}
+
+export type Command =
+  | { readonly kind: 'subscribe'; readonly from: string; readonly tasks: readonly TaskId[] }
+  | {
+      readonly kind: 'cancel';
+      readonly from: string;
+      /** Names the answer. */
+      readonly number: number;
+      readonly task: TaskId;
+      readonly reason?: string;
+    }
+  | {
+      readonly kind: 'results';
+      /** The executor. */
+      readonly from: string;
+      readonly results: readonly ExecutionReport[];
+    };
+
+export type CancelAnswer = 'cancelled' | 'signalled' | 'ended' | 'gone';
+
+export interface Mail {
+  readonly ends?: readonly ({ readonly task: TaskId } & TaskEnd)[];
+  readonly gone?: readonly TaskId[];
+  readonly answers?: readonly { readonly number: number; readonly answer: CancelAnswer }[];
+  readonly aborts?: readonly { readonly task: TaskId; readonly reason: string }[];
+  readonly probes?: readonly ExecutionRef[];
+}
+
+export function encodeLetter(letter: Command | Mail): Uint8Array {
+  return Buffer.from(JSON.stringify({ format: FORMAT, ...letter }));
+}
+
+/** @throws ERR_MILLRACE_STORE_CORRUPT, ERR_MILLRACE_STORE_FORMAT */
+export function decodeCommand(value: Uint8Array): Command {
+  const given = parse(value);
+  const from = textOf(given, 'from');
+  switch (given.kind) {
+    case 'subscribe':
+      return { kind: 'subscribe', from, tasks: listOf(given, 'tasks').map(taskOf) };
+    case 'cancel':
+      return {
+        kind: 'cancel',
+        from,
+        number: numberOf(given, 'number'),
+        task: taskOf(given.task),
+        ...(typeof given.reason === 'string' && { reason: given.reason }),
+      };
+    case 'results':
+      return { kind: 'results', from, results: listOf(given, 'results').map(reportOf) };
+    default:
+      throw badLetter(`a command of kind ${JSON.stringify(given.kind)}`);
+  }
+}
+
+/** @throws ERR_MILLRACE_STORE_CORRUPT, ERR_MILLRACE_STORE_FORMAT */
+export function decodeMail(value: Uint8Array): Mail {
+  const given = parse(value);
+  return {
+    ends: listOf(given, 'ends').map((item) => {
+      const end = objectOf(item);
+      const state = numberOf(end, 'state');
+      if (!isTaskState(state) || !isEnded(state)) throw badLetter(`an end with state ${state}`);
+      return { task: taskOf(end.task), state, json: textOf(end, 'json') };
+    }),
+    gone: listOf(given, 'gone').map(taskOf),
+    answers: listOf(given, 'answers').map((item) => {
+      const answer = objectOf(item);
+      return {
+        number: numberOf(answer, 'number'),
+        answer: textOf(answer, 'answer') as CancelAnswer,
+      };
+    }),
+    aborts: listOf(given, 'aborts').map((item) => {
+      const abort = objectOf(item);
+      return { task: taskOf(abort.task), reason: textOf(abort, 'reason') };
+    }),
+    probes: listOf(given, 'probes').map((item) => executionOf(objectOf(item))),
+  };
+}
+
+type Given = Readonly<Record<string, unknown>>;
+
+function parse(value: Uint8Array): Given {
+  let given: unknown;
+  try {
+    given = JSON.parse(utf8(value));
+  } catch {
+    throw badLetter('a letter is no JSON');
+  }
+  const letter = objectOf(given);
+  const { format } = letter;
+  if (typeof format !== 'number' || !(format >= 1)) throw badLetter('a letter without a format');
+  if (format > FORMAT) {
+    throw new MillraceError(
+      'ERR_MILLRACE_STORE_FORMAT',
+      `a letter has format ${format}, and this version reads up to ${FORMAT}; upgrade this node`,
+      { details: { format, formatMax: FORMAT } },
+    );
+  }
+  return letter;
+}
+
+function reportOf(item: unknown): ExecutionReport {
+  const given = objectOf(item);
+  const report = objectOf(given.report);
+  const overran =
+    report.overranMs === undefined ? {} : { overranMs: numberOf(report, 'overranMs') };
+  if (report.kind === 'lost') {
+    const death = objectOf(report.death);
+    const reason = textOf(death, 'reason') as Death['reason'];
+    const lost = { kind: 'lost', death: { reason, begun: numberOf(death, 'begun') } } as const;
+    return { ...executionOf(given), report: { ...lost, ...overran } };
+  }
+  const outcome = numberOf(report, 'outcome');
+  if (!isOutcome(outcome)) throw badLetter(`a result with outcome ${outcome}`);
+  const json = textOf(report, 'json');
+  return { ...executionOf(given), report: { kind: 'outcome', outcome, json, ...overran } };
+}
+
+function executionOf(given: Given): ExecutionRef {
+  return { task: taskOf(given.task), attempt: numberOf(given, 'attempt') };
+}
+
+function objectOf(item: unknown): Given {
+  if (typeof item === 'object' && item !== null && !Array.isArray(item)) return item as Given;
+  throw badLetter('a letter holds something other than objects');
+}
+
+function listOf(given: Given, name: string): readonly unknown[] {
+  const list = given[name] ?? [];
+  if (Array.isArray(list)) return list;
+  throw badLetter(`the ${name} of a letter are no list`);
+}
+
+function taskOf(item: unknown): TaskId {
+  if (parseTaskId(item) !== undefined) return item as TaskId;
+  throw badLetter(`a letter names ${JSON.stringify(item)} as a task`);
+}
+
+function textOf(given: Given, name: string): string {
+  const text = given[name];
+  if (typeof text === 'string') return text;
+  throw badLetter(`the ${name} of a letter is no text`);
+}
+
+function numberOf(given: Given, name: string): number {
+  const number = given[name];
+  if (typeof number === 'number' && Number.isFinite(number) && number >= 0) return number;
+  throw badLetter(`the ${name} of a letter is no number`);
+}
+
+/** Where a task's shard is. */
+export function placeOfTask(task: TaskId): { readonly queue: string; readonly shard: number } {
+  const [queue, shard] = task.split('.');
+  return { queue: queue!, shard: Number.parseInt(shard!, 36) };
+}
+
+/** The shard of a segment. */
+export function placeOfSegment(ref: SegmentRef): {
+  readonly queue: string;
+  readonly shard: number;
+} {
+  return placeOfTask(ref as string as TaskId);
+}
+
+function badLetter(what: string): MillraceError {
+  return new MillraceError('ERR_MILLRACE_STORE_CORRUPT', `a letter does not decode: ${what}`);
+}

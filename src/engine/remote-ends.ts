@@ -1,0 +1,190 @@
+/**
+ * What this node wants of tasks that other nodes hold: to hear how they end, and to end them.
+ *
+ * Both go as commands to the owner of the task's shard, whoever that is by then; a command waits in the store while
+ * nobody owns it. A subscription stays there until all its tasks have been told, so it outlives an owner that dies.
+ * Those of one moment and shard share a command.
+ */
+import type { MillraceError } from '../core/errors.js';
+import type { Incarnation, TaskId } from '../core/ids.js';
+import type { TaskEnd } from './ends.js';
+import { commandKey } from './keys.js';
+import {
+  type CancelAnswer,
+  type Command,
+  type ExecutionReport,
+  encodeLetter,
+  placeOfTask,
+} from './letters.js';
+import type { Outbox } from './outbox.js';
+
+/** Keeps a letter far below what a transaction may hold. */
+const TASKS_PER_COMMAND = 500;
+const RESULT_BYTES_PER_COMMAND = 131_072;
+
+interface Waiter {
+  readonly resolve: (end: TaskEnd) => void;
+  readonly reject: (cause: MillraceError) => void;
+}
+
+interface Asker {
+  readonly resolve: (answer: CancelAnswer) => void;
+  readonly reject: (cause: MillraceError) => void;
+}
+
+export interface ResultToSend extends ExecutionReport {
+  /** The command that tells of it is durable. */
+  readonly onSent: () => void;
+}
+
+export class RemoteEnds {
+  readonly #node: Incarnation;
+  readonly #outbox: Outbox;
+  readonly #waiters = new Map<TaskId, Waiter[]>();
+  readonly #askers = new Map<number, Asker>();
+  /** Tasks that nobody has been asked about yet. */
+  #toSubscribe: TaskId[] = [];
+  #results: ResultToSend[] = [];
+  #counter = 0;
+
+  constructor(node: Incarnation, outbox: Outbox) {
+    this.#node = node;
+    this.#outbox = outbox;
+  }
+
+  /** How many tasks somebody here waits for. */
+  get waitingCount(): number {
+    return this.#waiters.size;
+  }
+
+  /** Resolves with the end of a task that another node holds. */
+  wait(task: TaskId): Promise<TaskEnd> {
+    return new Promise((resolve, reject) => {
+      const waiters = this.#waiters.get(task);
+      if (waiters !== undefined) {
+        waiters.push({ resolve, reject });
+        return;
+      }
+      this.#waiters.set(task, [{ resolve, reject }]);
+      this.#toSubscribe.push(task);
+    });
+  }
+
+  cancel(task: TaskId, reason: string | undefined): Promise<CancelAnswer> {
+    const number = this.#counter++;
+    const command: Command = {
+      kind: 'cancel',
+      from: this.#node,
+      number,
+      task,
+      ...(reason !== undefined && { reason }),
+    };
+    return new Promise((resolve, reject) => {
+      this.#askers.set(number, { resolve, reject });
+      this.#post(task, command, { onDropped: (cause) => this.#fail(number, cause) });
+    });
+  }
+
+  /** What an execution came to whose task belongs to somebody else by now. */
+  report(result: ResultToSend): void {
+    this.#results.push(result);
+  }
+
+  /** Whether `flush` has something to post. */
+  get isEmpty(): boolean {
+    return this.#toSubscribe.length === 0 && this.#results.length === 0;
+  }
+
+  /** Posts what has gathered since the last commit. */
+  flush(): void {
+    for (const tasks of byShard(this.#toSubscribe, (task) => task)) {
+      for (let at = 0; at < tasks.length; at += TASKS_PER_COMMAND) {
+        const some = tasks.slice(at, at + TASKS_PER_COMMAND);
+        this.#post(some[0]!, { kind: 'subscribe', from: this.#node, tasks: some });
+      }
+    }
+    this.#toSubscribe = [];
+    for (const results of byShard(this.#results, ({ task }) => task)) this.#postResults(results);
+    this.#results = [];
+  }
+
+  onEnd(task: TaskId, end: TaskEnd): void {
+    for (const { resolve } of this.#take(task)) resolve(end);
+  }
+
+  /** Nobody knows the task. */
+  onGone(task: TaskId, cause: MillraceError): void {
+    for (const { reject } of this.#take(task)) reject(cause);
+  }
+
+  onAnswer(number: number, answer: CancelAnswer): void {
+    this.#askers.get(number)?.resolve(answer);
+    this.#askers.delete(number);
+  }
+
+  /** Nobody will learn of anything here any more. */
+  rejectAll(cause: MillraceError): void {
+    for (const task of [...this.#waiters.keys()]) this.onGone(task, cause);
+    for (const number of [...this.#askers.keys()]) this.#fail(number, cause);
+  }
+
+  #take(task: TaskId): readonly Waiter[] {
+    const waiters = this.#waiters.get(task) ?? [];
+    this.#waiters.delete(task);
+    return waiters;
+  }
+
+  #fail(number: number, cause: MillraceError): void {
+    this.#askers.get(number)?.reject(cause);
+    this.#askers.delete(number);
+  }
+
+  #postResults(results: readonly ResultToSend[]): void {
+    let bytes = 0;
+    let some: ResultToSend[] = [];
+    const post = (): void => {
+      const sent = some;
+      const plain = sent.map(({ task, attempt, report }) => ({ task, attempt, report }));
+      const command: Command = { kind: 'results', from: this.#node, results: plain };
+      this.#post(sent[0]!.task, command, {
+        onSent: () => {
+          for (const { onSent } of sent) onSent();
+        },
+      });
+      some = [];
+      bytes = 0;
+    };
+    for (const result of results) {
+      const size = result.report.kind === 'outcome' ? result.report.json.length : 0;
+      if (some.length > 0 && bytes + size > RESULT_BYTES_PER_COMMAND) post();
+      some.push(result);
+      bytes += size;
+    }
+    post();
+  }
+
+  #post(
+    task: TaskId,
+    command: Command,
+    fate: {
+      readonly onSent?: () => void;
+      readonly onDropped?: (cause: MillraceError) => void;
+    } = {},
+  ): void {
+    const key = commandKey(placeOfTask(task), this.#node, this.#counter++);
+    this.#outbox.post({ key, value: encodeLetter(command), ...fate });
+  }
+}
+
+/** In groups whose tasks are of one shard. */
+function byShard<Item>(items: readonly Item[], taskOf: (item: Item) => TaskId): Item[][] {
+  const groups = new Map<string, Item[]>();
+  for (const item of items) {
+    const [queue, shard] = taskOf(item).split('.');
+    const name = `${queue}.${shard}`;
+    const group = groups.get(name);
+    if (group === undefined) groups.set(name, [item]);
+    else group.push(item);
+  }
+  return [...groups.values()];
+}

@@ -1,0 +1,338 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { hasCode } from '../../src/core/errors.js';
+import { TaskState } from '../../src/core/states.js';
+import type { Accepted } from '../../src/engine/intake.js';
+import {
+  CLUSTER_TTL_MS,
+  completing,
+  idOf,
+  type ScriptedCluster,
+  type ScriptedNode,
+  scriptedCluster,
+} from '../support/scripted-cluster.js';
+import { lost } from '../support/scripted-engine.js';
+import { Outcome } from '../support/scripted-pool.js';
+
+/** A task as any node may name it: handles are good for the table they come from. */
+function fromAfar(accepted: Accepted): Accepted {
+  return { ...accepted, task: 0 as never };
+}
+
+/** Waits until the shards are shared and idle. */
+async function settled(cluster: ScriptedCluster): Promise<void> {
+  await cluster.clock.advance(1_000);
+}
+
+async function submitMany(
+  cluster: ScriptedCluster,
+  node: ScriptedNode,
+  count: number,
+): Promise<Accepted[]> {
+  const all: Accepted[] = [];
+  // One by one, so that they come into segments and shards of their own.
+  for (let i = 0; i < count; i++) {
+    all.push(await cluster.within(node.submit(cluster.newTask(`${i}`))));
+  }
+  return all;
+}
+
+describe('a cluster of engines', () => {
+  test('one node has all shards, and runs what it submits after one commit', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join();
+    await settled(cluster);
+    assert.equal((await cluster.keys('o/')).length, 4);
+    const sent = a.store.sent.length;
+    const accepted = await cluster.within(a.submit(cluster.newTask('1')));
+    assert.equal(a.store.sent.length, sent + 1);
+    assert.equal(a.pool.batches.length, 1);
+    const end = a.engine.ended(accepted);
+    completing(a)();
+    assert.equal((await cluster.within(end)).json, '"done"');
+    assert.deepEqual(await cluster.keys('t/'), []);
+    assert.equal(a.open, 0);
+  });
+
+  test('what a producer without handlers submits goes through the inbox, and its end comes back', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join();
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    assert.equal(producer.open, 0);
+    const end = producer.engine.ended(accepted);
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    assert.equal(worker.open, 1);
+    completing(worker)();
+    assert.deepEqual(await cluster.within(end), { state: TaskState.COMPLETED, json: '"done"' });
+    await settled(cluster);
+    for (const prefix of ['i/', 's/', 'c/', 'r/', 't/']) {
+      assert.deepEqual(await cluster.keys(prefix), [], prefix);
+    }
+    assert.equal(worker.open, 0);
+  });
+
+  test('a task submitted while nobody owns its shard runs when somebody does', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const producer = await cluster.join([]);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    const end = producer.engine.ended(accepted);
+    await settled(cluster);
+    const worker = await cluster.join();
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    completing(worker)();
+    assert.equal((await cluster.within(end)).json, '"done"');
+  });
+
+  test('a node that joins gets shards, and what waits in them; nothing runs twice', async (t) => {
+    const cluster = await scriptedCluster(t);
+    // Nothing fits: all of it waits.
+    const a = await cluster.join(['work'], 0);
+    await settled(cluster);
+    const all = await submitMany(cluster, a, 8);
+    const ends = all.map((accepted) => a.engine.ended(accepted));
+    const b = await cluster.join();
+    const complete = completing(b);
+    await cluster.until('b runs some', () => b.pool.batches.length > 0);
+    assert.ok(a.open < 8 && a.open > 0, `${a.open} are left to a`);
+    a.pool.freePlaces = 2;
+    a.pool.onFree?.();
+    const completeA = completing(a);
+    await cluster.until('all ran', () => {
+      complete();
+      completeA();
+      return a.open + b.open === 0;
+    });
+    await cluster.within(Promise.all(ends));
+    const ran = [a, b].flatMap(({ pool }) => pool.batches.flatMap(({ tasks }) => tasks));
+    assert.equal(ran.length, 8);
+    assert.equal(new Set(ran.map(({ segment, index }) => `${segment}.${index}`)).size, 8);
+    assert.ok(ran.every(({ attempt }) => attempt === 1));
+  });
+
+  test('a task that runs while its shard moves is left alone, and its result is accepted', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 8);
+    await settled(cluster);
+    const all = await submitMany(cluster, a, 8);
+    assert.equal(a.pool.batches.length, 8);
+    const ends = all.map((accepted) => a.engine.ended(accepted));
+    const b = await cluster.join();
+    await cluster.until('b has some', () => b.open > 0);
+    await settled(cluster);
+    assert.equal(b.pool.batches.length, 0, 'nothing runs a second time');
+    completing(a)();
+    for (const end of await cluster.within(Promise.all(ends))) assert.equal(end.json, '"done"');
+    await settled(cluster);
+    assert.equal(b.pool.batches.length, 0);
+    assert.equal(a.open + b.open, 0);
+    for (const prefix of ['t/', 's/', 'c/', 'r/']) {
+      assert.deepEqual(await cluster.keys(prefix), [], prefix);
+    }
+  });
+
+  test('what failed where it ran is retried by the new owner', async (t) => {
+    const cluster = await scriptedCluster(t, { retry: { attempts: 2, min: '1s', jitter: 'none' } });
+    const a = await cluster.join(['work'], 8);
+    await settled(cluster);
+    await submitMany(cluster, a, 8);
+    const b = await cluster.join(['work'], 8);
+    await cluster.until('b has some', () => b.open > 0);
+    await settled(cluster);
+    const moved = b.open;
+    for (const batch of a.pool.batches) {
+      batch.report([0], Outcome.FAILED, '{"message":"no"}');
+      batch.end();
+    }
+    await cluster.until('b runs its own', () => b.pool.batches.length === moved, 5_000);
+    assert.ok(b.pool.batches.every(({ tasks }) => tasks[0]!.attempt === 2));
+  });
+
+  test('a dead node is replaced: what it ran is a loss and runs again, what waited runs', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 2);
+    const b = await cluster.join(['work'], 0);
+    await settled(cluster);
+    const all = await submitMany(cluster, a, 6);
+    const ran = a.pool.batches.length;
+    assert.ok(ran > 0);
+    a.die();
+    b.pool.freePlaces = 8;
+    const complete = completing(b);
+    await cluster.until(
+      'all of it ended',
+      async () => {
+        complete();
+        return (await cluster.keys('t/')).length === 0;
+      },
+      4 * CLUSTER_TTL_MS,
+    );
+    for (const accepted of all) {
+      const end = await cluster.within(b.engine.ended(fromAfar(accepted)));
+      assert.equal(end.json, '"done"');
+    }
+    const tokens = (node: ScriptedNode) =>
+      new Map(
+        node.pool.batches.flatMap(({ tasks }) =>
+          tasks.map(({ segment, index, token }) => [`${segment}.${index}`, token] as const),
+        ),
+      );
+    for (const [id, token] of tokens(a)) assert.ok((tokens(b).get(id) ?? 0) > token, id);
+  });
+
+  test('a zombie cannot record a result: its commit is refused, and it lets go', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 2);
+    await settled(cluster);
+    const [accepted] = await submitMany(cluster, a, 1);
+    // It is cut off for longer than its lease lives.
+    a.store.isCut = true;
+    a.store.readsFail = true;
+    const b = await cluster.join(['work'], 2);
+    await cluster.until('b runs it', () => b.pool.batches.length === 1, 4 * CLUSTER_TTL_MS);
+    a.pool.batches[0]!.report([0], Outcome.COMPLETED, '"from the zombie"');
+    a.pool.batches[0]!.end();
+    a.store.isCut = false;
+    a.store.readsFail = false;
+    await settled(cluster);
+    completing(b)();
+    const end = await cluster.within(b.engine.ended(fromAfar(accepted!)));
+    assert.equal(end.json, '"done"');
+  });
+
+  test('closing hands everything over at once, what runs included', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 1);
+    const b = await cluster.join(['work'], 0);
+    await settled(cluster);
+    await submitMany(cluster, a, 4);
+    const closing = a.close(20_000);
+    await cluster.until('b has all shards', async () => {
+      const owners = (await cluster.store.range({ from: 'o/', to: 'o0' })).entries;
+      return (
+        owners.length === 4 &&
+        owners.every(({ value }) => Buffer.from(value).toString() === b.incarnation)
+      );
+    });
+    for (const batch of a.pool.batches) {
+      batch.report([0], Outcome.COMPLETED, '"done"');
+      batch.end();
+    }
+    await closing;
+    b.pool.freePlaces = 4;
+    b.pool.onFree?.();
+    const complete = completing(b);
+    await cluster.until('all ended', async () => {
+      complete();
+      return (await cluster.keys('t/')).length === 0;
+    });
+    const ran = [a, b].flatMap(({ pool }) => pool.batches.flatMap(({ tasks }) => tasks));
+    assert.equal(ran.length, 4, 'none of it ran twice');
+  });
+
+  test('a cancel from any node: pending, running here or there, ended, unknown', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join(['work'], 1);
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const running = await cluster.within(producer.submit(cluster.newTask('running')));
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    const pending = await cluster.within(producer.submit(cluster.newTask('pending')));
+    const heard = producer.engine.ended(pending);
+    assert.equal(await cluster.within(producer.engine.cancel(pending, 'no')), 'cancelled');
+    assert.equal((await cluster.within(heard)).state, TaskState.CANCELLED);
+    assert.equal(await cluster.within(producer.engine.cancel(running, 'stop')), 'signalled');
+    assert.deepEqual(worker.pool.batches[0]!.cancelled, [{ slot: 0, reason: 'stop' }]);
+    worker.pool.batches[0]!.report([0], Outcome.CANCELLED, '"stop"');
+    worker.pool.batches[0]!.end();
+    await settled(cluster);
+    assert.equal(await cluster.within(producer.engine.cancel(running, 'late')), 'ended');
+    const unknown = { ...running, index: 17 };
+    await assert.rejects(cluster.within(producer.engine.cancel(unknown, 'x')), (error) =>
+      hasCode(error, 'ERR_MILLRACE_TASK_GONE'),
+    );
+    await assert.rejects(cluster.within(producer.engine.ended(unknown)), (error) =>
+      hasCode(error, 'ERR_MILLRACE_TASK_GONE'),
+    );
+  });
+
+  test('a cancel reaches the node that runs a task whose shard has moved', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 8);
+    await settled(cluster);
+    const all = await submitMany(cluster, a, 8);
+    const b = await cluster.join();
+    await cluster.until('b has some', () => b.open > 0);
+    await settled(cluster);
+    for (const accepted of all) {
+      assert.equal(await cluster.within(b.engine.cancel(fromAfar(accepted), 'stop')), 'signalled');
+    }
+    await settled(cluster);
+    assert.deepEqual(
+      a.pool.batches.map(({ cancelled }) => cancelled.length),
+      all.map(() => 1),
+    );
+  });
+
+  test('a thread that dies under a task whose shard has moved counts as a loss there', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 8);
+    await settled(cluster);
+    await submitMany(cluster, a, 8);
+    const b = await cluster.join(['work'], 8);
+    await cluster.until('b has some', () => b.open > 0);
+    await settled(cluster);
+    const moved = b.open;
+    for (const batch of a.pool.batches) batch.end(lost({ reason: 'exit', begun: 1 }));
+    await cluster.until('b runs them', () => b.pool.batches.length === moved);
+    assert.ok(b.pool.batches.every(({ tasks }) => tasks[0]!.attempt === 1));
+  });
+
+  test('keyed tasks: one task for a key, whichever node it is submitted to', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 0);
+    const b = await cluster.join(['work'], 0);
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const task = cluster.newTask('1', { idempotencyKey: 'one' });
+    const all = await cluster.within(
+      Promise.all([a, b, producer].map((node) => node.submit(task))),
+    );
+    assert.equal(new Set(all.map(idOf)).size, 1);
+    assert.equal(all.filter(({ isCreated }) => isCreated).length, 1);
+    assert.equal(a.open + b.open + producer.open, 1);
+  });
+
+  test('an owner that is lost between two commits: its submits go to another shard', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 0);
+    await settled(cluster);
+    // Somebody takes all owner keys away, and the watch does not tell.
+    a.store.watchGate = new Promise(() => {});
+    const { entries } = await cluster.store.range({ from: 'o/', to: 'o0' });
+    await cluster.store.txn({
+      compares: [],
+      success: entries.map(({ key }) => ({ type: 'delete', key })),
+    });
+    const accepted = await cluster.within(a.submit(cluster.newTask('1')));
+    assert.deepEqual(await cluster.keys('t/'), []);
+    assert.equal((await cluster.keys('i/')).length, 1);
+    assert.equal(accepted.isCreated, true);
+  });
+
+  test('the status of a task that another node holds', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join(['work'], 1);
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const first = await cluster.within(producer.submit(cluster.newTask('1')));
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    const second = await cluster.within(producer.submit(cluster.newTask('2')));
+    assert.equal(await producer.engine.status(first), 'running');
+    assert.equal(await producer.engine.status(second), 'pending');
+    completing(worker)();
+    await settled(cluster);
+    assert.equal(await producer.engine.status(first), 'completed');
+  });
+});
