@@ -17,8 +17,8 @@
  */
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
-import { parseTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
-import { isEnded, isOutcome, isTaskState, type Outcome, type TaskState } from '../core/states.js';
+import { parseTaskId, type TaskId } from '../core/ids.js';
+import { isEnded, isOutcome, isTaskState, type Outcome } from '../core/states.js';
 import type { Death } from '../pool/loss-policy.js';
 import type { TaskEnd } from './ends.js';
 
@@ -201,14 +201,6 @@ function numberOf(given: Given, name: string): number {
 export function placeOfTask(task: TaskId): { readonly queue: string; readonly shard: number } {
   const [queue, shard] = task.split('.');
   return { queue: queue!, shard: Number.parseInt(shard!, 36) };
-}
-
-/** The shard of a segment. */
-export function placeOfSegment(ref: SegmentRef): {
-  readonly queue: string;
-  readonly shard: number;
-} {
-  return placeOfTask(ref as string as TaskId);
 }
 
 function badLetter(what: string): MillraceError {
