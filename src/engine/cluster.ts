@@ -16,17 +16,24 @@ import { type QueueShards, ShardKeeper, shardRecord } from '../coordination/shar
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, type MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
-import { type Incarnation, type SegmentRef, type TaskId, taskId } from '../core/ids.js';
+import {
+  type Incarnation,
+  requireTaskId,
+  type SegmentRef,
+  type TaskId,
+  taskId,
+} from '../core/ids.js';
 import type { Random } from '../core/random.js';
-import { TaskState } from '../core/states.js';
+import { isEnded, TaskState } from '../core/states.js';
 import type { Store } from '../core/store.js';
 import type { Instant, SegmentHandle, TaskHandle, TaskTable } from '../timing/task-table.js';
-import { CommandDesk } from './command-desk.js';
+import { CommandDesk, type StoredEnd } from './command-desk.js';
 import type { Guard } from './commit-lane.js';
 import { Elsewhere } from './elsewhere.js';
-import { goneError, type TaskEnd } from './ends.js';
+import { goneError } from './ends.js';
 import { findFinished } from './finished.js';
 import type { Home } from './intake.js';
+import { shardRange } from './keys.js';
 import {
   type CancelAnswer,
   type ExecutionRef,
@@ -36,6 +43,7 @@ import {
 } from './letters.js';
 import { Mailroom } from './mailroom.js';
 import { Outbox } from './outbox.js';
+import { entriesOf } from './recovery.js';
 import { RemoteEnds } from './remote-ends.js';
 import type { Shard } from './shard.js';
 import { Shards } from './shards.js';
@@ -72,7 +80,7 @@ export interface ClusterPorts {
   onChanged(): void;
 }
 
-/** A store that does not say how a task ended is asked again after so long. */
+/** A store that does not say how a task ended, or has more than is here, is asked again after so long. */
 const READ_DELAY_MS = 200;
 
 export class Cluster {
@@ -87,8 +95,6 @@ export class Cluster {
   readonly #desk: CommandDesk;
   /** Executions here whose tasks are other nodes', until what they came to is durable; by task and attempt. */
   readonly #orphans = new Map<string, TaskHandle>();
-  /** Who was there when the last shard was read. */
-  #there: ReadonlySet<string> = new Set();
   #stopListening: () => void = () => {};
   #isClosing = false;
 
@@ -100,9 +106,6 @@ export class Cluster {
     this.shards = new Shards(
       { clock, random: random.fork('shards'), store, table },
       {
-        beforeActive: async () => {
-          this.#there = await this.#elsewhere.list();
-        },
         resume: (segment) => this.#resume(segment),
         onActive: () => {},
         onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
@@ -117,7 +120,10 @@ export class Cluster {
     );
     this.#elsewhere = new Elsewhere(
       { clock, random: random.fork('elsewhere'), members },
-      (_, tasks) => this.#onDead(tasks),
+      {
+        beforeDead: (tasks) => this.#readCommands(tasks),
+        onDead: (tasks) => this.#onDead(tasks),
+      },
     );
     this.remote = new RemoteEnds(incarnation, this.outbox);
     this.#mailroom = new Mailroom(
@@ -133,7 +139,7 @@ export class Cluster {
       outbox: this.outbox,
       settle: (task, report) => ports.settle(task, report),
       cancel: (task, id, reason) => ports.cancel(task, id, reason),
-      storedEnd: (id) => this.#storedEnd(id),
+      storedEnd: (shard, id) => this.#storedEnd(shard, id),
       onChanged: () => ports.onChanged(),
     });
   }
@@ -247,16 +253,11 @@ export class Cluster {
     for (const task of lost) {
       const executor = table.executorOf(task) ?? '';
       const execution = { task: this.#idOf(task), attempt: table.inspect(task)!.attempt };
-      const isHere = executor === incarnation && this.#orphans.has(nameOf(execution));
-      if (isHere) this.#elsewhere.note(task, executor);
-      else if (executor !== incarnation && this.#there.has(executor)) {
-        this.#elsewhere.note(task, executor);
+      this.#elsewhere.note(task, executor);
+      // Even of a task that ran here the report may be on its way: it goes first.
+      if (executor === incarnation) void this.#onProbe(execution);
+      else if (this.#elsewhere.isThere(executor)) {
         this.#mailroom.write(executor, 'probes', execution);
-      } else {
-        this.#ports.settle(task, {
-          kind: 'lost',
-          death: { reason: 'exit', begun: lost.length },
-        });
       }
     }
   }
@@ -285,6 +286,23 @@ export class Cluster {
   #onOver(shard: Shard): void {
     this.#desk.onOver(shard);
     this.outbox.dropOf(shard);
+  }
+
+  /** Acts on what there is of commands that may speak of these tasks. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  async #readCommands(tasks: readonly TaskHandle[]): Promise<void> {
+    const { store, table } = this.#ports;
+    const shards = new Set<Shard>();
+    for (const task of tasks) {
+      const info = table.inspect(task);
+      const shard = info && this.shards.shardOf(info.segment);
+      if (shard !== undefined) shards.add(shard);
+    }
+    for (const shard of shards) {
+      for await (const entry of entriesOf(store, shardRange('c', shard))) {
+        if (this.#isClosing || shard.stage !== 'active') break;
+        this.#desk.onCommand(shard, entry);
+      }
+    }
   }
 
   #onDead(tasks: readonly TaskHandle[]): void {
@@ -323,18 +341,37 @@ export class Cluster {
     this.#ports.onChanged();
   }
 
-  async #storedEnd(id: TaskId): Promise<TaskEnd | undefined | 'closing'> {
-    while (!this.#isClosing) {
+  async #storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd> {
+    const { store, clock } = this.#ports;
+    const { segment } = requireTaskId(id);
+    while (!this.#isClosing && shard.stage !== 'over') {
+      const before = this.#inTable(id);
       try {
-        const filed = await findFinished(this.#ports.store, id);
-        return filed && { state: filed.state, json: utf8(filed.bytes) };
+        // In this order: what ends in between is filed by the second reading.
+        const isStored = await this.shards.fetch(shard, segment);
+        const filed = await findFinished(store, id);
+        if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
+        // An end that is durable and not filed is not kept.
+        if (!isStored || before === 'settled' || this.#inTable(id) === 'unknown') return 'gone';
+        if (this.#inTable(id) === 'open') return 'held';
       } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) return 'closing';
+        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) break;
         if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw error;
-        await sleep(this.#ports.clock, READ_DELAY_MS);
       }
+      await sleep(clock, READ_DELAY_MS);
     }
-    return 'closing';
+    return 'over';
+  }
+
+  #inTable(id: TaskId): 'absent' | 'unknown' | 'open' | 'ended' | 'settled' {
+    const { table } = this.#ports;
+    const { segment, index } = requireTaskId(id);
+    const held = table.findSegment(segment);
+    if (held === 0) return 'absent';
+    const info = table.inspect(table.taskAt(held, index));
+    if (info === undefined) return 'unknown';
+    if (info.isSettled) return 'settled';
+    return isEnded(info.state) ? 'ended' : 'open';
   }
 
   #idOf(task: TaskHandle): TaskId {

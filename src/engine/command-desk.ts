@@ -27,6 +27,9 @@ import type { Mailroom } from './mailroom.js';
 import type { Letter, Outbox } from './outbox.js';
 import type { Shard } from './shard.js';
 
+/** `held`: the table holds it by now; `gone`: nobody knows it; `over`: it is not ours to know any more. */
+export type StoredEnd = TaskEnd | 'held' | 'gone' | 'over';
+
 export interface DeskPorts {
   readonly table: TaskTable;
   readonly elsewhere: Elsewhere;
@@ -36,8 +39,8 @@ export interface DeskPorts {
   settle(task: TaskHandle, report: Report): void;
   /** Asks a task that this node holds to end. */
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
-  /** How a task ended that the table does not hold (any more); undefined: nobody knows it. Asks until it is known. */
-  storedEnd(id: TaskId): Promise<TaskEnd | undefined | 'closing'>;
+  /** What the store knows of a task that the table does not hold (any more). Asks until it is known. */
+  storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd>;
   /** There is something to write. */
   onChanged(): void;
 }
@@ -168,17 +171,19 @@ export class CommandDesk {
     key: Key,
     { from, number, task: id, reason }: Extract<Command, { kind: 'cancel' }>,
   ): Promise<void> {
-    const task = this.#held(id);
     let answer: CancelAnswer = 'gone';
     const touched: SegmentHandle[] = [];
-    if (task !== 0) {
-      touched.push(this.#ports.table.inspect(task)!.segment);
-      answer = this.#ports.cancel(task, id, reason);
-    }
-    if (answer === 'gone') {
-      const end = await this.#ports.storedEnd(id);
-      if (end === 'closing' || shard.stage === 'over') return;
-      if (end !== undefined) answer = 'ended';
+    for (let isKnown = false; !isKnown; ) {
+      const task = this.#held(id);
+      if (task !== 0) {
+        touched.push(this.#ports.table.inspect(task)!.segment);
+        answer = this.#ports.cancel(task, id, reason);
+        if (answer !== 'gone') break;
+      }
+      const end = await this.#ports.storedEnd(shard, id);
+      if (end === 'over' || shard.stage === 'over') return;
+      isKnown = end !== 'held';
+      if (isKnown && end !== 'gone') answer = 'ended';
     }
     const segments = touched.filter(
       (segment) => this.#ports.table.segmentInfo(segment) !== undefined,
@@ -197,28 +202,39 @@ export class CommandDesk {
     const subscription: Subscription = { key, shard, from, left: tasks.length };
     this.#subscriptions.set(key, subscription);
     for (const id of tasks) {
-      const task = this.#held(id);
-      if (this.#ports.table.watch(task) === 'watching') {
-        const others = this.#subscribers.get(task);
-        if (others === undefined) this.#subscribers.set(task, [subscription]);
-        else others.push(subscription);
-        this.#ids.set(task, id);
-      } else void this.#tellStored(subscription, id);
+      if (!this.#watch(subscription, id)) void this.#tellStored(subscription, id);
     }
     if (tasks.length === 0) this.#finish(subscription);
   }
 
-  async #tellStored(subscription: Subscription, id: TaskId): Promise<void> {
-    const end = await this.#ports.storedEnd(id);
-    if (end === 'closing') return;
-    this.#tell(subscription, id, end);
-    this.#ports.onChanged();
+  /** @returns whether the table holds it, and will say how it ends */
+  #watch(subscription: Subscription, id: TaskId): boolean {
+    const task = this.#held(id);
+    if (this.#ports.table.watch(task) !== 'watching') return false;
+    const others = this.#subscribers.get(task);
+    if (others === undefined) this.#subscribers.set(task, [subscription]);
+    else others.push(subscription);
+    this.#ids.set(task, id);
+    return true;
   }
 
-  #tell(subscription: Subscription, id: TaskId, end: TaskEnd | undefined): void {
+  async #tellStored(subscription: Subscription, id: TaskId): Promise<void> {
+    for (;;) {
+      const end = await this.#ports.storedEnd(subscription.shard, id);
+      if (end === 'over') return;
+      if (end === 'held') {
+        if (this.#watch(subscription, id)) return;
+        continue;
+      }
+      this.#tell(subscription, id, end);
+      return this.#ports.onChanged();
+    }
+  }
+
+  #tell(subscription: Subscription, id: TaskId, end: TaskEnd | 'gone'): void {
     const { key, from } = subscription;
     if (this.#subscriptions.get(key) !== subscription) return;
-    if (end === undefined) this.#ports.mailroom.write(from, 'gone', id);
+    if (end === 'gone') this.#ports.mailroom.write(from, 'gone', id);
     else {
       const { state, json } = end;
       this.#ports.mailroom.write(from, 'ends', { task: id, state, json });

@@ -6,9 +6,11 @@
  *
  *   noted      the executor is asked whether it really runs it (a probe): what it does not know of is lost
  *   reported   `forget`
- *   executor gone from the members, confirmed by a list: `onDead` with all of its tasks
+ *   executor gone from the members, confirmed by a list: what it had reported before it went is read (`beforeDead`), and
+ *              then `onDead` with the tasks that it had not
  *
- * So each of these tasks is running there, or a report is on its way, or its executor is dead.
+ * So each of these tasks is running there, or a report is on its way, or its executor is dead. A watch of the members may
+ * well be ahead of one that brings reports: so the store is asked for both, in this order.
  */
 import { Backoff } from '../coordination/backoff.js';
 import type { Members } from '../coordination/members.js';
@@ -18,11 +20,18 @@ import { hasCode } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import type { TaskHandle } from '../timing/task-table.js';
 
+export interface ElsewhereEvents {
+  /** Their executor is dead: acts on whatever it had reported of them. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  beforeDead(tasks: readonly TaskHandle[]): Promise<void>;
+  /** It had not reported of these. */
+  onDead(tasks: readonly TaskHandle[]): void;
+}
+
 export class Elsewhere {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #members: Members;
-  readonly #onDead: (executor: string, tasks: readonly TaskHandle[]) => void;
+  readonly #events: ElsewhereEvents;
   readonly #byExecutor = new Map<string, Set<TaskHandle>>();
   readonly #executorOf = new Map<TaskHandle, string>();
   readonly #closing = new AbortController();
@@ -32,12 +41,12 @@ export class Elsewhere {
 
   constructor(
     ports: { readonly clock: Clock; readonly random: Random; readonly members: Members },
-    onDead: (executor: string, tasks: readonly TaskHandle[]) => void,
+    events: ElsewhereEvents,
   ) {
     this.#clock = ports.clock;
     this.#random = ports.random;
     this.#members = ports.members;
-    this.#onDead = onDead;
+    this.#events = events;
   }
 
   start(): void {
@@ -49,9 +58,9 @@ export class Elsewhere {
     await this.#following;
   }
 
-  /** Who is there, by the store itself. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
-  async list(): Promise<ReadonlySet<string>> {
-    return new Set((await this.#members.list()).map(({ node }) => node));
+  /** Whether somebody was there when the members were told last. */
+  isThere(node: string): boolean {
+    return this.#there.has(node);
   }
 
   note(task: TaskHandle, executor: string): void {
@@ -101,8 +110,10 @@ export class Elsewhere {
     const backoff = new Backoff(this.#clock, this.#random);
     while (!signal.aborted && this.#suspects().length > 0) {
       try {
-        const there = await this.list();
-        for (const executor of this.#suspects()) if (!there.has(executor)) this.#bury(executor);
+        const there = new Set((await this.#members.list()).map(({ node }) => node));
+        for (const executor of this.#suspects()) {
+          if (!there.has(executor)) await this.#bury(executor);
+        }
         // Those that are there will be seen by the watch, which then tells of their end.
         if (this.#suspects().every((executor) => there.has(executor))) break;
       } catch (error) {
@@ -114,9 +125,11 @@ export class Elsewhere {
     this.#isConfirming = false;
   }
 
-  #bury(executor: string): void {
-    const tasks = [...(this.#byExecutor.get(executor) ?? [])];
+  async #bury(executor: string): Promise<void> {
+    const noted = [...(this.#byExecutor.get(executor) ?? [])];
+    await this.#events.beforeDead(noted);
+    const tasks = noted.filter((task) => this.#executorOf.get(task) === executor);
     for (const task of tasks) this.forget(task);
-    this.#onDead(executor, tasks);
+    if (!this.#closing.signal.aborted) this.#events.onDead(tasks);
   }
 }

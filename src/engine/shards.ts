@@ -33,8 +33,6 @@ import { entriesOf } from './recovery.js';
 import { Shard } from './shard.js';
 
 export interface ShardEvents {
-  /** Before what was read is resumed: whatever has to be known of the store by then. */
-  beforeActive(shard: Shard): Promise<void>;
   /** Starts a segment that is in the table, held. */
   resume(segment: SegmentHandle): void;
   /** Everything is resumed. */
@@ -185,6 +183,28 @@ export class Shards implements ShardOwner {
     );
   }
 
+  /**
+   * Whether a segment is stored. Somebody speaks of its tasks and it is not here: then the watch of the inbox is behind,
+   * and what has come there is taken in.
+   *
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE
+   */
+  async fetch(shard: Shard, ref: SegmentRef): Promise<boolean> {
+    const entry = await this.#store.get(inboxKey(ref));
+    if (entry === undefined) return (await this.#store.get(segmentKey(ref))) !== undefined;
+    const segment = shard.stage === 'active' ? this.#take(shard, entry, undefined) : undefined;
+    if (segment !== undefined) {
+      this.#events.resume(segment);
+      this.#events.onChanged();
+    }
+    return true;
+  }
+
+  /** The shard that a segment in the table belongs to. */
+  shardOf(segment: SegmentHandle): Shard | undefined {
+    return this.#bySegment.get(segment);
+  }
+
   /** Reads no more. */
   async close(): Promise<void> {
     for (const shard of this.#current.values()) shard.reading.abort();
@@ -275,7 +295,6 @@ export class Shards implements ShardOwner {
         this.#take(shard, entry, overlays.get(refOfKey(entry.key)));
       }
     }
-    await this.#events.beforeActive(shard);
     if (signal.aborted) return;
     this.#activate(shard);
     for (const segment of shard.segments.keys()) this.#events.resume(segment);

@@ -73,6 +73,27 @@ describe('a cluster of engines', () => {
     assert.equal(worker.open, 0);
   });
 
+  test('asked for an end, or to cancel, the owner knows tasks that its watch has not told of', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join();
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    worker.store.isGated = ({ from }) => from.startsWith('i/');
+    worker.store.watchGate = new Promise(() => {});
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    const end = producer.engine.ended(accepted);
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    completing(worker)();
+    assert.equal((await cluster.within(end)).json, '"done"');
+    worker.pool.freePlaces = 0;
+    const waiting = await cluster.within(producer.submit(cluster.newTask('2')));
+    assert.equal(await cluster.within(producer.engine.cancel(waiting, 'no')), 'cancelled');
+    await assert.rejects(
+      cluster.within(producer.engine.ended({ ...accepted, index: 17 })),
+      (error) => hasCode(error, 'ERR_MILLRACE_TASK_GONE'),
+    );
+  });
+
   test('a task submitted while nobody owns its shard runs when somebody does', async (t) => {
     const cluster = await scriptedCluster(t);
     const producer = await cluster.join([]);
@@ -130,6 +151,37 @@ describe('a cluster of engines', () => {
     for (const prefix of ['t/', 's/', 'c/', 'r/']) {
       assert.deepEqual(await cluster.keys(prefix), [], prefix);
     }
+  });
+
+  test('what a node reported before it went counts, though its going is heard of first', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 8);
+    await settled(cluster);
+    await submitMany(cluster, a, 8);
+    const b = await cluster.join();
+    await cluster.until('b has some', () => b.open > 0);
+    await settled(cluster);
+    b.store.isGated = ({ from }) => from.startsWith('c/');
+    b.store.watchGate = new Promise(() => {});
+    const closing = a.close(10_000);
+    completing(a)();
+    await closing;
+    await cluster.until('all have ended', async () => (await cluster.keys('t/')).length === 0);
+    assert.equal(b.pool.batches.length, 0, 'nothing runs a second time');
+  });
+
+  test('what was reported while nobody owned the shard counts', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 8);
+    await settled(cluster);
+    await submitMany(cluster, a, 8);
+    const closing = a.close(10_000);
+    await cluster.until('nobody owns', async () => (await cluster.keys('o/')).length === 0);
+    completing(a)();
+    await closing;
+    const b = await cluster.join(['work'], 8);
+    await cluster.until('all have ended', async () => (await cluster.keys('t/')).length === 0);
+    assert.equal(b.pool.batches.length, 0, 'nothing runs a second time');
   });
 
   test('what failed where it ran is retried by the new owner', async (t) => {
