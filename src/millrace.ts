@@ -205,7 +205,9 @@ async function buildPools(
   },
 ): Promise<Pools> {
   const { options, tasks, incarnation } = parts;
-  const execs = new Set([...tasks.values()].map((task) => task.spec.exec));
+  // Contracts run elsewhere.
+  const handled = [...tasks.values()].filter(({ run }) => run !== undefined);
+  const execs = new Set(handled.map(({ spec }) => spec.exec));
   const common = { executor: incarnation, limits: options.payload };
   const inline = execs.has('inline') ? new InlinePool(world.clock, tasks, common) : undefined;
   if (!execs.has('thread')) return inline ? { inline } : {};
