@@ -13,12 +13,16 @@ export async function soon<T>(what: string, promise: Promise<T>, limitMs = LIMIT
 }
 
 /** Asks again and again until the answer is true, for what has no event. */
-export async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
+export async function until(
+  what: string,
+  isSo: () => boolean | Promise<boolean>,
+  limitMs?: number,
+): Promise<void> {
   let isOver = false;
   const asking = (async () => {
     while (!isOver && !(await isSo())) await new Promise((resolve) => setTimeout(resolve, 5));
   })();
-  await soon(what, asking).finally(() => {
+  await soon(what, asking, limitMs).finally(() => {
     isOver = true;
   });
 }

@@ -1,0 +1,172 @@
+/**
+ * Runtimes on a real etcd, in this process: alone, and two that share the work.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, type TestContext, test } from 'node:test';
+import { hasCode } from '../../../src/core/errors.js';
+import { createRuntime, type Runtime, type RuntimeOptions } from '../../../src/index.js';
+import { etcdStore } from '../../../src/store/etcd/index.js';
+import { EtcdCluster } from '../../support/etcd/index.js';
+import { freshNamespace } from '../../support/etcd/store.js';
+import { soon, until } from '../../support/limit.js';
+import type { Effect } from './tasks.js';
+
+const TASKS = new URL('./tasks.js', import.meta.url);
+
+describe('runtimes on etcd', () => {
+  let etcd: EtcdCluster;
+  before(async () => {
+    etcd = await EtcdCluster.start({ electionMs: 500 });
+  });
+  after(() => etcd.close());
+
+  function setup(t: TestContext) {
+    const namespace = freshNamespace();
+    const folder = mkdtempSync(path.join(tmpdir(), 'millrace-cluster-'));
+    const effects = path.join(folder, 'effects');
+    const runtimes: Runtime[] = [];
+    t.after(async () => {
+      await Promise.all(runtimes.map((runtime) => runtime.close()));
+      rmSync(folder, { recursive: true });
+    });
+    return {
+      effects,
+      async start(options: Partial<RuntimeOptions> = {}): Promise<Runtime> {
+        const runtime = await createRuntime({
+          tasks: TASKS,
+          store: etcdStore({ endpoints: etcd.endpoints, namespace }),
+          threads: { min: 1, max: 1 },
+          session: { ttl: '2s' },
+          shutdown: { soft: '5s', hard: '8s' },
+          ...options,
+        });
+        runtimes.push(runtime);
+        return runtime;
+      },
+      input: (name: string, ms = 0) => ({ effects, name, ms }),
+      seen: (): Effect[] =>
+        readFileSync(effects, 'utf8')
+          .split('\n')
+          .filter((line) => line !== '')
+          .map((line) => JSON.parse(line) as Effect),
+      async keys(...kinds: string[]): Promise<string[]> {
+        const all = await Promise.all(
+          kinds.map((kind) =>
+            etcd.etcdctl('get', '--prefix', '--keys-only', `/${namespace}/${kind}/`),
+          ),
+        );
+        return all
+          .join('')
+          .split('\n')
+          .filter((line) => line !== '');
+      },
+    };
+  }
+
+  test('one runtime: tasks on threads and on the main thread, delayed, keyed, failed', async (t) => {
+    const { start, input, keys } = setup(t);
+    const runtime = await soon('start', start());
+    const handles = await soon(
+      'acknowledged',
+      Promise.all(
+        Array.from({ length: 300 }, (_, i) =>
+          runtime.submit(i % 2 ? 'work' : 'work.inline', input(`${i}`)),
+        ),
+      ),
+    );
+    const results = await soon('results', Promise.all(handles.map((handle) => handle.result())));
+    assert.deepEqual(
+      results.map((result) => (result as { name: string }).name),
+      handles.map((_, i) => `${i}`),
+    );
+    const submittedAtMs = performance.now();
+    const delayed = await runtime.submit('work', input('delayed'), { delay: '300ms' });
+    await soon('the delayed one', delayed.result());
+    assert.ok(performance.now() - submittedAtMs >= 300);
+    const keyed = { idempotencyKey: 'one' };
+    const both = await Promise.all([
+      runtime.submit('work', input('keyed'), keyed),
+      runtime.submit('work', input('keyed'), keyed),
+    ]);
+    assert.equal(both[0].id, both[1].id);
+    await soon('the keyed one', both[0].result());
+    const failing = await runtime.submit('fail', {});
+    await assert.rejects(soon('the failing one', failing.result()), (error) =>
+      hasCode(error, 'ERR_MILLRACE_TASK_FAILED'),
+    );
+    assert.equal((await keys('d')).length, 1);
+    await soon('drained', runtime.drain());
+    assert.deepEqual(await keys('t', 'i', 's', 'c', 'r'), []);
+  });
+
+  test('what waits when a runtime closes is there for the next', async (t) => {
+    const { start, input } = setup(t);
+    const first = await start();
+    const { id } = await first.submit('work', input('later'), { delay: '1s' });
+    await soon('closed', first.close());
+    const second = await start();
+    await soon('the result', second.handle('work', id).result());
+  });
+
+  test('two runtimes share what one is given, and each hears of all ends', async (t) => {
+    const { start, input, seen, keys } = setup(t);
+    const [a, b] = await soon('both', Promise.all([start(), start()]));
+    await until('both have shards', async () => {
+      const owners = await keys('o');
+      return owners.length === 64 && (await a.stats()).threads === 1;
+    });
+    const handles = [];
+    for (let i = 0; i < 100; i++) handles.push(await a.submit('work', input(`${i}`)));
+    await soon('results', Promise.all(handles.map((handle) => handle.result())));
+    const again = handles.map(({ id }) => b.handle('work', id).result());
+    await soon('the same from the other', Promise.all(again));
+    assert.equal(seen().filter(({ kind }) => kind === 'end').length, 100);
+    assert.deepEqual(await keys('t', 'i', 's', 'c', 'r'), []);
+  });
+
+  test('one of two closes in the middle of work: nothing is lost, no attempt is spent', async (t) => {
+    const { start, input, seen } = setup(t);
+    const [a, b] = await soon('both', Promise.all([start(), start()]));
+    const handles = await Promise.all(
+      Array.from({ length: 200 }, (_, i) => (i % 2 ? a : b).submit('work', input(`${i}`, 5))),
+    );
+    await soon('closed', a.close());
+    const results = handles.map(({ id }) => b.handle('work', id).result());
+    await soon('results', Promise.all(results));
+    const ends = seen().filter(({ kind }) => kind === 'end');
+    assert.equal(ends.length, 200, 'each ran once');
+    assert.ok(ends.every(({ attempt }) => attempt === 1));
+  });
+
+  test('a cancel from the other runtime reaches what runs', async (t) => {
+    const { start } = setup(t);
+    const [a, b] = await soon('both', Promise.all([start(), start()]));
+    const handles = await Promise.all([1, 2, 3, 4].map(() => a.submit('until.aborted', {})));
+    for (const { id } of handles) {
+      const far = b.handle('until.aborted', id);
+      await until('it runs', async () => (await far.status()) === 'running');
+      assert.equal(await soon('the answer', far.cancel('no need')), 'signalled');
+      const { status } = await soon('the end', far.settled());
+      assert.equal(status, 'cancelled');
+    }
+  });
+
+  test('a runtime with contracts only: its tasks run elsewhere', async (t) => {
+    const { start, input } = setup(t);
+    await start();
+    const { defineTask, defineTasks } = await import('../../../src/index.js');
+    const work = defineTask<ReturnType<typeof input>, { name: string }>({ name: 'work' });
+    const producer = await start({ tasks: defineTasks({ work }) });
+    const handles = await Promise.all(
+      Array.from({ length: 50 }, (_, i) => producer.submit(work, input(`${i}`))),
+    );
+    const results = await soon('results', Promise.all(handles.map((handle) => handle.result())));
+    assert.deepEqual(
+      results.map(({ name }) => name),
+      handles.map((_, i) => `${i}`),
+    );
+  });
+});
