@@ -33,7 +33,7 @@ export {
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
 export { createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
-export type { Runtime, RuntimeMetrics, RuntimeStats, SubmitOptions } from './runtime.js';
+export type { Runtime, RuntimeMetrics, RuntimeStats, SubmitManyOptions, SubmitOptions } from './runtime.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';
 export {
@@ -43,6 +43,7 @@ export {
   memoryStore,
   type StoreFactory,
 } from './store/index.js';
+export type { Ended, SubmittedMany } from './submit-many.js';
 export type { Settlement, TaskHandle, WaitOptions } from './task-handle.js';
 export type { LevelRules, LogOptions, SampleRule } from './telemetry/log-options.js';
 export type { Logger, LogWrite } from './telemetry/logger.js';

@@ -4,6 +4,7 @@
  * Everything a user passes in is checked here, at the edge; the engine below can trust it.
  */
 import { channel } from 'node:diagnostics_channel';
+import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { ROUND_MS } from './coordination/compactor.js';
 import type { Coordination } from './coordination/coordination.js';
 import { type ChannelPayloads, publish } from './core/channels.js';
@@ -17,11 +18,12 @@ import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import type { Engine, EngineStats } from './engine/engine.js';
-import { encodeMetadata, type NewTask } from './engine/intake.js';
+import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
 import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
+import { type BulkPlan, type BulkPorts, BulkSubmission, type SubmittedMany } from './submit-many.js';
 import { TaskHandle } from './task-handle.js';
 
 export interface SubmitOptions {
@@ -39,6 +41,11 @@ export interface SubmitOptions {
   readonly ttl?: Duration;
   /** Gives up waiting for room in the queue. Once accepted, the task stays; see `handle.cancel()`. */
   readonly signal?: AbortSignal;
+}
+
+export interface SubmitManyOptions<Input> extends Omit<SubmitOptions, 'idempotencyKey'> {
+  /** The idempotency key of each item: see {@link SubmitOptions.idempotencyKey}. Each is a transaction of its own then. */
+  readonly idempotencyKey?: (input: Input, index: number) => string;
 }
 
 export interface RuntimeStats extends EngineStats {
@@ -173,6 +180,50 @@ export class Runtime {
     }
   }
 
+  /**
+   * Submits many tasks, with no object for each. Resolves when all of them are durable.
+   *
+   * The source is read as fast as the store writes, and as there is room in the queue (`queue.onFull`); one that has
+   * nothing at hand holds up nothing that was read before. Options are those of all tasks; `delay` and `ttl` count
+   * from the call.
+   *
+   * @param items - the inputs; any iterable, also an async one
+   * @returns how many were accepted, their ids, and a way to hear how they end
+   * @throws what {@link submit} throws, for the first item that cannot be submitted: `details.index` says which, and
+   *   `details.accepted` how many were accepted by then; these stay
+   */
+  async submitMany<Input, Output>(
+    task: TaskContract<Input, Output> | string,
+    items: Iterable<Input> | AsyncIterable<Input>,
+    options: SubmitManyOptions<Input> = {},
+  ): Promise<SubmittedMany<Output>> {
+    const { spec } = this.#contract(task);
+    if (typeof items !== 'object' || items === null) {
+      throw invalidOption('items', items, 'an iterable of inputs');
+    }
+    const { idempotencyKey, ...shared } = options;
+    if (idempotencyKey !== undefined && typeof idempotencyKey !== 'function') {
+      throw invalidOption('idempotencyKey', idempotencyKey, 'a function of input and index');
+    }
+    const plan: BulkPlan<Input> = {
+      what: `input of task '${spec.name}'`,
+      template: this.#prepare(spec, undefined, shared),
+      validate: spec.schema && ((input) => this.#validate(spec, input)),
+      idempotencyKey: idempotencyKey && ((input, index) => keyOf(idempotencyKey(input, index))),
+      signal: options.signal,
+    };
+    const ports: BulkPorts = {
+      clock: this.#clock,
+      engine: this.#engine,
+      limits: this.#options.payload,
+      admit: (payloadBytes, tasks) =>
+        this.#admitMany({ payloadBytes, queue: spec.queue }, tasks, options.signal),
+      release: (bytes, tasks) => this.#admission.release(bytes, tasks),
+      submitKeyed: (keyed) => this.#submitToEngine(keyed, (accepted) => accepted),
+    };
+    return new BulkSubmission<Input, Output>(ports, plan).run(items);
+  }
+
   /** Takes up a task by its id, e.g. one submitted by an earlier process. */
   handle<Input, Output>(
     task: TaskContract<Input, Output> | string,
@@ -249,9 +300,17 @@ export class Runtime {
     input: unknown,
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
-    const checked = await spec.schema!['~standard'].validate(input);
-    if (checked.issues) throw invalidInput(spec.name, checked.issues);
+    await this.#validate(spec, input);
     return this.#submitChecked(spec, input, options);
+  }
+
+  /** @throws ERR_MILLRACE_INVALID_INPUT */
+  #validate(spec: TaskSpec, input: unknown): void | Promise<void> {
+    const refuse = ({ issues }: StandardSchemaV1.Result<unknown>): void => {
+      if (issues) throw invalidInput(spec.name, issues);
+    };
+    const checked = spec.schema!['~standard'].validate(input);
+    return checked instanceof Promise ? checked.then(refuse) : refuse(checked);
   }
 
   #submitChecked<Output>(
@@ -271,20 +330,41 @@ export class Runtime {
     );
   }
 
+  async #admitMany(
+    room: Pick<NewTask, 'payloadBytes' | 'queue'>,
+    tasks: number,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+    const pressure = this.#coordination.compactor?.pressure ?? 'none';
+    if (pressure === 'refuse') {
+      this.#tellRejected(room.queue, 'store');
+      throw fillingUp();
+    }
+    if (pressure === 'slow') await sleep(this.#clock, SLOW_MS, signal);
+    if (!this.#admission.tryAcquire(room.payloadBytes, tasks)) {
+      await this.#waitForRoom(room, signal, tasks);
+    }
+  }
+
   #admit<Output>(task: NewTask, signal: AbortSignal | undefined): Promise<TaskHandle<Output>> {
     const { payloadBytes } = task;
     if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(task);
     return this.#waitForRoom(task, signal).then(() => this.#enqueue(task));
   }
 
-  /** Hands an admitted task to the engine. */
   #enqueue<Output>(task: NewTask): Promise<TaskHandle<Output>> {
+    return this.#submitToEngine(task, (accepted) => new TaskHandle(this.#engine, accepted));
+  }
+
+  /** Hands an admitted task to the engine. */
+  #submitToEngine<Told>(task: NewTask, tell: (accepted: Accepted) => Told): Promise<Told> {
     return new Promise((resolve, reject) => {
       this.#engine.submit(
         task,
         (accepted) => {
           if (!accepted.isCreated) this.#admission.release(task.payloadBytes);
-          resolve(new TaskHandle(this.#engine, accepted));
+          resolve(tell(accepted));
         },
         (cause) => {
           this.#admission.release(task.payloadBytes);
@@ -342,11 +422,12 @@ export class Runtime {
   }
 
   async #waitForRoom(
-    { payloadBytes, queue }: NewTask,
+    { payloadBytes, queue }: Pick<NewTask, 'payloadBytes' | 'queue'>,
     signal: AbortSignal | undefined,
+    tasks = 1,
   ): Promise<void> {
     if (this.#options.queue.onFull === 'wait') {
-      return this.#admission.acquire(payloadBytes, 1, signal);
+      return this.#admission.acquire(payloadBytes, tasks, signal);
     }
     this.#tellRejected(queue, 'backpressure');
     throw this.#admission.full(
@@ -404,6 +485,11 @@ function delayOf(options: SubmitOptions, nowMs: number): number {
     throw invalidOption('at', at, 'a valid Date, or ms since the epoch');
   }
   return Math.max(0, atMs - nowMs);
+}
+
+function keyOf(key: string): string {
+  checkText(key, 'idempotencyKey');
+  return key;
 }
 
 function checkText(text: unknown, name: string): void {

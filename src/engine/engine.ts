@@ -46,6 +46,7 @@ import { cancelledBytes, expiredBytes, goneError, type TaskEnd } from './ends.js
 import { findFinished } from './finished.js';
 import {
   type Accepted,
+  type BulkFrame,
   type ClosedFrame,
   type Home,
   Intake,
@@ -216,6 +217,14 @@ export class Engine extends BaseService implements CommitSource {
     this.#lane.request();
   }
 
+  /** Puts many tasks into the store that are encoded already; as `submit`, with one callback for all. */
+  submitBulk(bulk: BulkFrame): void {
+    const refusal = this.#refusal ?? this.#stall;
+    if (refusal) return bulk.reject(refusal);
+    this.#intake.addBulk(bulk);
+    this.#lane.request();
+  }
+
   /** The task when this node holds it, else 0. */
   find(segment: SegmentRef, index: number): TaskHandle {
     return this.#table.taskAt(this.#table.findSegment(segment), index);
@@ -359,10 +368,7 @@ export class Engine extends BaseService implements CommitSource {
 
   /** Rejects what was submitted and is in no commit yet. */
   #rejectUnsent(cause: MillraceError): void {
-    for (const submission of this.#intake.takeAll()) {
-      submission.reject(cause);
-      for (const joined of this.#intake.takeJoined(submission)) joined.reject(cause);
-    }
+    this.#intake.rejectAll(cause);
   }
 
   #cutContext(): CutContext {
@@ -384,16 +390,11 @@ export class Engine extends BaseService implements CommitSource {
       },
       adopt: (frame) => this.#adopt(frame),
       onAccepted: (frame, segment) => {
-        frame.submissions.forEach((submission, index) => {
-          const task = this.#table.taskAt(segment, index);
-          submission.accept({ segment: frame.ref, index, task, isCreated: true });
-        });
-        this.#tellSubmitted(frame, { tasks: frame.submissions.length, deduplicated: 0 });
+        frame.owner.accept(frame.ref, (index) => this.#table.taskAt(segment, index));
+        this.#tellSubmitted(frame, { tasks: frame.owner.count, deduplicated: 0 });
         if (frame.home.isInbox) this.#tellHandedOver(frame);
       },
-      onRejected: (frame, cause) => {
-        for (const submission of frame.submissions) submission.reject(cause);
-      },
+      onRejected: (frame, cause) => frame.owner.reject(cause),
       onKeyedDone: (frame, result) => void this.#onKeyedDone(frame, result),
       onKeyedFailed: (frame, cause) =>
         this.#settleKeyed(frame, (submission) => submission.reject(cause)),
@@ -413,7 +414,7 @@ export class Engine extends BaseService implements CommitSource {
       onDropped: (segment) => shards.dropped(segment),
       onDisplaced: (frame) => {
         if ('keys' in frame) this.#keyedFlying--;
-        this.#intake.putBack(frame.submissions, this.clock.wallMs());
+        this.#intake.putBack(frame);
       },
       onBroken: (broken) => cluster.onBroken(broken),
     };
@@ -486,9 +487,8 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /** Tasks in somebody's inbox are not open here any more. */
-  #tellHandedOver({ submissions }: ClosedFrame): void {
-    const bytes = submissions.reduce((sum, { task }) => sum + task.payloadBytes, 0);
-    this.onReleased?.(bytes, submissions.length);
+  #tellHandedOver({ owner }: ClosedFrame): void {
+    this.onReleased?.(owner.payloadBytes, owner.count);
   }
 
   async #storedEnd(id: TaskId): Promise<TaskEnd> {
@@ -537,7 +537,7 @@ export class Engine extends BaseService implements CommitSource {
         index: 0,
         task,
         // Those that joined the first did not create anything.
-        isCreated: submission === frame.submissions[0],
+        isCreated: submission === frame.submission,
       }),
     );
     this.#tellSubmitted(frame, { tasks: 1, deduplicated: settled - 1 });
@@ -563,7 +563,7 @@ export class Engine extends BaseService implements CommitSource {
   /** @returns how many submissions that were */
   #settleKeyed(frame: KeyedFrame, settle: (submission: Submission) => void): number {
     this.#keyedFlying--;
-    const first = frame.submissions[0]!;
+    const first = frame.submission;
     settle(first);
     const joined = this.#intake.takeJoined(first);
     for (const submission of joined) settle(submission);
@@ -577,7 +577,7 @@ export class Engine extends BaseService implements CommitSource {
   ): void {
     publish('millrace:tasks:submitted', () => ({
       incarnation: this.#options.incarnation,
-      queue: frame.submissions[0]!.task.queue,
+      queue: frame.ref.slice(0, frame.ref.indexOf('.')),
       ...counts,
     }));
   }

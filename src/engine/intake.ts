@@ -6,6 +6,8 @@
  * in frames of up to 256. A frame is sorted by due time and named by its first, and goes whole to one shard; that is
  * when its tasks get ids.
  *
+ * Whoever submits many tasks at once fills the frames itself (`BulkFrame`): then there is no object per task on this way.
+ *
  * A task with an idempotency key is alone in its segment, because whether it exists is decided per key inside the
  * transaction (see `keyedOperation`).
  */
@@ -19,8 +21,8 @@ import type { TaskHandle } from '../timing/task-table.js';
 import { idempotencyKey, inboxKey, segmentKey } from './keys.js';
 import type { Shard } from './shard.js';
 
-const SEGMENT_TASKS_MAX = 256;
-const SEGMENT_BYTES_MAX = 262_144;
+export const SEGMENT_TASKS_MAX = 256;
+export const SEGMENT_BYTES_MAX = 262_144;
 /** Room for one record with its share of header and strings. */
 const RECORD_OVERHEAD_BYTES = 96;
 
@@ -69,6 +71,26 @@ export class Submission {
   }
 }
 
+/** Who is told of the tasks of a frame. */
+export interface FrameOwner {
+  readonly count: number;
+  readonly payloadBytes: number;
+  /** They are durable. @param taskAt - 0 for every index where this node does not hold them */
+  accept(segment: SegmentRef, taskAt: (index: number) => TaskHandle): void;
+  /** They certainly are not in the store, and will not be. */
+  reject(cause: MillraceError): void;
+}
+
+/** Tasks of one queue that were submitted together, encoded already. */
+export interface BulkFrame extends FrameOwner {
+  readonly queue: string;
+  /** Sorted by due time; at most 256 tasks. */
+  readonly frame: Uint8Array<ArrayBuffer>;
+  /** Of the first. */
+  readonly dueAtMs: number;
+  readonly dueMonoMs: Float64Array;
+}
+
 /** A closed frame, ready to be put. */
 export interface ClosedFrame {
   readonly ref: SegmentRef;
@@ -76,21 +98,43 @@ export interface ClosedFrame {
   readonly frame: Uint8Array<ArrayBuffer>;
   /** When each task is due on the monotonic clock. */
   readonly dueMonoMs: Float64Array;
-  /** In the order of the segment's indexes. */
-  readonly submissions: readonly Submission[];
+  readonly owner: FrameOwner;
   readonly operation: Operation;
   readonly bytes: number;
 }
 
 /** A keyed task as one nested transaction. */
 export interface KeyedFrame extends ClosedFrame {
+  readonly submission: Submission;
   /** Where the key may be: this window, and the one before. */
   readonly keys: readonly [string, string];
 }
 
-interface OpenFrame {
-  readonly submissions: Submission[];
-  bytes: number;
+/** Single submissions that share a frame. */
+class OpenFrame implements FrameOwner {
+  readonly submissions: Submission[] = [];
+  /** What the frame will have, about. */
+  bytes = 0;
+
+  get count(): number {
+    return this.submissions.length;
+  }
+
+  get payloadBytes(): number {
+    let bytes = 0;
+    for (const { task } of this.submissions) bytes += task.payloadBytes;
+    return bytes;
+  }
+
+  accept(segment: SegmentRef, taskAt: (index: number) => TaskHandle): void {
+    this.submissions.forEach(({ accept }, index) => {
+      accept({ segment, index, task: taskAt(index), isCreated: true });
+    });
+  }
+
+  reject(cause: MillraceError): void {
+    for (const submission of this.submissions) submission.reject(cause);
+  }
 }
 
 export class Intake {
@@ -99,8 +143,8 @@ export class Intake {
   #segmentCounter = 0;
   /** Frames that take more tasks, by queue and class of due time. */
   readonly #open = new Map<string, OpenFrame>();
-  /** Frames that are full. */
-  readonly #full = new Fifo<OpenFrame>();
+  /** Frames that are full, and those that came full. */
+  readonly #full = new Fifo<OpenFrame | BulkFrame>();
   readonly #keyed = new Fifo<Submission>();
   /** Keyed submissions in this lane, by scope and key: later ones join the first. */
   readonly #joined = new Map<string, Submission[]>();
@@ -128,7 +172,7 @@ export class Intake {
       frame = undefined;
     }
     if (frame === undefined) {
-      frame = { submissions: [], bytes: 0 };
+      frame = new OpenFrame();
       this.#open.set(frameKey, frame);
     }
     frame.submissions.push(submission);
@@ -139,6 +183,10 @@ export class Intake {
     }
   }
 
+  addBulk(bulk: BulkFrame): void {
+    this.#full.push(bulk);
+  }
+
   /**
    * The next frame, closed; full ones first. Undefined when there is none within `bytesMax`.
    *
@@ -147,10 +195,10 @@ export class Intake {
   takeFrame(bytesMax: number, homeOf: (queue: string) => Home): ClosedFrame | undefined {
     const frame = this.#takeOpenFrame(bytesMax);
     if (frame === undefined) return undefined;
-    const submissions = frame.submissions;
+    if (!(frame instanceof OpenFrame)) return this.#name(frame, frame, homeOf);
     // Mostly they arrive in order; then sorting is a single pass.
-    submissions.sort((a, b) => a.task.dueAtMs - b.task.dueAtMs);
-    return this.#close(submissions, homeOf);
+    frame.submissions.sort((a, b) => a.task.dueAtMs - b.task.dueAtMs);
+    return this.#name(this.#encode(frame.submissions), frame, homeOf);
   }
 
   /** The next keyed task as a nested transaction. */
@@ -164,7 +212,9 @@ export class Intake {
     const { task } = submission;
     if (task.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
     this.#keyed.shift();
-    const closed = this.#close([submission], homeOf);
+    const owner = new OpenFrame();
+    owner.submissions.push(submission);
+    const closed = this.#name(this.#encode(owner.submissions), owner, homeOf);
     const window = Math.floor(nowMs / this.#keyWindowMs) * this.#keyWindowMs;
     const key = idempotencyKey(window, task.type, task.idempotencyKey!);
     const previousKey = idempotencyKey(
@@ -173,16 +223,15 @@ export class Intake {
       task.idempotencyKey!,
     );
     const keys = [key, previousKey] as const;
-    return { ...closed, keys, operation: keyedOperation(closed, keys) };
+    return { ...closed, submission, keys, operation: keyedOperation(closed, keys) };
   }
 
-  /** Their commit was not applied, and their shard is not ours any more: they go with the next one, to another. */
-  putBack(submissions: readonly Submission[], nowMs: number): void {
-    for (const submission of submissions) {
-      // What joined it has joined it still.
-      if (submission.task.idempotencyKey !== undefined) this.#keyed.push(submission);
-      else this.add(submission, nowMs);
-    }
+  /** Its commit was not applied, and its shard is not ours any more: it goes with the next one, to another. */
+  putBack(frame: ClosedFrame | KeyedFrame): void {
+    // What joined it has joined it still.
+    if ('keys' in frame) this.#keyed.push(frame.submission);
+    else if (frame.owner instanceof OpenFrame) this.#full.push(frame.owner);
+    else this.#full.push(frame.owner as BulkFrame);
   }
 
   /** A keyed submission ended; those that joined it hear the same. */
@@ -193,11 +242,15 @@ export class Intake {
     return joined;
   }
 
-  /** Everything not yet cut, for rejection at the end of the node's life. */
-  takeAll(): Submission[] {
+  /** Rejects everything not yet cut. */
+  rejectAll(cause: MillraceError): void {
     const frames = [...this.#full.takeAll(), ...this.#open.values()];
     this.#open.clear();
-    return [...frames.flatMap((frame) => frame.submissions), ...this.#keyed.takeAll()];
+    for (const frame of frames) frame.reject(cause);
+    for (const submission of this.#keyed.takeAll()) {
+      submission.reject(cause);
+      for (const joined of this.takeJoined(submission)) joined.reject(cause);
+    }
   }
 
   #addKeyed(submission: Submission): void {
@@ -211,11 +264,11 @@ export class Intake {
     this.#keyed.push(submission);
   }
 
-  #takeOpenFrame(bytesMax: number): OpenFrame | undefined {
+  #takeOpenFrame(bytesMax: number): OpenFrame | BulkFrame | undefined {
     const full = this.#full.peek();
     if (full !== undefined) {
-      if (full.bytes > bytesMax) return undefined;
-      return this.#full.shift();
+      const bytes = full instanceof OpenFrame ? full.bytes : full.frame.length;
+      return bytes > bytesMax ? undefined : this.#full.shift();
     }
     for (const [key, frame] of this.#open) {
       if (frame.bytes > bytesMax) return undefined;
@@ -225,22 +278,39 @@ export class Intake {
     return undefined;
   }
 
-  #close(submissions: readonly Submission[], homeOf: (queue: string) => Home): ClosedFrame {
+  /** REQUIRES: sorted by due time. */
+  #encode(
+    submissions: readonly Submission[],
+  ): Pick<BulkFrame, 'queue' | 'dueAtMs' | 'dueMonoMs' | 'frame'> {
     const { queue, dueAtMs } = submissions[0]!.task;
+    const writer = this.#writer;
+    writer.reset();
+    for (const submission of submissions) writeTask(writer, submission.task);
+    const dueMonoMs = Float64Array.from(submissions, ({ task }) => task.dueMonoMs);
+    return { queue, dueAtMs, dueMonoMs, frame: writer.finish() };
+  }
+
+  /** Gives a frame its place in the store, and so its tasks their ids. */
+  #name(
+    {
+      queue,
+      dueAtMs,
+      dueMonoMs,
+      frame,
+    }: Pick<BulkFrame, 'queue' | 'dueAtMs' | 'dueMonoMs' | 'frame'>,
+    owner: FrameOwner,
+    homeOf: (queue: string) => Home,
+  ): ClosedFrame {
     const home = homeOf(queue);
     const at = { queue, shard: home.shard, dueAtMs };
     const ref = segmentRef(at, this.#incarnation, this.#segmentCounter++);
     const key = home.isInbox ? inboxKey(ref) : segmentKey(ref);
-    const writer = this.#writer;
-    writer.reset();
-    for (const submission of submissions) writeTask(writer, submission.task);
-    const frame = writer.finish();
     return {
       ref,
       home,
       frame,
-      dueMonoMs: Float64Array.from(submissions, (submission) => submission.task.dueMonoMs),
-      submissions,
+      dueMonoMs,
+      owner,
       operation: { type: 'put', key, value: frame },
       bytes: frame.length + 64,
     };
