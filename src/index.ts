@@ -33,7 +33,13 @@ export {
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
 export { createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
-export type { Runtime, RuntimeMetrics, RuntimeStats, SubmitManyOptions, SubmitOptions } from './runtime.js';
+export type {
+  Runtime,
+  RuntimeMetrics,
+  RuntimeStats,
+  SubmitManyOptions,
+  SubmitOptions,
+} from './runtime.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';
 export {

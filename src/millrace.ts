@@ -111,7 +111,7 @@ async function startRuntime(
           pid: process.pid,
           ...shardRecord(queues, resolved.session.weight),
         },
-        isMember: isShared,
+        isMember: isShared || store.usage !== undefined,
         locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
       },
     );

@@ -23,7 +23,12 @@ import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
-import { type BulkPlan, type BulkPorts, BulkSubmission, type SubmittedMany } from './submit-many.js';
+import {
+  type BulkPlan,
+  type BulkPorts,
+  BulkSubmission,
+  type SubmittedMany,
+} from './submit-many.js';
 import { TaskHandle } from './task-handle.js';
 
 export interface SubmitOptions {
@@ -144,8 +149,9 @@ export class Runtime {
       'millrace:commit:failed',
       ({ cause }) => `the store refuses to write: ${cause.message}`,
     );
-    // Where nodes share the store, this one is there before it takes anything on.
-    if (this.#store.lockSpace !== undefined) await this.#coordination.start();
+    // Where nodes share the store, this one is there before it takes anything on; a store with a quota has to be compacted.
+    const isShared = this.#store.lockSpace !== undefined;
+    if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
     await this.#engine.start();
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
