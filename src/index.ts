@@ -31,6 +31,7 @@ export {
   type TaskModule,
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
+export type { HealingOptions, HealingRules } from './healing/healing-options.js';
 export { createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
 export type {

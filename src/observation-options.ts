@@ -5,6 +5,11 @@
 import { type AdminOptions, type ResolvedAdmin, resolveAdmin } from './admin/admin-options.js';
 import { invalidOption } from './core/options.js';
 import {
+  type HealingOptions,
+  type ResolvedHealing,
+  resolveHealing,
+} from './healing/healing-options.js';
+import {
   type LogOptions,
   type ResolvedLogs,
   resolveLogs,
@@ -30,6 +35,8 @@ export interface ObservationOptions {
    * An HTTP server with `/metrics`, `/healthz` and `/readyz`; `true` listens on 127.0.0.1:9464. @defaultValue false
    */
   readonly admin?: AdminOptions | boolean;
+  /** What the runtime does by itself when something is wrong; `false`: nothing. @defaultValue true */
+  readonly healing?: HealingOptions | boolean;
 }
 
 export interface ResolvedObservation {
@@ -40,6 +47,8 @@ export interface ResolvedObservation {
   readonly metrics: MetricsOptions | false;
   /** Undefined: no server. */
   readonly admin: ResolvedAdmin | undefined;
+  /** Undefined: nothing heals. */
+  readonly healing: ResolvedHealing | undefined;
 }
 
 /** The options' names, for the check that none is misspelt. */
@@ -48,10 +57,11 @@ export const OBSERVATION_OPTIONS: Readonly<Record<keyof ObservationOptions, true
   logs: true,
   metrics: true,
   admin: true,
+  healing: true,
 };
 
 /**
- * @param off - mechanisms to do the naive way, for measuring: `logs` writes every line, and at once
+ * @param off - mechanisms to do the naive way, for measuring: `logs` writes every line, and at once; `breaker`: nothing heals
  * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
  */
 export function resolveObservation(
@@ -62,6 +72,7 @@ export function resolveObservation(
     log: resolveLog(options, off),
     metrics: resolveMetrics(options.metrics ?? true),
     admin: resolveAdmin(options.admin),
+    healing: resolveHealing(options.healing, off.has('breaker')),
   };
 }
 

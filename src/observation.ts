@@ -7,7 +7,9 @@ import type { ResolvedAdmin } from './admin/admin-options.js';
 import type { AdminServer } from './admin/admin-server.js';
 import type { Clock } from './core/clock.js';
 import type { Incarnation } from './core/ids.js';
+import type { Levers } from './core/levers.js';
 import { BaseService, type Service } from './core/service.js';
+import { Healing } from './healing/healing.js';
 import type { ResolvedObservation } from './observation-options.js';
 import { EventLog } from './telemetry/event-log.js';
 import { openLogger } from './telemetry/logger.js';
@@ -36,11 +38,18 @@ const PACKAGE = new URL('../../package.json', import.meta.url);
 export class Observation extends BaseService {
   readonly #metrics: Metrics | undefined;
   readonly #watchers: Service[];
+  readonly #healing: ((levers: Levers) => Healing) | undefined;
   #admin: AdminServer | undefined;
+  #healer: Healing | undefined;
   #runtime: WatchedRuntime | undefined;
 
-  private constructor(metrics: Metrics | undefined, log: EventLog | undefined) {
+  private constructor(
+    metrics: Metrics | undefined,
+    log: EventLog | undefined,
+    healing: ((levers: Levers) => Healing) | undefined,
+  ) {
     super();
+    this.#healing = healing;
     this.#metrics = metrics;
     this.#watchers = [log, metrics].filter((watcher) => watcher !== undefined);
   }
@@ -66,7 +75,12 @@ export class Observation extends BaseService {
             nowMs: () => clock.monoMs(),
             suppressed: () => log?.counts.suppressed ?? {},
           });
-    const observation = new Observation(metrics, log);
+    const { healing } = options;
+    const observation = new Observation(
+      metrics,
+      log,
+      healing && ((levers) => new Healing(clock, levers, { ...healing, incarnation })),
+    );
     try {
       if (options.admin !== undefined) await observation.#addAdmin(options.admin, clock);
       await observation.start();
@@ -93,6 +107,17 @@ export class Observation extends BaseService {
     this.#metrics?.follow(() => runtime.stats());
   }
 
+  /** From now on the runtime's levers are pulled when something is wrong. */
+  async heal(levers: Levers): Promise<void> {
+    this.#healer = this.#healing?.(levers);
+    await this.#healer?.start();
+  }
+
+  /** No lever is pulled from here on: the runtime closes. */
+  async stopHealing(): Promise<void> {
+    await this.#healer?.stop();
+  }
+
   /** Loaded when it is asked for: a runtime without it knows no HTTP. */
   async #addAdmin(options: ResolvedAdmin, clock: Clock): Promise<void> {
     const { AdminServer } = await import('./admin/admin-server.js');
@@ -112,6 +137,7 @@ export class Observation extends BaseService {
   }
 
   protected async onStop(): Promise<void> {
+    await this.stopHealing();
     for (const watcher of [...this.#watchers].reverse()) await watcher.stop();
   }
 }

@@ -21,6 +21,7 @@ import type { Engine, EngineStats } from './engine/engine.js';
 import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
 import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
+import { RuntimeLevers } from './runtime-levers.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
 import {
@@ -71,6 +72,8 @@ export interface RuntimeMetrics {
 const NAME_CHARS_MAX = 200;
 /** What a submit waits while the store fills up. */
 const SLOW_MS = 100;
+/** When what was shed may come back. */
+const SHED_RETRY_MS = 30_000;
 const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
   delay: true,
   at: true,
@@ -96,6 +99,7 @@ export class Runtime {
   readonly #coordination: Coordination;
   readonly #threads: Pool | undefined;
   readonly #observation: Observation;
+  readonly #levers: RuntimeLevers;
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
@@ -126,6 +130,7 @@ export class Runtime {
     this.#threads = parts.threads;
     this.#observation = parts.observation;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
+    this.#levers = new RuntimeLevers(parts.engine);
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
@@ -153,6 +158,7 @@ export class Runtime {
     const isShared = this.#store.lockSpace !== undefined;
     if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
     await this.#engine.start();
+    await this.#observation.heal(this.#levers);
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();
@@ -166,7 +172,7 @@ export class Runtime {
    * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
    * @throws ERR_MILLRACE_INVALID_INPUT when the input does not satisfy the task's schema
    * @throws ERR_MILLRACE_PAYLOAD_TOO_LARGE, _TOO_DEEP, _NOT_SERIALIZABLE
-   * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`
+   * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`, and for priorities below 0 while the runtime is degraded
    * @throws ERR_MILLRACE_STORE_FULL, from 80 % of the store's quota on (above 60 % a submit takes 100 ms longer)
    * @throws ERR_MILLRACE_CLOSED
    */
@@ -291,6 +297,7 @@ export class Runtime {
     const closed = new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     this.#admission.refuseWaiters(closed);
     try {
+      await this.#observation.stopHealing();
       await this.#engine.shutdown(this.#options.shutdown);
       await this.#engine.stop();
       await this.#coordination.stop();
@@ -325,6 +332,10 @@ export class Runtime {
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
     const task = this.#prepare(spec, input, options);
+    if (task.priority < (this.#levers.shedPriority ?? Number.NEGATIVE_INFINITY)) {
+      this.#tellRejected(spec.queue, 'shed');
+      throw shed(task.priority);
+    }
     const pressure = this.#coordination.compactor?.pressure ?? 'none';
     if (pressure === 'none') return this.#admit(task, options.signal);
     if (pressure === 'refuse') {
@@ -471,6 +482,14 @@ export class Runtime {
       this.#cleanUps.push(() => process.removeListener(signal, onSignal));
     }
   }
+}
+
+function shed(priority: number): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_QUEUE_FULL',
+    `the runtime is degraded and takes no tasks of priority ${priority}, only from 0 up; try again later`,
+    { details: { reason: 'shed', priority, retryAfterMs: SHED_RETRY_MS } },
+  );
 }
 
 /** What is stored already must be able to end, and ending writes: so new tasks are refused before the store is full. */

@@ -72,7 +72,7 @@ test('switches: those that exist, and no others', () => {
   for (const [off, message] of [
     [['batch'], /experimental.off is 'batch'; give 'batching' or /],
     // One of the names that the project knows, but cannot switch off.
-    [['breaker'], /experimental.off is 'breaker'; give 'batching' or /],
+    [['leakchecks'], /experimental.off is 'leakchecks'; give 'batching' or /],
     ['batching', /experimental.off is 'batching'; give a list/],
   ] as const) {
     assert.throws(() => resolve({ experimental: { off } }), {

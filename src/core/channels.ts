@@ -27,7 +27,7 @@ export interface ChannelPayloads {
   'millrace:tasks:rejected': {
     readonly incarnation: string;
     readonly queue: string;
-    readonly reason: 'backpressure' | 'store' | 'draining';
+    readonly reason: 'backpressure' | 'store' | 'draining' | 'shed';
   };
   /** A batch was handed to a thread, or to the main one. */
   'millrace:batch:launched': {
@@ -136,6 +136,23 @@ export interface ChannelPayloads {
     readonly delayMs: number;
     /** From sending the write to its acknowledgement; the part of the delay that is not the watch's. */
     readonly commitMs: number | undefined;
+  };
+  /** The circuit breaker of a task type has opened, lets probes through, or has closed. */
+  'millrace:breaker:changed': {
+    readonly incarnation: string;
+    readonly type: string;
+    readonly state: 'closed' | 'open' | 'half-open';
+    /** In a row, when it opens. */
+    readonly failures: number;
+    /** How long it stays open; 0 unless it opens. */
+    readonly openMs: number;
+  };
+  /** The runtime does less on purpose from here on, or everything again. */
+  'millrace:runtime:degraded': {
+    readonly incarnation: string;
+    readonly isDegraded: boolean;
+    /** The first that said so, or the last that passed. */
+    readonly reason: string;
   };
   /** The thread that renews leases ended unasked; another takes over. */
   'millrace:lease:sentinel-lost': { readonly cause: MillraceError };

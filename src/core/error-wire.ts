@@ -11,6 +11,8 @@ export interface WireError {
   readonly name: string;
   readonly message: string;
   readonly code?: string;
+  /** HTTP's, of errors that carry one as `status` or `statusCode`. */
+  readonly status?: number;
   readonly details?: ErrorDetails;
   readonly stack?: string;
   readonly cause?: WireError;
@@ -29,6 +31,7 @@ export function toWire(thrown: unknown, causesLeft: number = CAUSES_MAX): WireEr
     }
     // Each field is read once: a getter may throw, or answer differently the next time.
     const code = textOf(thrown, 'code', 128);
+    const status = statusOf(thrown);
     const details = smallPlainData(fieldOf(thrown, 'details'));
     const stack = textOf(thrown, 'stack', STACK_CHARS_MAX);
     const cause = causesLeft > 0 ? fieldOf(thrown, 'cause') : undefined;
@@ -37,6 +40,7 @@ export function toWire(thrown: unknown, causesLeft: number = CAUSES_MAX): WireEr
       message:
         textOf(thrown, 'message', MESSAGE_CHARS_MAX) ?? cut(String(thrown), MESSAGE_CHARS_MAX),
       ...(code !== undefined && { code }),
+      ...(status !== undefined && { status }),
       ...(details !== undefined && { details }),
       ...(stack !== undefined && { stack }),
       ...(cause !== undefined && { cause: toWire(cause, causesLeft - 1) }),
@@ -68,6 +72,7 @@ export function fromWire(wire: unknown, causesLeft: number = CAUSES_MAX): Error 
   if (typeof data.stack === 'string') fields.stack = data.stack;
   if (!(error instanceof MillraceError)) {
     if (code !== undefined) fields.code = code;
+    if (isStatus(data.status)) fields.status = data.status;
     if (details !== undefined) fields.details = details;
   }
   for (const [key, value] of Object.entries(fields)) {
@@ -93,6 +98,15 @@ function fieldOf(error: object, name: string): unknown {
 function textOf(error: object, name: string, charsMax: number): string | undefined {
   const value = fieldOf(error, name);
   return typeof value === 'string' ? cut(value, charsMax) : undefined;
+}
+
+function statusOf(error: object): number | undefined {
+  const status = fieldOf(error, 'status') ?? fieldOf(error, 'statusCode');
+  return isStatus(status) ? status : undefined;
+}
+
+function isStatus(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 100 && (value as number) <= 599;
 }
 
 function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {

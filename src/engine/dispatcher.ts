@@ -122,6 +122,8 @@ export class Dispatcher {
   /** The one that runs alone, claimed for good, until the thread in reserve is free. */
   #waitingAlone: ClaimedBatch | undefined;
   readonly #flights = new Map<BatchHandle, Flight>();
+  /** Whether batches may be claimed before there is a place for them. */
+  claimsAhead = true;
   /** Of all tasks, ms; NaN before the first. */
   #averageRunMs = Number.NaN;
   #isClosing = false;
@@ -171,7 +173,7 @@ export class Dispatcher {
 
   /** Unknown run times go nowhere ahead: the first batches find out. */
   #aheadMax(): number {
-    if (Number.isNaN(this.#averageRunMs)) return 0;
+    if (!this.claimsAhead || Number.isNaN(this.#averageRunMs)) return 0;
     const perThread = Math.floor(AHEAD_WORK_MS / (BATCH_TASKS_MAX * this.#averageRunMs));
     return Math.min(perThread, AHEAD_BATCHES_PER_THREAD_MAX) * this.#pool.threadCount;
   }

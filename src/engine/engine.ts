@@ -116,6 +116,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #intake: Intake;
   readonly #lane: CommitLane;
   readonly #dispatchers: Dispatcher[] = [];
+  readonly #types: TaskTypes;
   readonly #settler: Settler;
   readonly #pools: Pool[];
   readonly #janitor: Janitor;
@@ -156,6 +157,7 @@ export class Engine extends BaseService implements CommitSource {
     });
     const { thread, inline } = options.pools;
     const types = new TaskTypes(this.#table, options.specs, this.#now());
+    this.#types = types;
     const { clock, random } = options;
     this.#settler = new Settler({ table: this.#table, types, clock, random, incarnation });
     const turn = { holder: undefined };
@@ -334,6 +336,20 @@ export class Engine extends BaseService implements CommitSource {
     this.#waker.stop();
     this.#waiters.rejectAll(refusal);
     this.#table.close();
+  }
+
+  // --- Levers -----------------------------------------------------------------------------------------------------
+
+  /** At most so many of a type at once from now on; 0: none begins, and they wait. */
+  limitType(name: string, atMost: number): void {
+    if (this.#isHalted) return;
+    this.#types.limit(name, atMost, this.#now());
+    this.#requestClaim();
+  }
+
+  /** Whether batches may be claimed before there is a place for them. */
+  allowClaimsAhead(isAllowed: boolean): void {
+    for (const dispatcher of this.#dispatchers) dispatcher.claimsAhead = isAllowed;
   }
 
   // --- CommitSource -----------------------------------------------------------------------------------------------

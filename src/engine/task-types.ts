@@ -11,17 +11,33 @@ interface TaskType {
 }
 
 export class TaskTypes {
+  readonly #table: TaskTable;
   readonly #types: (TaskType | undefined)[] = [];
 
   constructor(table: TaskTable, specs: Iterable<TaskSpec>, now: Instant) {
+    this.#table = table;
     for (const spec of specs) {
-      const { name, concurrency } = spec;
-      const place = placeOf(spec);
-      // A claim that never ran would count as the one run of a task that has only one.
-      const isJustInTime = spec.onLost === 'fail';
-      const type = table.defineType({ name, place, concurrency, isJustInTime }, now);
+      const type = this.#define(spec, spec.concurrency, now);
       this.#types[type] = { spec, times: new TypeTimes(spec) };
     }
+  }
+
+  /**
+   * At most so many of a type at once from now on, and never more than its contract says; 0: none begins. Does nothing for
+   * a type that this node does not run.
+   */
+  limit(name: string, atMost: number, now: Instant): void {
+    const spec = this.#types.find((type) => type?.spec.name === name)?.spec;
+    if (spec !== undefined) this.#define(spec, Math.min(atMost, spec.concurrency), now);
+  }
+
+  #define(spec: TaskSpec, concurrency: number, now: Instant): TypeId {
+    // A claim that never ran would count as the one run of a task that has only one.
+    const isJustInTime = spec.onLost === 'fail';
+    return this.#table.defineType(
+      { name: spec.name, place: placeOf(spec), concurrency, isJustInTime },
+      now,
+    );
   }
 
   /** Undefined for a type that this node has no handler of. */

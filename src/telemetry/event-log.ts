@@ -15,13 +15,13 @@
 import type { ChannelName } from '../core/channels.js';
 import type { Clock, WakeUp } from '../core/clock.js';
 import { BaseService } from '../core/service.js';
+import { Subscriptions } from '../core/subscriptions.js';
 import type { LogLevel } from '../core/task.js';
 import { LOG_EVENTS, type LogEvent } from './log-events.js';
 import { isSampled, type LineKind, type ResolvedLogs, type SampledLevel } from './log-options.js';
 import type { Logger, LogWrite, OpenLogger } from './logger.js';
 import { Redaction, withoutCredentials } from './redaction.js';
 import { KeyedSampler } from './samplers.js';
-import { Subscriptions } from './subscriptions.js';
 
 const SUMMARY_EVERY_MS = 60_000;
 /** Entries of one summary, those with the most lines first. */

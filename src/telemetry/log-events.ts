@@ -175,6 +175,27 @@ export const LOG_EVENTS: LogEvents = {
       commitMs,
     }),
   },
+  'millrace:breaker:changed': {
+    kind: 'event',
+    level: ({ state }) => (state === 'open' ? 'warn' : 'info'),
+    key: ({ type }) => type,
+    message: ({ state }) =>
+      state === 'open'
+        ? 'a task type is paused, since what it depends on does not answer'
+        : state === 'half-open'
+          ? 'a task type is tried again, one at a time'
+          : 'a task type runs again',
+    fields: ({ type, state, failures, openMs }) => ({ type, state, failures, openMs }),
+  },
+  'millrace:runtime:degraded': {
+    kind: 'event',
+    level: ({ isDegraded }) => (isDegraded ? 'warn' : 'info'),
+    message: ({ isDegraded }) =>
+      isDegraded
+        ? 'the runtime does less: low priorities are refused, nothing is claimed ahead'
+        : 'the runtime does everything again',
+    fields: ({ reason }) => ({ reason }),
+  },
   'millrace:lease:sentinel-lost': {
     kind: 'event',
     level: 'error',

@@ -11,6 +11,7 @@ export const METRIC_GROUPS = {
   tasks: 'Tasks',
   threads: 'Threads',
   store: 'Store and agreement',
+  healing: 'Healing',
   process: 'The process',
 } as const;
 
@@ -74,7 +75,7 @@ export const METRICS = {
     type: 'counter',
     group: 'tasks',
     labels: ['queue', 'reason'],
-    help: 'Submits that were refused: backpressure, store or draining.',
+    help: 'Submits that were refused: backpressure, store, draining or shed.',
   },
   tasksExecuted: {
     name: 'millrace_tasks_executed_total',
@@ -248,6 +249,27 @@ export const METRICS = {
     group: 'store',
     labels: [],
     help: 'Locks that were lost while they were held.',
+  },
+  breakerState: {
+    name: 'millrace_breaker_state',
+    type: 'gauge',
+    group: 'healing',
+    labels: ['name', 'state'],
+    help: '1 for the state that the breaker of a task type is in: closed, open or half-open.',
+  },
+  breakerOpened: {
+    name: 'millrace_breaker_opened_total',
+    type: 'counter',
+    group: 'healing',
+    labels: ['name'],
+    help: 'Times that the breaker of a task type has opened.',
+  },
+  degraded: {
+    name: 'millrace_degraded',
+    type: 'gauge',
+    group: 'healing',
+    labels: [],
+    help: '1 while the runtime does less on purpose.',
   },
   eventLoopDelay: {
     name: 'millrace_event_loop_delay_seconds',

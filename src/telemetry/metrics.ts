@@ -3,12 +3,13 @@
  * or to the library that the host uses.
  */
 import { BaseService } from '../core/service.js';
+import { Subscriptions } from '../core/subscriptions.js';
+import { countHealing } from './healing-metrics.js';
 import { MetricRegistry } from './metric-registry.js';
 import { handToOtel, handToProm, prometheusText } from './metrics-handover.js';
 import type { MetricsOptions } from './metrics-options.js';
 import { countProcess } from './process-metrics.js';
 import { countStore } from './store-metrics.js';
-import { Subscriptions } from './subscriptions.js';
 import { countTasks } from './task-metrics.js';
 
 /** What a runtime knows without being asked by a channel. */
@@ -67,6 +68,7 @@ export class Metrics extends BaseService {
     const { version, nowMs, suppressed } = this.#parts;
     countTasks(this.registry, this.#events);
     countStore(this.registry, this.#events);
+    countHealing(this.registry, this.#events);
     this.#undo.push(countProcess(this.registry));
     this.registry.cell('buildInfo', version, process.version).set(1);
     this.registry.onCollect(() => {

@@ -1,6 +1,7 @@
 /** Counts what is said of the store, of agreement over it, and of threads: rare events, or one for each commit. */
+
+import type { Subscriptions } from '../core/subscriptions.js';
 import type { MetricRegistry } from './metric-registry.js';
-import type { Subscriptions } from './subscriptions.js';
 
 const PRESSURE = { none: 0, slow: 1, refuse: 2 } as const;
 

@@ -3,9 +3,9 @@
  * into a map and a few additions to typed arrays.
  */
 import { Outcome } from '../core/states.js';
+import type { Subscriptions } from '../core/subscriptions.js';
 import type { CounterCell, HistogramCell } from './metric-cells.js';
 import type { MetricRegistry } from './metric-registry.js';
-import type { Subscriptions } from './subscriptions.js';
 
 /** What is counted for each task that reports, by queue. */
 interface QueueCells {

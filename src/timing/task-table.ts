@@ -313,7 +313,7 @@ export class TaskTable {
 
   /**
    * A type that this node can run. Tasks of other types wait; defining theirs later makes them ready.
-   * Defining a type again changes all but its place.
+   * Defining a type again changes all but its place. With a concurrency of 0 its tasks wait until it is defined anew.
    */
   defineType(spec: TypeToDefine, now: Instant): TypeId {
     const { name, place, concurrency = Number.POSITIVE_INFINITY, isJustInTime = false } = spec;
@@ -324,7 +324,7 @@ export class TaskTable {
     const limit =
       concurrency === Number.POSITIVE_INFINITY
         ? NO_LIMIT
-        : Math.min(wholeNumber(concurrency, 'concurrency', 1, MS_MAX), NO_LIMIT);
+        : Math.min(wholeNumber(concurrency, 'concurrency', 0, MS_MAX), NO_LIMIT);
     checkNow(now);
     return nativeTasks.defineType(
       this.#open(),

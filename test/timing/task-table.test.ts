@@ -384,6 +384,22 @@ test('a type is passed over at its limit, which defining it again changes', () =
   table.close();
 });
 
+test('with a concurrency of 0 none of a type begins, what runs goes on, and others are not held up', () => {
+  const { table, claim, indexesOf } = setup();
+  const held = (concurrency: number) =>
+    table.defineType({ name: 'held', place: Place.THREAD, concurrency }, NOW);
+  held(1);
+  table.ingest(tasksFrame([{ type: 'held' }, { type: 'held' }, {}]), 'ref', NOW);
+  const running = claim();
+  assert.deepEqual(indexesOf(running), [0, 2]);
+  held(0);
+  table.applyResults(running, resultsFrame([{ slot: 0 }]), NOW);
+  assert.equal(table.takeable(Place.THREAD, 100), 0);
+  held(1);
+  assert.deepEqual(indexesOf(claim()), [1]);
+  table.close();
+});
+
 test('what a task carries and ended with can be read, under names of any length', () => {
   const { table, claim } = setup();
   const writer = new FrameWriter(FrameKind.TASKS);
@@ -562,7 +578,7 @@ test('arguments of a wrong kind are refused before they reach the core', () => {
   bad(() => table.ingest(frame, 'a', NOW, { dueMonoMs: Float64Array.of(Number.NaN) }));
   bad(() => table.end(0 as TaskHandle, 9 as TaskState, NO_BYTES, NOW));
   bad(() => table.defineType({ name: 'x', place: 2 as Place }, NOW));
-  bad(() => table.defineType({ name: 'x', place: Place.INLINE, concurrency: 0 }, NOW));
+  bad(() => table.defineType({ name: 'x', place: Place.INLINE, concurrency: -1 }, NOW));
   bad(() => new TaskTable({ executor: '' }));
   bad(() => new TaskTable({ executor: 'x', ageingMs: -1 }));
   const detached = tasksFrame([{}]);

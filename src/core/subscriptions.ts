@@ -3,7 +3,7 @@
  * are heard: two runtimes in one process share the channels, and not their figures.
  */
 import { channel } from 'node:diagnostics_channel';
-import type { ChannelName, ChannelPayloads } from '../core/channels.js';
+import type { ChannelName, ChannelPayloads } from './channels.js';
 
 export class Subscriptions {
   readonly #incarnation: string;

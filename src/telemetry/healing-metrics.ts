@@ -1,0 +1,16 @@
+/** Counts what healing does: rare events, each of which somebody will ask about. */
+import type { Subscriptions } from '../core/subscriptions.js';
+import type { MetricRegistry } from './metric-registry.js';
+
+const STATES = ['closed', 'open', 'half-open'] as const;
+
+export function countHealing(metrics: MetricRegistry, events: Subscriptions): void {
+  metrics.cell('degraded').set(0);
+  events.on('millrace:breaker:changed', ({ type, state }) => {
+    for (const one of STATES) metrics.cell('breakerState', type, one).set(Number(one === state));
+    if (state === 'open') metrics.cell('breakerOpened', type).add();
+  });
+  events.on('millrace:runtime:degraded', ({ isDegraded }) => {
+    metrics.cell('degraded').set(Number(isDegraded));
+  });
+}
