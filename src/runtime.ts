@@ -332,10 +332,6 @@ export class Runtime {
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
     const task = this.#prepare(spec, input, options);
-    if (task.priority < (this.#levers.shedPriority ?? Number.NEGATIVE_INFINITY)) {
-      this.#tellRejected(spec.queue, 'shed');
-      throw shed(task.priority);
-    }
     const pressure = this.#coordination.compactor?.pressure ?? 'none';
     if (pressure === 'none') return this.#admit(task, options.signal);
     if (pressure === 'refuse') {
@@ -407,11 +403,16 @@ export class Runtime {
     const { idempotencyKey } = options;
     if (idempotencyKey !== undefined) checkText(idempotencyKey, 'idempotencyKey');
     if (options.tenant !== undefined) checkText(options.tenant, 'tenant');
+    const priority = wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767);
+    if (priority < (this.#levers.shedPriority ?? Number.NEGATIVE_INFINITY)) {
+      this.#tellRejected(spec.queue, 'shed');
+      throw shed(priority);
+    }
     return {
       type: spec.name,
       queue: spec.queue,
       tenant: options.tenant ?? '',
-      priority: wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767),
+      priority,
       dueAtMs,
       dueMonoMs: this.#clock.monoMs() + delayMs,
       submittedAtMs: nowMs,
