@@ -2,6 +2,7 @@
  * millrace: a distributed task runtime that Node.js services embed.
  */
 export type { AdminOptions } from './admin/admin-options.js';
+export type { Client, ClientOptions } from './client.js';
 export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
 export type { TaskLine } from './core/channels.js';
 export type { Duration } from './core/durations.js';
@@ -32,7 +33,7 @@ export {
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
 export type { HealingOptions, HealingRules } from './healing/healing-options.js';
-export { createRuntime } from './millrace.js';
+export { createClient, createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
 export type {
   Runtime,

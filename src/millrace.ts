@@ -2,10 +2,11 @@
  * The composition root: the only file that knows every part.
  *
  * `createRuntime` checks options, loads the tasks module, opens the store, builds pools and engine, and hands out a
- * `Runtime`.
+ * `Runtime`. `createClient` does the same with contracts only, so that nothing runs here.
  */
 import { getRandomValues } from 'node:crypto';
 import { hostname } from 'node:os';
+import { type Client, type ClientOptions, checkClientOptions } from './client.js';
 import { Coordination } from './coordination/coordination.js';
 import { type QueueShards, shardRecord } from './coordination/shard-keeper.js';
 import type { Clock } from './core/clock.js';
@@ -20,15 +21,19 @@ import {
   type TaskSpec,
   tasksByName,
   tasksOfModule,
+  withoutHandler,
 } from './core/task.js';
-import { Engine } from './engine/engine.js';
+import { Engine, type EngineOptions } from './engine/engine.js';
+import { Engines } from './engines.js';
 import { Observation } from './observation.js';
 import type { Timers } from './pool/deadlines.js';
 import { DirectPool } from './pool/direct-pool.js';
 import { InlinePool } from './pool/inline-pool.js';
 import { moduleUrl } from './pool/module-url.js';
+import { sharePool } from './pool/pool-share.js';
 import { Runtime } from './runtime.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
+import { memoryStore } from './store/index.js';
 import { systemClock } from './timing/system-clock.js';
 import { createTimers } from './timing/timers.js';
 
@@ -45,6 +50,8 @@ const LOCAL_NODE = 'local';
 /** Of every queue, for ever: the number of a task's shard is in its id. More nodes than that would have nothing to do. */
 const SHARDS_PER_QUEUE = 64;
 const KEEP_ALIVE_MS = 2 ** 30;
+/** Of ended volatile tasks, which are kept in memory. */
+const VOLATILE_BYTES = { completedBytesMax: 16_777_216, failedBytesMax: 16_777_216 };
 
 /**
  * Starts a runtime: opens the store, takes up what it holds, starts the threads.
@@ -56,6 +63,19 @@ const KEEP_ALIVE_MS = 2 ** 30;
 export function createRuntime(options: RuntimeOptions): Promise<Runtime> {
   const seed = getRandomValues(new Uint32Array(4));
   return createRuntimeIn({ clock: systemClock, random: seededRandom(seed), holdProcess }, options);
+}
+
+/**
+ * Opens a store for handing tasks in, waiting for their ends and cancelling them. Nothing runs here, and no thread is
+ * started: who runs them is a runtime on the same store.
+ *
+ * @throws as {@link createRuntime}
+ */
+export async function createClient(options: ClientOptions): Promise<Client> {
+  const { tasks, ...rest } = checkClientOptions(options);
+  const contracts = tasks.map(withoutHandler);
+  const byName = Object.fromEntries(contracts.map((contract) => [contract.name, contract]));
+  return createRuntime({ ...rest, tasks: { tasks: byName } });
 }
 
 /** A runtime at work keeps its process alive, as a listening server does; close() lets go. */
@@ -99,7 +119,7 @@ async function startRuntime(
     const specs = [...tasks.values()]
       .filter(({ run }) => run !== undefined)
       .map(({ spec }) => spec);
-    const queues = queuesOf(specs);
+    const queues = queuesOf(specs.filter(({ durability }) => durability === 'stored'));
     const coordination = new Coordination(
       { clock: world.clock, random: world.random.fork('coordination'), store },
       {
@@ -116,26 +136,26 @@ async function startRuntime(
       },
     );
     const { session, members } = coordination;
-    const engine = new Engine({
-      clock: world.clock,
-      random,
-      incarnation,
-      store,
-      pools,
-      timers: wheelTimers(world.clock),
-      specs,
-      node: isShared ? incarnation : LOCAL_NODE,
-      ...(isShared && { cluster: { session, members, queues, shardCount: SHARDS_PER_QUEUE } }),
-      weights: resolved.weights,
-      retention: resolved.retention,
-    });
+    const engines = await buildEngines(
+      world,
+      {
+        random,
+        incarnation,
+        store,
+        node: isShared ? incarnation : LOCAL_NODE,
+        ...(isShared && { cluster: { session, members, queues, shardCount: SHARDS_PER_QUEUE } }),
+        weights: resolved.weights,
+        retention: resolved.retention,
+      },
+      { pools, specs },
+    );
     const runtime = new Runtime({
       clock: world.clock,
       holdProcess: world.holdProcess,
       options: resolved,
       tasks,
       store,
-      engine,
+      engines,
       coordination,
       threads: pools.thread,
       observation,
@@ -147,6 +167,47 @@ async function startRuntime(
     await store.close();
     throw error;
   }
+}
+
+/** The engine of the stored tasks, and one for volatile ones where there are any. */
+async function buildEngines(
+  { clock, random }: World,
+  stored: Omit<EngineOptions, 'clock' | 'timers' | 'pools' | 'specs'>,
+  { pools, specs }: { readonly pools: Pools; readonly specs: readonly TaskSpec[] },
+): Promise<Engines> {
+  const timers = wheelTimers(clock);
+  const isVolatile = ({ durability }: TaskSpec): boolean => durability === 'volatile';
+  const lasting = specs.filter((spec) => !isVolatile(spec));
+  if (lasting.length === specs.length) {
+    return new Engines(new Engine({ ...stored, clock, timers, pools, specs }));
+  }
+  const [forStored, forVolatile] = shareAll(pools);
+  const memory = await memoryStore().open({ clock });
+  return new Engines(
+    new Engine({ ...stored, clock, timers, pools: forStored, specs: lasting }),
+    new Engine({
+      clock,
+      timers,
+      random: random.fork('volatile'),
+      incarnation: stored.incarnation,
+      store: memory,
+      node: LOCAL_NODE,
+      pools: forVolatile,
+      specs: specs.filter(isVolatile),
+      weights: stored.weights!,
+      retention: { ...stored.retention, ...VOLATILE_BYTES },
+    }),
+  );
+}
+
+function shareAll({ thread, inline }: Pools): readonly [Pools, Pools] {
+  const threads = thread && sharePool(thread);
+  const inlines = inline && sharePool(inline);
+  const share = (user: 0 | 1): Pools => ({
+    ...(threads && { thread: threads[user] }),
+    ...(inlines && { inline: inlines[user] }),
+  });
+  return [share(0), share(1)];
 }
 
 function queuesOf(specs: readonly TaskSpec[]): QueueShards[] {

@@ -1,18 +1,18 @@
 /** The levers of a runtime: what healing may do to it, done by the parts that can. */
 import type { Levers } from './core/levers.js';
-import type { Engine } from './engine/engine.js';
+import type { Engines } from './engines.js';
 
 export class RuntimeLevers implements Levers {
-  readonly #engine: Engine;
+  readonly #engines: Engines;
   /** Submits with a lower priority are refused; undefined: none is. */
   shedPriority: number | undefined;
 
-  constructor(engine: Engine) {
-    this.#engine = engine;
+  constructor(engines: Engines) {
+    this.#engines = engines;
   }
 
   limitType(type: string, atMost: number | undefined): void {
-    this.#engine.limitType(type, atMost ?? Number.POSITIVE_INFINITY);
+    this.#engines.limitType(type, atMost ?? Number.POSITIVE_INFINITY);
   }
 
   shedBelow(priority: number | undefined): void {
@@ -20,6 +20,6 @@ export class RuntimeLevers implements Levers {
   }
 
   allowClaimsAhead(isAllowed: boolean): void {
-    this.#engine.allowClaimsAhead(isAllowed);
+    this.#engines.allowClaimsAhead(isAllowed);
   }
 }

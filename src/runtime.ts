@@ -19,6 +19,7 @@ import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
+import type { Engines } from './engines.js';
 import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
 import { RuntimeLevers } from './runtime-levers.js';
@@ -95,7 +96,7 @@ export class Runtime {
   readonly #clock: Clock;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
-  readonly #engine: Engine;
+  readonly #engines: Engines;
   readonly #coordination: Coordination;
   readonly #threads: Pool | undefined;
   readonly #observation: Observation;
@@ -113,7 +114,7 @@ export class Runtime {
     readonly options: ResolvedOptions;
     readonly tasks: ReadonlyMap<string, AnyTask>;
     readonly store: Store;
-    readonly engine: Engine;
+    readonly engines: Engines;
     readonly coordination: Coordination;
     readonly threads: Pool | undefined;
     /** Started; stopped when everything else is. */
@@ -124,20 +125,20 @@ export class Runtime {
     this.#holdProcess = parts.holdProcess;
     this.#options = parts.options;
     this.#store = parts.store;
-    this.#engine = parts.engine;
+    this.#engines = parts.engines;
     this.#coordination = parts.coordination;
     this.locks = new RuntimeLocks(parts.coordination);
     this.#threads = parts.threads;
     this.#observation = parts.observation;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
-    this.#levers = new RuntimeLevers(parts.engine);
+    this.#levers = new RuntimeLevers(parts.engines);
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
     const admission = new Admission({ tasksMax, bytesMax, nowMs });
     this.#admission = admission;
-    this.#engine.onReleased = (bytes, tasks) => admission.release(bytes, tasks);
-    this.#engine.onRecovered = (bytes, tasks) => admission.occupy(bytes, tasks);
+    this.#engines.onReleased((bytes, tasks) => admission.release(bytes, tasks));
+    this.#engines.onRecovered((bytes, tasks) => admission.occupy(bytes, tasks));
   }
 
   /** Called once, by createRuntime. */
@@ -157,7 +158,7 @@ export class Runtime {
     // Where nodes share the store, this one is there before it takes anything on; a store with a quota has to be compacted.
     const isShared = this.#store.lockSpace !== undefined;
     if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
-    await this.#engine.start();
+    await this.#engines.start();
     await this.#observation.heal(this.#levers);
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
@@ -210,6 +211,7 @@ export class Runtime {
     options: SubmitManyOptions<Input> = {},
   ): Promise<SubmittedMany<Output>> {
     const { spec } = this.#contract(task);
+    const engine = this.#engines.of(spec);
     if (typeof items !== 'object' || items === null) {
       throw invalidOption('items', items, 'an iterable of inputs');
     }
@@ -226,12 +228,12 @@ export class Runtime {
     };
     const ports: BulkPorts = {
       clock: this.#clock,
-      engine: this.#engine,
+      engine,
       limits: this.#options.payload,
       admit: (payloadBytes, tasks) =>
-        this.#admitMany({ payloadBytes, queue: spec.queue }, tasks, options.signal),
+        this.#admitMany(spec, { payloadBytes, queue: spec.queue }, tasks, options.signal),
       release: (bytes, tasks) => this.#admission.release(bytes, tasks),
-      submitKeyed: (keyed) => this.#submitToEngine(keyed, (accepted) => accepted),
+      submitKeyed: (keyed) => this.#submitTo(engine, keyed, (accepted) => accepted),
     };
     return new BulkSubmission<Input, Output>(ports, plan).run(items);
   }
@@ -241,21 +243,21 @@ export class Runtime {
     task: TaskContract<Input, Output> | string,
     id: string,
   ): TaskHandle<Output> {
-    this.#contract(task);
+    const engine = this.#engines.of(this.#contract(task).spec);
     const { segment, index } = requireTaskId(id);
-    const held = this.#engine.find(segment, index);
-    return new TaskHandle(this.#engine, { segment, index, task: held, isCreated: false });
+    const held = engine.find(segment, index);
+    return new TaskHandle(engine, { segment, index, task: held, isCreated: false });
   }
 
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
   drain(): Promise<void> {
-    return this.#engine.drain();
+    return this.#engines.drain();
   }
 
   /** Counts, as of now. Cheap. */
   stats(): RuntimeStats {
     return {
-      ...this.#engine.stats,
+      ...this.#engines.stats,
       waiting: this.#admission.waiting,
       openBytes: this.#admission.pendingBytes,
       threads: this.#threads?.threadCount ?? 0,
@@ -265,7 +267,7 @@ export class Runtime {
   /** Whether it works, and whether it takes tasks now. Cheap. */
   health(): Health {
     const reasons: string[] = [];
-    const notTaking = this.#engine.notTaking;
+    const notTaking = this.#engines.stored.notTaking;
     if (this.#closed) reasons.push('it is closing');
     else if (!this.#hasStarted) reasons.push('it is starting');
     else if (notTaking) reasons.push(notTaking.cause.message);
@@ -298,8 +300,8 @@ export class Runtime {
     this.#admission.refuseWaiters(closed);
     try {
       await this.#observation.stopHealing();
-      await this.#engine.shutdown(this.#options.shutdown);
-      await this.#engine.stop();
+      await this.#engines.shutdown(this.#options.shutdown);
+      await this.#engines.stop();
       await this.#coordination.stop();
       await this.#store.close();
     } finally {
@@ -332,48 +334,59 @@ export class Runtime {
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
     const task = this.#prepare(spec, input, options);
-    const pressure = this.#coordination.compactor?.pressure ?? 'none';
-    if (pressure === 'none') return this.#admit(task, options.signal);
-    if (pressure === 'refuse') {
-      this.#tellRejected(spec.queue, 'store');
-      throw fillingUp();
+    const engine = this.#engines.of(spec);
+    if (this.#mustSlowDown(spec)) {
+      return sleep(this.#clock, SLOW_MS, options.signal).then(() =>
+        this.#admit(engine, task, options.signal),
+      );
     }
-    return sleep(this.#clock, SLOW_MS, options.signal).then(() =>
-      this.#admit(task, options.signal),
-    );
+    return this.#admit(engine, task, options.signal);
+  }
+
+  /** Whether the store fills up. @throws ERR_MILLRACE_STORE_FULL when new tasks would take the room that old ones need */
+  #mustSlowDown({ queue, durability }: TaskSpec): boolean {
+    const pressure = this.#coordination.compactor?.pressure ?? 'none';
+    if (pressure === 'none' || durability === 'volatile') return false;
+    if (pressure === 'slow') return true;
+    this.#tellRejected(queue, 'store');
+    throw fillingUp();
   }
 
   async #admitMany(
+    spec: TaskSpec,
     room: Pick<NewTask, 'payloadBytes' | 'queue'>,
     tasks: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-    const pressure = this.#coordination.compactor?.pressure ?? 'none';
-    if (pressure === 'refuse') {
-      this.#tellRejected(room.queue, 'store');
-      throw fillingUp();
-    }
-    if (pressure === 'slow') await sleep(this.#clock, SLOW_MS, signal);
+    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
     if (!this.#admission.tryAcquire(room.payloadBytes, tasks)) {
       await this.#waitForRoom(room, signal, tasks);
     }
   }
 
-  #admit<Output>(task: NewTask, signal: AbortSignal | undefined): Promise<TaskHandle<Output>> {
+  #admit<Output>(
+    engine: Engine,
+    task: NewTask,
+    signal: AbortSignal | undefined,
+  ): Promise<TaskHandle<Output>> {
     const { payloadBytes } = task;
-    if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(task);
-    return this.#waitForRoom(task, signal).then(() => this.#enqueue(task));
+    if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(engine, task);
+    return this.#waitForRoom(task, signal).then(() => this.#enqueue(engine, task));
   }
 
-  #enqueue<Output>(task: NewTask): Promise<TaskHandle<Output>> {
-    return this.#submitToEngine(task, (accepted) => new TaskHandle(this.#engine, accepted));
+  #enqueue<Output>(engine: Engine, task: NewTask): Promise<TaskHandle<Output>> {
+    return this.#submitTo(engine, task, (accepted) => new TaskHandle(engine, accepted));
   }
 
   /** Hands an admitted task to the engine. */
-  #submitToEngine<Told>(task: NewTask, tell: (accepted: Accepted) => Told): Promise<Told> {
+  #submitTo<Told>(
+    engine: Engine,
+    task: NewTask,
+    tell: (accepted: Accepted) => Told,
+  ): Promise<Told> {
     return new Promise((resolve, reject) => {
-      this.#engine.submit(
+      engine.submit(
         task,
         (accepted) => {
           if (!accepted.isCreated) this.#admission.release(task.payloadBytes);
@@ -455,7 +468,7 @@ export class Runtime {
   }
 
   #tellRejected(queue: string, reason: ChannelPayloads['millrace:tasks:rejected']['reason']): void {
-    const { incarnation } = this.#engine;
+    const { incarnation } = this.#engines.stored;
     publish('millrace:tasks:rejected', () => ({ incarnation, queue, reason }));
   }
 

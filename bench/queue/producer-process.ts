@@ -77,11 +77,13 @@ async function openerOf({
   contender,
   url,
 }: Address): Promise<(space: string) => Promise<Producer>> {
-  const module = contender.startsWith('bullmq')
-    ? await import('./clients/bullmq.js')
-    : contender === 'pg-boss'
-      ? await import('./clients/pg-boss.js')
-      : await import('./clients/graphile.js');
+  const module = contender.startsWith('millrace')
+    ? await import('./clients/millrace.js')
+    : contender.startsWith('bullmq')
+      ? await import('./clients/bullmq.js')
+      : contender === 'pg-boss'
+        ? await import('./clients/pg-boss.js')
+        : await import('./clients/graphile.js');
   return (space) => module.openProducer(url, space);
 }
 

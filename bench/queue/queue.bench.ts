@@ -2,8 +2,8 @@
  * What a task costs from being handed in to being done, against the queues that Node services use today: no-op
  * handlers, 200-byte payloads, everything on one machine.
  *
- * The producer has a process of its own, but for latency, where the worker submits; millrace's producer is the worker's
- * process, since one process uses a store at a time. Every contender starts its server for each round, on the same
+ * The producer has a process of its own, but for latency, where the worker submits, and on millrace's embedded store,
+ * which one process uses at a time. Every contender starts its server for each round, on the same
  * disk; each looks whether every task ran exactly once. What millrace keeps and peers do not: the results, for an hour.
  */
 import { defineBench, type MetricSpec, type RunContext, type Sample } from '../lib/bench.js';
@@ -14,6 +14,8 @@ import type { WorkSettings } from './work.js';
 
 interface Settings extends WorkSettings {
   readonly scale: number;
+  /** In each round. */
+  readonly kills: number;
 }
 
 const rate = (about: string): MetricSpec => ({ unit: 'tasks/s', better: 'higher', about });
@@ -37,7 +39,10 @@ const PEER_METRICS = [
 const TAKEOVER = ['takeoverP50Ms', 'takeoverMaxMs'];
 const WORK = 'work';
 const PENDING = 'pending';
+const TAKEN_OVER = 'takeover';
 const PARTS = [{ name: WORK }, { name: PENDING, nodeFlags: ['--expose-gc'] }];
+/** A node is killed, noticed after its session's 5 s, and started again. */
+const KILL_SECONDS = 8;
 const START_SECONDS = 6;
 
 export default defineBench<Settings>({
@@ -124,8 +129,10 @@ export default defineBench<Settings>({
     latencyMs: isQuick ? 1_200 : 10_000,
     commits: isQuick ? 100 : 500,
     pendingTasks: isQuick ? 0 : 1_000_000,
+    kills: isQuick ? 2 : 10,
   }),
-  seconds({ tasks, singleMs, latencyMs, pendingTasks }, contender, part) {
+  seconds({ tasks, singleMs, latencyMs, pendingTasks, kills }, contender, part) {
+    if (part === TAKEN_OVER) return START_SECONDS + kills * KILL_SECONDS;
     if (part === PENDING) return 0.5 + pendingTasks / 50_000;
     const perSecond = contender.startsWith('millrace') ? 30_000 : 8_000;
     return START_SECONDS + (2.5 * singleMs + 1.25 * latencyMs) / 1000 + (3 * tasks) / perSecond;
@@ -148,22 +155,21 @@ async function partOf(
 type BenchContender = Parameters<typeof defineBench<Settings>>[0]['contenders'][number];
 
 function onEtcd(name: string, exec: 'inline' | 'thread', nodes: number): BenchContender {
+  const isFleet = exec === 'inline' && nodes === 1;
   return {
     name,
     version: millraceVersion(),
     durability: `${syncedDurability()}, on ${nodes === 1 ? 'one etcd' : 'two of three etcds'}`,
-    settings: { exec, nodes, producer: "the worker's process" },
-    metrics: [...PEER_METRICS, 'rssMB@1Mpending', ...TAKEOVER],
-    parts: PARTS,
+    settings: { exec, nodes, producer: 'a client' },
+    metrics: [...PEER_METRICS, 'rssMB@1Mpending', ...(isFleet ? TAKEOVER : [])],
+    parts: isFleet ? [...PARTS, { name: TAKEN_OVER }] : PARTS,
     async run(settings, context) {
+      if (context.part === TAKEN_OVER) {
+        const { takeover } = await import('./takeover.js');
+        return takeover(settings.kills);
+      }
       const millrace = await import('./clients/millrace.js');
-      const sample = await partOf(name, settings, context, () => millrace.onEtcd(exec, nodes));
-      const why = 'one process uses a store at a time: nobody takes over';
-      return {
-        ...sample,
-        metrics: { ...sample.metrics, takeoverP50Ms: null, takeoverMaxMs: null },
-        reasons: { ...sample.reasons, takeoverP50Ms: why, takeoverMaxMs: why },
-      };
+      return partOf(name, settings, context, () => millrace.onEtcd(exec, nodes));
     },
   };
 }

@@ -58,6 +58,11 @@ export interface ContractOptions<Input = unknown> {
    * (at most once). @defaultValue 'retry'
    */
   readonly onLost?: 'retry' | 'fail';
+  /**
+   * `stored`: durable before it is acknowledged. `volatile`: in the memory of the process that submits it, which also
+   * runs it; no write, and gone with the process. Everything else is alike. @defaultValue 'stored'
+   */
+  readonly durability?: 'stored' | 'volatile';
 }
 
 /** What a handler gets beside its input. */
@@ -150,6 +155,7 @@ export interface TaskSpec {
   /** Undefined: the engine's net for what hangs. */
   readonly timeout: TimeoutSpec | undefined;
   readonly onLost: 'retry' | 'fail';
+  readonly durability: 'stored' | 'volatile';
 }
 
 // The brand tells tasks from other exports, also those of another installed copy.
@@ -211,6 +217,11 @@ export function defineTasks<Tasks extends Record<string, AnyTask>>(
 ): TaskModule<Tasks> {
   tasksByName(Object.values(tasks));
   return { tasks };
+}
+
+/** A task as its producers see it: without its handler. */
+export function withoutHandler(task: AnyTask): AnyTask {
+  return task.run === undefined ? task : contractOf(task.spec, undefined);
 }
 
 export function isTask(value: unknown): value is AnyTask {
@@ -303,6 +314,7 @@ const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
   ttl: true,
   timeout: true,
   onLost: true,
+  durability: true,
   run: true,
 };
 const RETRY_OPTIONS: Readonly<Record<keyof RetryOptions, true>> = {
@@ -368,5 +380,9 @@ function specOf(options: TaskOptions): TaskSpec {
         : durationMs(options.ttl, `${option}ttl`),
     timeout: options.timeout === undefined ? undefined : timeoutSpec(options.timeout, option),
     onLost: oneOf(options.onLost ?? 'retry', `${option}onLost`, ['retry', 'fail']),
+    durability: oneOf(options.durability ?? 'stored', `${option}durability`, [
+      'stored',
+      'volatile',
+    ]),
   };
 }

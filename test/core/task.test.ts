@@ -41,6 +41,7 @@ test('a task has every default filled in', () => {
     ttlMs: Number.POSITIVE_INFINITY,
     timeout: undefined,
     onLost: 'retry',
+    durability: 'stored',
   });
 });
 
@@ -56,6 +57,7 @@ test('a task keeps what was given', () => {
     ttl: '10m',
     timeout: { adaptive: 4, min: '2s', max: '1m', grace: 50 },
     onLost: 'fail',
+    durability: 'volatile',
     run,
   });
   assert.equal(task.name, task.spec.name);
@@ -71,6 +73,7 @@ test('a task keeps what was given', () => {
     ttlMs: 600_000,
     timeout: { factor: 4, minMs: 2_000, maxMs: 60_000, graceMs: 50 },
     onLost: 'fail',
+    durability: 'volatile',
   });
 });
 

@@ -14,6 +14,7 @@ test('each subpath exports what is documented, and no more', () => {
   assert.deepEqual(Object.keys(millrace).sort(), [
     'MillraceError',
     'NonRetryableError',
+    'createClient',
     'createRuntime',
     'defineTask',
     'defineTasks',

@@ -1,0 +1,78 @@
+/**
+ * How long the tasks of a node wait that is killed: two nodes share the shards of a queue, one dies by `kill -9` while
+ * it holds tasks that are due a moment later, and the other one has to notice, take over, and run them.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { createClient, createRuntime } from '../../src/index.js';
+import { etcdStore } from '../../src/store/etcd/index.js';
+import { systemClock } from '../../src/timing/system-clock.js';
+import { EtcdCluster } from '../../test/support/etcd/index.js';
+import type { Sample } from '../lib/bench.js';
+import { percentile } from '../lib/stats.js';
+import { note, runs } from './takeover-tasks.js';
+
+const TTL_MS = 5_000;
+/** Over all shards, so that the dead node certainly held some. */
+const TASKS = 256;
+/** After the last of them was accepted, and before the kill could be noticed. */
+const DUE_MS = 300;
+const SHARDS = 64;
+const POLL_MS = 20;
+const HANG_MS = 60_000;
+
+export async function takeover(kills: number): Promise<Sample> {
+  const etcd = await EtcdCluster.start({ nodes: 1 });
+  const namespace = 'takeover';
+  const store = etcdStore({ endpoints: etcd.endpoints, namespace });
+  const runtime = await createRuntime({
+    tasks: new URL('./takeover-tasks.js', import.meta.url),
+    store,
+    session: { ttl: TTL_MS },
+  });
+  const client = await createClient({ store, tasks: [note] });
+  const look = await store.open({ clock: systemClock });
+  const ran = new Set<number>();
+  runs.on('ran', (number) => {
+    if (ran.has(number)) throw new Error(`task ${number} ran twice`);
+    ran.add(number);
+  });
+  /** Resolves when each of two nodes has its part of the shards. */
+  const shared = async (): Promise<void> => {
+    for (const beganAt = performance.now(); performance.now() - beganAt < HANG_MS; ) {
+      const { entries } = await look.range({ from: 'o/', to: 'o0' });
+      const owners = new Set(entries.map(({ value }) => Buffer.from(value).toString()));
+      if (entries.length === SHARDS && owners.size === 2) return;
+      await new Promise((resolve) => setTimeout(resolve, POLL_MS));
+    }
+    throw new Error('the shards were not shared in time');
+  };
+  const times = new Float64Array(kills);
+  for (let kill = 0; kill < kills; kill++) {
+    const node = startNode(etcd.endpoints.join(','), namespace);
+    await once(node, 'message');
+    await shared();
+    const last = (kill + 1) * TASKS;
+    const numbers = Array.from({ length: TASKS }, (_, i) => kill * TASKS + i);
+    // One by one: each in a segment of its own, wherever that goes.
+    await Promise.all(numbers.map((number) => client.submit(note, number, { delay: DUE_MS })));
+    node.kill('SIGKILL');
+    const killedAt = performance.now();
+    while (ran.size < last) await once(runs, 'ran', { signal: AbortSignal.timeout(HANG_MS) });
+    times[kill] = performance.now() - killedAt;
+  }
+  await client.close();
+  await runtime.close();
+  await look.close();
+  await etcd.close();
+  times.sort();
+  return {
+    metrics: { takeoverP50Ms: percentile(times, 0.5), takeoverMaxMs: times[kills - 1] ?? null },
+    notes: { kills, ttlMs: TTL_MS },
+  };
+}
+
+function startNode(endpoints: string, namespace: string): ChildProcess {
+  const program = new URL('./takeover-node.js', import.meta.url);
+  return fork(program, [endpoints, namespace, String(TTL_MS)], { execArgv: [] });
+}

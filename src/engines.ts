@@ -1,0 +1,74 @@
+/**
+ * The engines of a runtime: one on its store, and one for volatile tasks on a store in memory, if there are any.
+ *
+ * A volatile task goes the same way as every other: it is delayed, retried, limited, cancelled and waited for alike. Only
+ * its store is memory of this process, so that it costs no write and no disk, and ends with the process. Both engines
+ * share the threads.
+ */
+import type { TaskSpec } from './core/task.js';
+import type { Engine, EngineStats } from './engine/engine.js';
+
+export class Engines {
+  /** On the runtime's store. */
+  readonly stored: Engine;
+  readonly #volatile: Engine | undefined;
+  readonly #all: readonly Engine[];
+
+  constructor(stored: Engine, volatile?: Engine) {
+    this.stored = stored;
+    this.#volatile = volatile;
+    this.#all = volatile === undefined ? [stored] : [stored, volatile];
+  }
+
+  /** Where the tasks of a type live. */
+  of({ durability }: Pick<TaskSpec, 'durability'>): Engine {
+    return durability === 'volatile' ? (this.#volatile ?? this.stored) : this.stored;
+  }
+
+  get stats(): EngineStats {
+    const sum = { open: 0, delayed: 0, ready: 0, running: 0 };
+    for (const { stats } of this.#all) {
+      sum.open += stats.open;
+      sum.delayed += stats.delayed;
+      sum.ready += stats.ready;
+      sum.running += stats.running;
+    }
+    return sum;
+  }
+
+  /** Called when ends are durable and their room in the queue is free. */
+  onReleased(release: (bytes: number, tasks: number) => void): void {
+    for (const engine of this.#all) engine.onReleased = release;
+  }
+
+  /** Called with what is open in the store. */
+  onRecovered(occupy: (bytes: number, tasks: number) => void): void {
+    for (const engine of this.#all) engine.onRecovered = occupy;
+  }
+
+  /** How many tasks of a type may run at once here, whatever its `concurrency` says above that. */
+  limitType(type: string, atMost: number): void {
+    for (const engine of this.#all) engine.limitType(type, atMost);
+  }
+
+  /** Whether batches may be claimed before there is a place for them. */
+  allowClaimsAhead(isAllowed: boolean): void {
+    for (const engine of this.#all) engine.allowClaimsAhead(isAllowed);
+  }
+
+  async start(): Promise<void> {
+    for (const engine of this.#all) await engine.start();
+  }
+
+  async drain(): Promise<void> {
+    await Promise.all(this.#all.map((engine) => engine.drain()));
+  }
+
+  async shutdown(budget: { readonly softMs: number; readonly hardMs: number }): Promise<void> {
+    await Promise.all(this.#all.map((engine) => engine.shutdown(budget)));
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#all.map((engine) => engine.stop()));
+  }
+}
