@@ -219,11 +219,7 @@ bool TaskTable::Release(Handle handle, Released* out) {
       out->open_bytes += task->payload_length;
       if (task->flags & kWatched) out->watched.push_back({i, HandleOf(NumberOf(segment, i))});
     }
-    if (task->flags & kInBatch) {
-      task->flags &= static_cast<uint8_t>(~kWatched);
-    } else {
-      ForgetTask(task);
-    }
+    if ((task->flags & kInBatch) == 0) ForgetTask(task);
   }
   counters_->open -= out->open;
   counters_->open_bytes -= out->open_bytes;

@@ -857,6 +857,7 @@ TEST_CASE("whatever a released task reports is left to decide, and only forgetti
   const Handle segment = s.Add(std::vector<TaskDraft>(8, Due(0)), "a");
   const auto batch = s.Claim(6);
   CHECK(s.table.Running(0) == 6);
+  REQUIRE(s.table.Hold(segment));
   TaskTable::Released released;
   REQUIRE(s.table.Release(segment, &released));
   const Handle running = s.table.TaskAt(segment, 1);
@@ -911,7 +912,7 @@ TEST_CASE("whatever a released task reports is left to decide, and only forgetti
 TEST_CASE("a claim that is put back lists what belongs to another node by now") {
   Setup s;
   const Handle ours = s.Add({Due(0)}, "ours");
-  const Handle theirs = s.Add({Due(0)}, "theirs");
+  const Handle theirs = s.Add({Due(0), Due(50)}, "theirs");
   const auto batch = s.Claim(2);
   TaskTable::Released released;
   REQUIRE(s.table.Release(theirs, &released));
