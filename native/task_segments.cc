@@ -221,6 +221,7 @@ bool TaskTable::Release(Handle handle, Released* out) {
     }
     if ((task->flags & kInBatch) == 0) ForgetTask(task);
   }
+  counters_->tasks -= segment->count - segment->in_batches;
   counters_->open -= out->open;
   counters_->open_bytes -= out->open_bytes;
   out->running = segment->in_batches;
@@ -242,6 +243,7 @@ bool TaskTable::Forget(Handle handle) {
   Segment* segment = SegmentOf(static_cast<uint32_t>(handle));
   if (!segment->is_released) return false;
   ForgetTask(task);
+  counters_->tasks--;
   if (--segment->open == 0) FreeSegment(segment);
   return true;
 }
@@ -267,6 +269,7 @@ bool TaskTable::Drop(Handle handle) {
   Segment* segment = FindSegment(handle);
   if (segment == nullptr || segment->in_batches > 0) return false;
   UnmarkDirty(segment);
+  counters_->tasks -= segment->is_released ? segment->open : segment->count;
   for (uint32_t i = 0; i < segment->count; i++) {
     Task* task = segment->tasks() + i;
     if (IsForgotten(segment, *task)) continue;
@@ -282,7 +285,7 @@ bool TaskTable::Drop(Handle handle) {
   return true;
 }
 
-// Everything of a task but its place, and its share of what is open. REQUIRES: it is in no batch.
+// Everything of a task but its place, and its share of the sums. REQUIRES: it is in no batch.
 void TaskTable::ForgetTask(Task* task) {
   if (task->state == TaskState::kPending) {
     StopWaiting(task);
@@ -293,7 +296,6 @@ void TaskTable::ForgetTask(Task* task) {
     ReleaseExecutor(task);
   }
   counters_->states[static_cast<size_t>(task->state)]--;
-  counters_->tasks--;
   task->state = TaskState::kPending;
   task->flags = 0;
 }
