@@ -15,6 +15,7 @@ import { type Incarnation, newIncarnation } from './core/ids.js';
 import { invalidOption } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { type Random, seededRandom } from './core/random.js';
+import type { Store } from './core/store.js';
 import {
   type AnyTask,
   type TaskModule,
@@ -34,6 +35,8 @@ import { sharePool } from './pool/pool-share.js';
 import { Runtime } from './runtime.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
 import { memoryStore } from './store/index.js';
+import { Metadata } from './tenancy/metadata.js';
+import { WatchBus } from './tenancy/watch-bus.js';
 import { systemClock } from './timing/system-clock.js';
 import { createTimers } from './timing/timers.js';
 
@@ -157,6 +160,7 @@ async function startRuntime(
       store,
       engines,
       coordination,
+      metadata: newMetadata(world, store, resolved.cacheBytes),
       threads: pools.thread,
       observation,
     });
@@ -213,6 +217,13 @@ function shareAll({ thread, inline }: Pools): readonly [Pools, Pools] {
 function queuesOf(specs: readonly TaskSpec[]): QueueShards[] {
   const names = new Set(specs.map(({ queue }) => queue));
   return [...names].map((queue) => ({ queue, shardCount: SHARDS_PER_QUEUE }));
+}
+
+/** Follows the store from its first use on: a service without metadata has no watch for it. */
+function newMetadata({ clock, random }: World, store: Store, cacheBytes: number): Metadata {
+  const own = random.fork('metadata');
+  const bus = new WatchBus(clock, own.fork('bus'), store);
+  return new Metadata({ clock, random: own, store, bus, cacheBytes });
 }
 
 /** Deadlines of tasks wait in the native wheel, as delayed tasks do. */

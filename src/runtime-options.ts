@@ -14,6 +14,7 @@ import {
   resolveObservation,
 } from './observation-options.js';
 import { fileStore, type StoreFactory } from './store/index.js';
+import { type CacheOptions, cacheBytes } from './tenancy/options.js';
 
 export interface RuntimeOptions extends ObservationOptions {
   /**
@@ -56,6 +57,8 @@ export interface RuntimeOptions extends ObservationOptions {
      */
     readonly weights?: Readonly<Record<string, number>>;
   };
+  /** Of `runtime.metadata` and `runtime.config`. */
+  readonly metadata?: { readonly cache?: CacheOptions };
   readonly retention?: {
     /** Ended tasks with their results; whichever bound comes first, oldest first. @defaultValue 1h, 256MB */
     readonly completed?: { readonly age?: Duration; readonly bytes?: Size };
@@ -109,6 +112,8 @@ export interface ResolvedOptions {
   readonly payload: PayloadLimits;
   /** By tenant. */
   readonly weights: ReadonlyMap<string, number>;
+  /** Of the cache of tenant metadata. */
+  readonly cacheBytes: number;
   readonly retention: RetentionMs;
   readonly shutdown: { readonly softMs: number; readonly hardMs: number };
   readonly session: { readonly ttlMs: number; readonly weight: number };
@@ -134,6 +139,7 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   queue: true,
   payload: true,
   fairness: true,
+  metadata: true,
   retention: true,
   shutdown: true,
   session: true,
@@ -197,6 +203,7 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
       ),
     },
     weights: resolveWeights(options.fairness),
+    cacheBytes: cacheBytes(knownOptions(options.metadata, 'metadata.', { cache: true }).cache),
     retention: {
       completedMs: durationMs(completed.age ?? '1h', 'retention.completed.age'),
       completedBytesMax: sizeBytes(completed.bytes ?? '256MB', 'retention.completed.bytes'),

@@ -32,6 +32,8 @@ import {
   type SubmittedMany,
 } from './submit-many.js';
 import { TaskHandle } from './task-handle.js';
+import { Config } from './tenancy/config.js';
+import type { Metadata, MetadataApi } from './tenancy/metadata.js';
 
 export interface SubmitOptions {
   /** Start no earlier than this long from now. Not together with `at`. */
@@ -93,11 +95,16 @@ export class Runtime {
   readonly locks: RuntimeLocks;
   /** What is counted; see docs/reference/metrics.md. */
   readonly metrics: RuntimeMetrics;
+  /** Metadata of tenants, read mostly from a cache in this process. */
+  readonly metadata: MetadataApi;
+  /** Typed configuration that changes while everything runs, for everybody or for one tenant. */
+  readonly config: Config;
   readonly #clock: Clock;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
   readonly #engines: Engines;
   readonly #coordination: Coordination;
+  readonly #metadata: Metadata;
   readonly #threads: Pool | undefined;
   readonly #observation: Observation;
   readonly #levers: RuntimeLevers;
@@ -116,6 +123,7 @@ export class Runtime {
     readonly store: Store;
     readonly engines: Engines;
     readonly coordination: Coordination;
+    readonly metadata: Metadata;
     readonly threads: Pool | undefined;
     /** Started; stopped when everything else is. */
     readonly observation: Observation;
@@ -128,6 +136,9 @@ export class Runtime {
     this.#engines = parts.engines;
     this.#coordination = parts.coordination;
     this.locks = new RuntimeLocks(parts.coordination);
+    this.#metadata = parts.metadata;
+    this.metadata = parts.metadata;
+    this.config = new Config(parts.metadata);
     this.#threads = parts.threads;
     this.#observation = parts.observation;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
@@ -302,6 +313,7 @@ export class Runtime {
       await this.#observation.stopHealing();
       await this.#engines.shutdown(this.#options.shutdown);
       await this.#engines.stop();
+      await this.#metadata.stop();
       await this.#coordination.stop();
       await this.#store.close();
     } finally {

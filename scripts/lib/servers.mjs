@@ -18,6 +18,22 @@ const SERVERS = [
       await etcdBinaries();
     },
   },
+  {
+    name: 'PostgreSQL',
+    tests: /^integration\/postgres\//,
+    async find() {
+      const { findPostgres } = await import(at('dist/test/support/postgres-programs.js'));
+      await findPostgres();
+    },
+  },
+  {
+    name: 'kcat, for its Kafka broker',
+    tests: /^integration\/kafka\//,
+    async find() {
+      const { findKcat } = await import(at('dist/test/support/kcat.js'));
+      await findKcat();
+    },
+  },
 ];
 
 /**

@@ -6,9 +6,9 @@
  * create revision: of two leaders the later one came later into the line.
  */
 import { setMaxListeners } from 'node:events';
+import { Backoff } from '../core/backoff.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
-import { Backoff } from './backoff.js';
 import { FirstAbort } from './first-abort.js';
 import type { Names } from './names.js';
 import { isTransient, LINGER_MS, type LineContext, Place } from './place.js';

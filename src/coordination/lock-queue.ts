@@ -23,8 +23,9 @@
  * Invariants: (1) at most one hold at a time; (2) a hold is handed out only while the session is live and after the
  * store has answered under its lease; (3) tokens rise; (4) when the loop ends the key is gone, or its lease is.
  */
+
+import { Backoff } from '../core/backoff.js';
 import { hasCode, MillraceError } from '../core/errors.js';
-import { Backoff } from './backoff.js';
 import { FirstAbort } from './first-abort.js';
 import { Hold } from './hold.js';
 import type { LockRequest } from './lock-strategy.js';

@@ -12,6 +12,8 @@
  * A node's name is its own. Whoever starts under the name of a process that has just died waits for that one's lease
  * to end; when it does not, the name is in use.
  */
+
+import { Backoff } from '../core/backoff.js';
 import type { Clock, WakeUp } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import { follow } from '../core/follow.js';
@@ -25,7 +27,6 @@ import {
   type Revision,
   type Store,
 } from '../core/store.js';
-import { Backoff } from './backoff.js';
 import type { NeededRevisions } from './needed-revisions.js';
 import { isTransient } from './place.js';
 import type { Session, Tenure } from './session.js';

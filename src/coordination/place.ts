@@ -30,6 +30,8 @@
  * on the lease is then the store's to delete.
  * Source: go.etcd.io/etcd client/v3/concurrency (mutex.go, election.go, key.go), read at 3.5 and 3.6.
  */
+
+import { Backoff } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
@@ -46,7 +48,6 @@ import {
   type Txn,
   type TxnOutcome,
 } from '../core/store.js';
-import { Backoff } from './backoff.js';
 import { FirstAbort } from './first-abort.js';
 import type { Session, Tenure } from './session.js';
 

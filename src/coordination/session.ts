@@ -32,13 +32,13 @@
  * Source: Gray and Cheriton, "Leases" (1989); counting from the time of sending as etcd's Go client does not.
  */
 import { setMaxListeners } from 'node:events';
+import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep, type WakeUp } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import type { LeaseId, LeaseKeeper, LeaseRenewal, Store } from '../core/store.js';
-import { Backoff } from './backoff.js';
 
 /** Whether one may act under the session's lease. */
 export type SessionState =

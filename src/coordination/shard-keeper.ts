@@ -32,6 +32,8 @@
  * A session that is fenced keeps its shards: it asks `Session.isLive` before it acts, and compares hold off what is late.
  * Cost: a key per shard, watched by every process; a transaction per 120 moves.
  */
+
+import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
@@ -47,7 +49,6 @@ import {
   type Store,
   type TxnOutcome,
 } from '../core/store.js';
-import { Backoff } from './backoff.js';
 import type { Member, MemberRecord, Members } from './members.js';
 import { isTransient } from './place.js';
 import { type Candidate, ownerOf } from './rendezvous.js';

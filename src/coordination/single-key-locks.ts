@@ -7,11 +7,12 @@
  * who is unlucky, a holder that takes longer than its lease loses the lock without hearing of it, and an answer that
  * is lost leaves the key to the end of its lease.
  */
+
+import { Backoff } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import type { Key, LeaseId, LockSpace, Revision, Store } from '../core/store.js';
-import { Backoff } from './backoff.js';
 import { FirstAbort } from './first-abort.js';
 import { Hold } from './hold.js';
 import type { LockRequest, LockStrategy } from './lock-strategy.js';

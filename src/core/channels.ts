@@ -229,6 +229,23 @@ export interface ChannelPayloads {
     readonly bytes: number;
     readonly bytesMax: number;
   };
+  /** A write to a tenant was missed: its entries in the cache are compared with the store. */
+  'millrace:metadata:gap': {
+    /** Of the tenant's counter. */
+    readonly key: string;
+    /** Up to where all was known, and what was told; revisions of the store. */
+    readonly known: number;
+    readonly told: number;
+  };
+  /** A write was done, and other processes could not be told; they find it with their next re-check. */
+  'millrace:metadata:unpublished': { readonly key: string; readonly cause: unknown };
+  /** A configuration value is not valid; the last good one stays. */
+  'millrace:config:invalid': {
+    readonly name: string;
+    /** Undefined: everybody's. */
+    readonly tenant: string | undefined;
+    readonly cause: MillraceError;
+  };
   /** A stored record did not decode; it was set aside and the rest goes on. */
   'millrace:store:corrupt': { readonly key: string; readonly cause: MillraceError };
 }

@@ -12,9 +12,10 @@
  * So each of these tasks is running there, or a report is on its way, or its executor is dead. A watch of the members may
  * well be ahead of one that brings reports: so the store is asked for both, in this order.
  */
-import { Backoff } from '../coordination/backoff.js';
+
 import type { Members } from '../coordination/members.js';
 import { isTransient } from '../coordination/place.js';
+import { Backoff } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode } from '../core/errors.js';
 import type { Random } from '../core/random.js';

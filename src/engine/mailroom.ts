@@ -3,8 +3,9 @@
  *
  * What several commands ask of the owner of their shards goes back in one letter per node and commit.
  */
-import { Backoff } from '../coordination/backoff.js';
+
 import { isTransient } from '../coordination/place.js';
+import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode, isMillraceError } from '../core/errors.js';

@@ -16,9 +16,10 @@
  * Invariants: (1) nothing is written to a shard that is not `active` or `leaving`; (2) a segment is in the table once:
  * an ownership waits with reading until the one before it is over; (3) `over` is final.
  */
-import { Backoff } from '../coordination/backoff.js';
+
 import { isTransient } from '../coordination/place.js';
 import type { OwnedShard, ShardOwner } from '../coordination/shard-keeper.js';
+import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode, isMillraceError, type MillraceError } from '../core/errors.js';

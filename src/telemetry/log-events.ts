@@ -320,6 +320,30 @@ export const LOG_EVENTS: LogEvents = {
       pressure === 'none' ? 'the store has room again' : 'the store fills up',
     fields: ({ pressure, bytes, bytesMax }) => ({ pressure, bytes, bytesMax }),
   },
+  'millrace:metadata:gap': {
+    kind: 'event',
+    level: 'warn',
+    message: () =>
+      'a write to a tenant was missed; what is cached of it is compared with the store',
+    fields: ({ key, known, told }) => ({ key, known, told }),
+  },
+  'millrace:metadata:unpublished': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'others could not be told of a write; they find it with their next re-check',
+    fields: ({ key, cause }, redaction) => ({ key, err: errorFields(cause, redaction) }),
+  },
+  'millrace:config:invalid': {
+    kind: 'event',
+    level: 'error',
+    key: ({ name }) => name,
+    message: () => 'a configuration value is not valid; the last good one stays',
+    fields: ({ name, tenant, cause }, redaction) => ({
+      name,
+      tenant,
+      err: errorFields(cause, redaction),
+    }),
+  },
   'millrace:store:corrupt': {
     kind: 'event',
     level: 'error',

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { expectTypeOf } from 'expect-type';
 import * as coordination from '../../src/create-coordination.js';
+import * as metadata from '../../src/create-metadata.js';
 import * as millrace from '../../src/index.js';
 import * as pool from '../../src/pool/index.js';
 import * as etcd from '../../src/store/etcd/index.js';
@@ -23,6 +24,7 @@ test('each subpath exports what is documented, and no more', () => {
     'memoryStore',
   ]);
   assert.deepEqual(Object.keys(coordination).sort(), ['createCoordination']);
+  assert.deepEqual(Object.keys(metadata).sort(), ['createMetadata', 'kafkaBus']);
   assert.deepEqual(Object.keys(etcd).sort(), ['etcdStore']);
   assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
   assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock', 'simStore']);
@@ -108,4 +110,32 @@ test('an etcd store is described by its options and goes where any store goes', 
   assert.throws(() => etcd.etcdStore({ endpoints: 'a', namspace: 'x' }), {
     message: /did you mean etcdStore\.namespace/,
   });
+});
+
+test('metadata carries the types of values and configuration keys through', () => {
+  // Checked by the compiler and never called.
+  const use = async (runtime: millrace.Runtime): Promise<void> => {
+    const revision = await runtime.metadata.put('acme', 'plan', '1', { seats: 5 }, { ttl: '1h' });
+    expectTypeOf(revision).toExtend<number>();
+    const entry = await runtime.metadata.get<{ seats: number }>('acme', 'plan', '1', {
+      consistency: { atLeast: revision },
+    });
+    expectTypeOf(entry?.value).toEqualTypeOf<{ seats: number } | undefined>();
+    const key: metadata.ConfigKey<number> = { name: 'linger', default: 1 };
+    expectTypeOf(await runtime.config.get(key)).toEqualTypeOf<number | undefined>();
+    runtime.config.watch(key, (value) => expectTypeOf(value).toEqualTypeOf<number | undefined>());
+    // @ts-expect-error: the value's type is the key's
+    await runtime.config.set(key, 'many');
+
+    const handle = await metadata.createMetadata(millrace.memoryStore(), {
+      cache: { bytes: '64MB' },
+      bus: metadata.kafkaBus({ brokers: 'kafka:9092' }),
+    });
+    expectTypeOf(handle).toExtend<metadata.MetadataApi>();
+    expectTypeOf(runtime.metadata).toExtend<metadata.MetadataApi>();
+    // @ts-expect-error: what belongs to the inside is not shown
+    handle.readKey;
+    await handle.close();
+  };
+  assert.equal(typeof use, 'function');
 });

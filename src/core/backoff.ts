@@ -2,8 +2,8 @@
  * How long to wait before asking again: from 25 ms, doubling to a bound, each a random part of its step, so that
  * those who failed together do not come back together.
  */
-import { type Clock, sleep } from '../core/clock.js';
-import type { Random } from '../core/random.js';
+import { type Clock, sleep } from './clock.js';
+import type { Random } from './random.js';
 
 const FIRST_MS = 25;
 const MAX_MS = 1_000;
