@@ -31,6 +31,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     overloadMs: 500,
   },
   store: { measureMs: 40, mixedOperations: 2 },
+  metadata: { entries: 10_000, reads: 100_000 },
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
   queue: {
     tasks: 500,
@@ -42,8 +43,18 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     pendingTasks: 1_000,
   },
 };
+/** Of contenders that need a server for a part of their figures: the other parts. */
+const PARTS_WITHOUT_SERVERS: Readonly<
+  Record<string, { readonly parts: readonly string[]; readonly metrics: readonly string[] }>
+> = {
+  metadata: {
+    parts: ['cache'],
+    metrics: ['cachedReadsPerSecond', 'allocBytesPerRead', 'bytesPerEntry'],
+  },
+};
 /** Where the others need servers. */
 const WITHOUT_SERVERS: Readonly<Record<string, readonly string[]>> = {
+  metadata: ['millrace'],
   queue: ['millrace-embedded'],
   store: ['millrace-embedded'],
 };
@@ -59,10 +70,12 @@ for (const [name, tiny] of Object.entries(TINY)) {
     const head = reportHead(bench, settings, 1);
     const outcomes = await runRounds(bench, {
       module: href,
-      contenders: bench.contenders.filter(
-        ({ name: contender, peers }) =>
-          (peers ?? []).length === 0 && (WITHOUT_SERVERS[name]?.includes(contender) ?? true),
-      ),
+      contenders: bench.contenders
+        .filter(
+          ({ name: contender, peers }) =>
+            (peers ?? []).length === 0 && (WITHOUT_SERVERS[name]?.includes(contender) ?? true),
+        )
+        .map((contender) => withoutServers(name, contender)),
       settings,
       runs: 1,
       isProfiled: false,
@@ -77,4 +90,14 @@ for (const [name, tiny] of Object.entries(TINY)) {
       }
     }
   });
+}
+
+function withoutServers(
+  bench: string,
+  contender: Bench['contenders'][number],
+): Bench['contenders'][number] {
+  const rest = PARTS_WITHOUT_SERVERS[bench];
+  if (rest === undefined) return contender;
+  const parts = (contender.parts ?? []).filter(({ name }) => rest.parts.includes(name));
+  return { ...contender, parts, metrics: rest.metrics };
 }
