@@ -1,0 +1,75 @@
+/** A server program for tests and benches: started on a port, ended with the process that started it whatever becomes of it. */
+import { spawn } from 'node:child_process';
+import { connect } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { NotToBeHad } from './debian.js';
+import { killAtEnd } from './guardian.js';
+
+const START_MS_MAX = 30_000;
+const LOG_CHARS_MAX = 2_000;
+
+/** Who a server runs as, where it refuses to be root. */
+export interface Identity {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface StartedServer {
+  /** Resolves when it listens. @throws NotToBeHad when it ends instead, or takes too long */
+  answers(port: number): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function startServer(
+  program: string,
+  args: readonly string[],
+  identity: Identity | undefined,
+): StartedServer {
+  const child = spawn(program, args, {
+    stdio: ['ignore', 'ignore', 'pipe'],
+    ...identity,
+    cwd: '/',
+  });
+  let log = '';
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    log = (log + text).slice(-LOG_CHARS_MAX);
+  });
+  let hasEnded = false;
+  const ended = new Promise<void>((resolve) => {
+    child.once('error', (error) => {
+      log += error.message;
+      resolve();
+    });
+    child.once('exit', () => resolve());
+  }).then(() => {
+    hasEnded = true;
+  });
+  const callOff = child.pid === undefined ? undefined : killAtEnd(child.pid);
+  return {
+    async answers(port) {
+      const lateAt = performance.now() + START_MS_MAX;
+      while (!(await listens(port))) {
+        if (hasEnded || performance.now() > lateAt) {
+          throw new NotToBeHad(`${program} does not start: ${log.trim().split('\n').at(-1)}`);
+        }
+        await sleep(20);
+      }
+    },
+    async close() {
+      // PostgreSQL's fast shutdown; Redis takes it as its own end, too.
+      child.kill('SIGINT');
+      await ended;
+      callOff?.();
+    },
+  };
+}
+
+function listens(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
