@@ -192,9 +192,15 @@ export class CommitLane {
   }
 
   #fly(): void {
-    if (this.#isFlying || this.#endedBy) return this.#settleIdle();
+    // Asked for while one was cut: its end comes back here.
+    if (this.#isFlying) return;
+    if (this.#endedBy) return this.#settleIdle();
     const commit = this.#source.cut(this.#budget);
-    if (commit === undefined) return this.#settleIdle();
+    if (commit === undefined) {
+      // Cutting may have asked for another cut.
+      if (!this.#isScheduled) this.#settleIdle();
+      return;
+    }
     this.#isFlying = true;
     this.#flying = commit;
     void this.#send(commit).then(() => {

@@ -46,8 +46,10 @@ class ShardLines implements CommitSource {
   failed: MillraceError | undefined;
   fenced: MillraceError | undefined;
   stalls = 0;
+  onCut: (() => void) | undefined;
 
   cut(budget: CommitBudget): Commit | undefined {
+    this.onCut?.();
     this.budgets.push(budget);
     const taken = this.waiting.splice(0, budget.operationsMax);
     if (taken.length === 0) return undefined;
@@ -124,6 +126,29 @@ test('an unknown outcome, then an epoch that changes: the head is read first, an
   submit(['b', 't/3']);
   await clock.settle();
   assert.equal(source.done.length, 2, 'the lane goes on from the head it found');
+});
+
+test('a request that comes while a commit is cut does not make the lane look idle', async () => {
+  const { clock, store, source, lane, submit } = await setup();
+  source.onCut = () => {
+    source.onCut = undefined;
+    lane.request();
+  };
+  let answer = (): void => {};
+  store.gate = new Promise((resolve) => {
+    answer = resolve;
+  });
+  submit(['a', 't/1']);
+  let isIdle = false;
+  const idle = lane.idle().then(() => {
+    isIdle = true;
+  });
+  await clock.advance(1_000);
+  assert.equal(isIdle, false, 'its commit flies');
+  answer();
+  await clock.advance(1_000);
+  await idle;
+  assert.equal(source.done.length, 1);
 });
 
 test('a shard that is lost takes its own part along, and nothing else', async () => {
