@@ -8,7 +8,7 @@ import { getRandomValues } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Client, type ClientOptions, checkClientOptions } from './client.js';
 import { Coordination } from './coordination/coordination.js';
-import { type QueueShards, shardRecord } from './coordination/shard-keeper.js';
+import { type QueueShards, shardRecord } from './coordination/shard-map.js';
 import type { Clock } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { type Incarnation, newIncarnation } from './core/ids.js';
@@ -122,7 +122,8 @@ async function startRuntime(
     const specs = [...tasks.values()]
       .filter(({ run }) => run !== undefined)
       .map(({ spec }) => spec);
-    const queues = queuesOf(specs.filter(({ durability }) => durability === 'stored'));
+    const shared = specs.filter(({ durability }) => durability === 'stored');
+    const queues = queuesOf(shared);
     const coordination = new Coordination(
       { clock: world.clock, random: world.random.fork('coordination'), store },
       {
@@ -132,7 +133,11 @@ async function startRuntime(
         record: {
           host: hostname(),
           pid: process.pid,
-          ...shardRecord(queues, resolved.session.weight),
+          ...shardRecord(
+            queues,
+            resolved.session.weight,
+            shared.map(({ name }) => name),
+          ),
         },
         isMember: isShared || store.usage !== undefined,
         locking: resolved.off.has('locks') ? 'single-key' : 'queueing',

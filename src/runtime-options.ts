@@ -19,7 +19,7 @@ import { type CacheOptions, cacheBytes } from './tenancy/options.js';
 export interface RuntimeOptions extends ObservationOptions {
   /**
    * The module whose default export is `defineTasks({ ... })`, e.g. `new URL('./tasks.js', import.meta.url)`: worker
-   * threads load it too. A module's value itself also does, when all its tasks are `exec: 'inline'`.
+   * threads load it too. A module's value itself also does, when all its handlers are `exec: 'inline'`.
    */
   readonly tasks: URL | string | TaskModule;
   /** Where tasks are kept. @defaultValue fileStore('.millrace') */

@@ -246,10 +246,11 @@ export class BulkSubmission<Input, Output> {
     this.#payloadBytes = 0;
     await this.#untilFlying(FLYING_MAX - 1);
     await this.#ports.admit(payloadBytes, count);
-    const { queue, dueAtMs, dueMonoMs } = this.#plan.template;
+    const { queue, type, dueAtMs, dueMonoMs } = this.#plan.template;
     const place = this.#placed(count);
     engine.submitBulk({
       queue,
+      type,
       frame,
       dueAtMs,
       dueMonoMs: new Float64Array(count).fill(dueMonoMs),

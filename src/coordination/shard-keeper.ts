@@ -2,7 +2,7 @@
  * ShardKeeper: which shards of which queues this process owns.
  *
  * Each queue has a fixed number of shards. Who is to have a shard follows from the members that declare the queue, by
- * weighted rendezvous hashing; who *has* it is a key under the owner's lease:
+ * weighted rendezvous hashing (shard-map.ts); who *has* it is a key under the owner's lease:
  *
  *   o/<queue>/<shard>   put by whoever finds it absent; its create revision is the epoch of the ownership
  *
@@ -49,17 +49,10 @@ import {
   type Store,
   type TxnOutcome,
 } from '../core/store.js';
-import type { Member, MemberRecord, Members } from './members.js';
+import type { Members } from './members.js';
 import { isTransient } from './place.js';
-import { type Candidate, ownerOf } from './rendezvous.js';
 import type { Session } from './session.js';
-
-/** A queue that this process has handlers for. */
-export interface QueueShards {
-  readonly queue: string;
-  /** The same for all processes, for ever: tasks' ids hold the number of their shard. 1 to 1296. */
-  readonly shardCount: number;
-}
+import { OWNERS, ownerKey, type QueueShards, ShardMap, WAITING } from './shard-map.js';
 
 /** One ownership of a shard, from its claim to its end. */
 export interface OwnedShard {
@@ -100,20 +93,15 @@ interface Move {
   readonly epoch: Revision;
 }
 
-const OWNERS = 'o/';
-const SHARD_DIGITS = 2;
 const NONE = 0 as Revision;
 /** Nested transactions in one, below etcd's 128 operations. */
 const MOVES_MAX = 120;
 /** How long stop() waits for the keys' deletion; the lease ends them anyway. */
 const STOP_MS_MAX = 2_000;
 
-/** What a process says of itself in its member record, for others to know which shards are its. */
-export function shardRecord(queues: readonly QueueShards[], weight = 1): MemberRecord {
-  return { queues: queues.map(({ queue }) => queue), weight };
-}
-
 export class ShardKeeper extends BaseService {
+  /** As far as this process knows. */
+  readonly map: ShardMap = new ShardMap();
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #store: Store;
@@ -122,6 +110,7 @@ export class ShardKeeper extends BaseService {
   readonly #owner: ShardOwner;
   readonly #slots = new Map<Key, Slot>();
   readonly #queues: readonly QueueShards[];
+  readonly #onMapChanged: () => void;
   readonly #closing = new AbortController();
   #wanted: ReadonlySet<Key> = new Set();
   /** Whether the owner keys have been listed: before, nobody knows what is free. */
@@ -143,7 +132,11 @@ export class ShardKeeper extends BaseService {
       readonly session: Session;
       readonly members: Members;
     },
-    settings: { readonly queues: readonly QueueShards[]; readonly owner: ShardOwner },
+    settings: {
+      readonly queues: readonly QueueShards[];
+      readonly owner: ShardOwner;
+      readonly onMapChanged?: () => void;
+    },
   ) {
     super();
     this.#clock = ports.clock;
@@ -153,9 +146,10 @@ export class ShardKeeper extends BaseService {
     this.#members = ports.members;
     this.#owner = settings.owner;
     this.#queues = settings.queues;
+    this.#onMapChanged = settings.onMapChanged ?? (() => {});
     for (const { queue, shardCount } of settings.queues) {
       for (let shard = 0; shard < shardCount; shard++) {
-        const key = ownerKey(queue, shard);
+        const key = ownerKey({ queue, shard });
         this.#slots.set(key, {
           queue,
           shard,
@@ -181,7 +175,8 @@ export class ShardKeeper extends BaseService {
     });
     this.#following = Promise.all([
       this.#followMembers().catch(endedByClose),
-      this.#followOwners().catch(endedByClose),
+      this.#follow(OWNERS, (batch) => this.#hearOfOwners(batch)).catch(endedByClose),
+      this.#follow(WAITING, (batch) => this.#hearOfWaiting(batch)).catch(endedByClose),
     ]);
   }
 
@@ -208,21 +203,22 @@ export class ShardKeeper extends BaseService {
       const { self } = this.#members;
       // We know better than a watch that is behind: a list of before our join would make us let go of everything.
       const isBehind = self !== undefined && !members.some(({ node }) => node === self.node);
-      this.#wanted = this.#wantedBy(isBehind ? [...members, self] : members);
+      this.map.setMembers(isBehind ? [...members, self] : members);
+      this.#redraw();
       this.#move();
     }
   }
 
-  async #followOwners(): Promise<void> {
+  async #follow(prefix: string, hear: (batch: FollowBatch) => void): Promise<void> {
     const { signal } = this.#closing;
     const backoff = new Backoff(this.#clock, this.#random);
     while (!signal.aborted) {
       try {
-        for await (const batch of follow(this.#store, prefixRange(OWNERS), {
+        for await (const batch of follow(this.#store, prefixRange(prefix), {
           signal,
           class: 'control',
         })) {
-          this.#hear(batch);
+          hear(batch);
           this.#move();
         }
       } catch (error) {
@@ -232,19 +228,28 @@ export class ShardKeeper extends BaseService {
     }
   }
 
-  #wantedBy(members: readonly Member[]): Set<Key> {
+  /** The map has changed: other shards may be ours to have. */
+  #redraw(): void {
     const wanted = new Set<Key>();
-    for (const { queue, shardCount } of this.#queues) {
-      const candidates = members.flatMap((member) => candidateFor(queue, member));
-      for (let shard = 0; shard < shardCount; shard++) {
-        const key = ownerKey(queue, shard);
-        if (ownerOf(key, candidates) === this.#members.node) wanted.add(key);
+    for (const shards of this.#queues) {
+      for (const [shard, owner] of this.map.ownersOf(shards).entries()) {
+        if (owner === this.#members.node) wanted.add(ownerKey({ queue: shards.queue, shard }));
       }
     }
-    return wanted;
+    this.#wanted = wanted;
+    this.#onMapChanged();
   }
 
-  #hear({ kind, revision, events }: FollowBatch): void {
+  #hearOfWaiting({ kind, events }: FollowBatch): void {
+    if (kind === 'list') this.map.forgetWaiting();
+    for (const event of events) {
+      if (event.type === 'put') this.map.setWaiting(event.entry.key, event.entry.value);
+      else this.map.setWaiting(event.key, undefined);
+    }
+    if (kind !== 'list' || events.length > 0) this.#redraw();
+  }
+
+  #hearOfOwners({ kind, revision, events }: FollowBatch): void {
     const told = new Set<Key>();
     for (const event of events) {
       const key = event.type === 'put' ? event.entry.key : event.key;
@@ -425,15 +430,4 @@ export class ShardKeeper extends BaseService {
 
 function endedByClose(error: unknown): void {
   if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
-}
-
-function ownerKey(queue: string, shard: number): Key {
-  return `${OWNERS}${queue}/${shard.toString(36).padStart(SHARD_DIGITS, '0')}`;
-}
-
-/** What does not say which queues it has gets none. */
-function candidateFor(queue: string, { node, record }: Member): Candidate[] {
-  const { queues, weight = 1 } = record;
-  if (!Array.isArray(queues) || !queues.includes(queue)) return [];
-  return [{ node, weight: typeof weight === 'number' ? weight : 1 }];
 }

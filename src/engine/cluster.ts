@@ -8,11 +8,18 @@
  *   RemoteEnds   what we want to know of other nodes' tasks                   remote-ends.ts
  *   CommandDesk  what other nodes want to know of ours                        command-desk.ts
  *   Mailroom     mail from and to other nodes                                 mailroom.ts
+ *   MailSweeper  mail to nodes that are gone                                  mail-sweeper.ts
  *   Outbox       all of these letters, on their way into a commit             outbox.ts
  */
 import type { Members } from '../coordination/members.js';
 import type { Session } from '../coordination/session.js';
-import { type QueueShards, ShardKeeper, shardRecord } from '../coordination/shard-keeper.js';
+import { ShardKeeper } from '../coordination/shard-keeper.js';
+import {
+  encodeWaiting,
+  type QueueShards,
+  shardRecord,
+  waitingKey,
+} from '../coordination/shard-map.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, type MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
@@ -41,6 +48,7 @@ import {
   placeOfTask,
   type Report,
 } from './letters.js';
+import { MailSweeper } from './mail-sweeper.js';
 import { Mailroom } from './mailroom.js';
 import { Outbox } from './outbox.js';
 import { entriesOf } from './recovery.js';
@@ -64,6 +72,8 @@ export interface ClusterPorts {
   readonly store: Store;
   readonly table: TaskTable;
   readonly incarnation: Incarnation;
+  /** Types of tasks that run here. */
+  readonly handled: ReadonlySet<string>;
   /** So much is open here from now on. */
   onRecovered(bytes: number, tasks: number): void;
   /** So much is somebody else's from now on. */
@@ -92,6 +102,7 @@ export class Cluster {
   readonly #keeper: ShardKeeper;
   readonly #elsewhere: Elsewhere;
   readonly #mailroom: Mailroom;
+  readonly #sweeper: MailSweeper;
   readonly #desk: CommandDesk;
   /** Executions here whose tasks are other nodes', until what they came to is durable; by task and attempt. */
   readonly #orphans = new Map<string, TaskHandle>();
@@ -107,7 +118,7 @@ export class Cluster {
       { clock, random: random.fork('shards'), store, table },
       {
         resume: (segment) => this.#resume(segment),
-        onActive: () => {},
+        onActive: (shard) => this.#tellWaiting(shard),
         onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
         release: (segment) => this.#release(segment),
         onOver: (shard) => this.#onOver(shard),
@@ -116,11 +127,18 @@ export class Cluster {
     );
     this.#keeper = new ShardKeeper(
       { clock, random: random.fork('keeper'), store, session, members },
-      { queues, owner: this.shards },
+      {
+        queues,
+        owner: this.shards,
+        onMapChanged: () => {
+          for (const shard of this.shards.active()) this.#tellWaiting(shard);
+        },
+      },
     );
     this.#elsewhere = new Elsewhere(
       { clock, random: random.fork('elsewhere'), members },
       {
+        onThere: (executor, tasks) => this.#probe(executor, tasks),
         beforeDead: (tasks) => this.#readCommands(tasks),
         onDead: (tasks) => this.#onDead(tasks),
       },
@@ -132,6 +150,7 @@ export class Cluster {
       this.outbox,
       (mail) => this.#onMail(mail),
     );
+    this.#sweeper = new MailSweeper(clock, store, members);
     this.#desk = new CommandDesk({
       table,
       elsewhere: this.#elsewhere,
@@ -146,10 +165,13 @@ export class Cluster {
 
   async start(): Promise<void> {
     this.#stopListening = this.#options.session.onChange((change) => {
+      // Another lease than the first.
+      if (change.kind === 'granted') this.remote.askAgain();
       if (change.kind === 'lifted' || change.kind === 'granted') this.#ports.onChanged();
     });
     this.#mailroom.start();
     this.#elsewhere.start();
+    await this.#sweeper.start();
     await this.#keeper.start();
   }
 
@@ -168,7 +190,12 @@ export class Cluster {
     this.shards.abandon();
     this.outbox.dropAll(cause);
     this.remote.rejectAll(cause);
-    await Promise.all([this.shards.close(), this.#mailroom.close(), this.#elsewhere.close()]);
+    await Promise.all([
+      this.shards.close(),
+      this.#mailroom.close(),
+      this.#sweeper.stop(),
+      this.#elsewhere.close(),
+    ]);
   }
 
   /** Whether anything may be started under the session's lease. */
@@ -182,12 +209,29 @@ export class Cluster {
     return !(outbox.isEmpty && remote.isEmpty && this.#mailroom.isEmpty && this.#desk.isEmpty);
   }
 
-  /** Where the next new segment of a queue goes: one of our shards, else anybody's. */
-  home(queue: string): Home {
-    const owner = this.shards.next(queue);
+  /** Where the next new segment goes: one of our shards if we run its tasks, else anybody's who does. */
+  home(queue: string, type: string): Home {
+    const owner = this.#ports.handled.has(type) ? this.shards.next(queue) : undefined;
     if (owner !== undefined) return { shard: owner.shard, owner, isInbox: false };
-    const shard = this.#ports.random.u32() % this.#options.shardCount;
+    const { shardCount } = this.#options;
+    const fitting = this.#keeper.map.shardsFor(type, { queue, shardCount });
+    const draw = this.#ports.random.u32();
+    const shard = fitting[draw % fitting.length] ?? draw % shardCount;
     return { shard, owner: undefined, isInbox: true };
+  }
+
+  /** Whether somebody runs tasks of a type, as far as is known. */
+  isRun(queue: string, type: string): boolean {
+    return this.#ports.handled.has(type) || this.#keeper.map.isRun(queue, type);
+  }
+
+  /** A task of ours is due that cannot run here. */
+  onUnhandled(task: TaskHandle, type: string): void {
+    const segment = this.#ports.table.inspect(task)?.segment;
+    const shard = segment && this.shards.shardOf(segment);
+    if (shard === undefined) return;
+    shard.waiting.add(type);
+    this.#tellWaiting(shard);
   }
 
   /** Posts what has gathered, and lets go of shards. REQUIRES: no commit is under way. */
@@ -247,19 +291,22 @@ export class Cluster {
   // --- Shards ------------------------------------------------------------------------------------------------------
 
   #resume(segment: SegmentHandle): void {
-    const { table, incarnation } = this.#ports;
+    const { table } = this.#ports;
     const { open, openBytes, lost } = table.resume(segment, this.#now());
     if (open > 0) this.#ports.onRecovered(openBytes, open);
-    for (const task of lost) {
-      const executor = table.executorOf(task) ?? '';
+    for (const task of lost) this.#elsewhere.note(task, table.executorOf(task) ?? '');
+  }
+
+  /** Asks an executor whether it runs what the shard's overlays say. */
+  #probe(executor: string, tasks: readonly TaskHandle[]): void {
+    const { table, incarnation } = this.#ports;
+    for (const task of tasks) {
       const execution = { task: this.#idOf(task), attempt: table.inspect(task)!.attempt };
-      this.#elsewhere.note(task, executor);
       // Even of a task that ran here the report may be on its way: it goes first.
       if (executor === incarnation) void this.#onProbe(execution);
-      else if (this.#elsewhere.isThere(executor)) {
-        this.#mailroom.write(executor, 'probes', execution);
-      }
+      else this.#mailroom.write(executor, 'probes', execution);
     }
+    this.#ports.onChanged();
   }
 
   #release(segment: SegmentHandle): void {
@@ -281,6 +328,25 @@ export class Cluster {
     for (const { index, task } of released.watched) {
       this.#ports.moveWaiters(task, taskId(ref, index));
     }
+  }
+
+  /** Says in the store what waits in a shard for somebody who runs it, and takes it back when everybody does. */
+  #tellWaiting(shard: Shard): void {
+    if (shard.stage !== 'active' || shard.isTelling) return;
+    const { map } = this.#keeper;
+    const { queue } = shard;
+    const told = map.waitingAt(shard);
+    const type = [...shard.waiting].find((waiting) => map.isRun(queue, waiting));
+    if (type === undefined ? told === undefined || !map.isRunByAll(queue, told) : type === told) {
+      return;
+    }
+    shard.isTelling = true;
+    const value = type === undefined ? undefined : encodeWaiting(type);
+    const onSent = (): void => {
+      shard.isTelling = false;
+    };
+    this.outbox.post({ key: waitingKey(shard), value, shard, onSent });
+    this.#ports.onChanged();
   }
 
   #onOver(shard: Shard): void {

@@ -22,6 +22,8 @@ import type { Random } from '../core/random.js';
 import type { TaskHandle } from '../timing/task-table.js';
 
 export interface ElsewhereEvents {
+  /** Their executor lives: it is to be asked whether it runs them. */
+  onThere(executor: string, tasks: readonly TaskHandle[]): void;
   /** Their executor is dead: acts on whatever it had reported of them. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
   beforeDead(tasks: readonly TaskHandle[]): Promise<void>;
   /** It had not reported of these. */
@@ -35,6 +37,8 @@ export class Elsewhere {
   readonly #events: ElsewhereEvents;
   readonly #byExecutor = new Map<string, Set<TaskHandle>>();
   readonly #executorOf = new Map<TaskHandle, string>();
+  /** Those of whose executor nothing is known yet. */
+  readonly #fresh = new Set<TaskHandle>();
   readonly #closing = new AbortController();
   #there: ReadonlySet<string> = new Set();
   #isConfirming = false;
@@ -59,17 +63,14 @@ export class Elsewhere {
     await this.#following;
   }
 
-  /** Whether somebody was there when the members were told last. */
-  isThere(node: string): boolean {
-    return this.#there.has(node);
-  }
-
   note(task: TaskHandle, executor: string): void {
     const tasks = this.#byExecutor.get(executor) ?? new Set();
     this.#byExecutor.set(executor, tasks.add(task));
     this.#executorOf.set(task, executor);
-    // The watch may have told of its end already.
-    if (!this.#there.has(executor)) void this.#confirm();
+    if (this.#there.has(executor)) return this.#events.onThere(executor, [task]);
+    // The watch may have told of its end already, or nothing yet.
+    this.#fresh.add(task);
+    void this.#confirm();
   }
 
   /** It has reported, or is not ours any more. */
@@ -77,6 +78,7 @@ export class Elsewhere {
     const executor = this.#executorOf.get(task);
     if (executor === undefined) return;
     this.#executorOf.delete(task);
+    this.#fresh.delete(task);
     const tasks = this.#byExecutor.get(executor)!;
     tasks.delete(task);
     if (tasks.size === 0) this.#byExecutor.delete(executor);
@@ -115,6 +117,7 @@ export class Elsewhere {
         for (const executor of this.#suspects()) {
           if (!there.has(executor)) await this.#bury(executor);
         }
+        this.#tellThere(there);
         // Those that are there will be seen by the watch, which then tells of their end.
         if (this.#suspects().every((executor) => there.has(executor))) break;
       } catch (error) {
@@ -124,6 +127,14 @@ export class Elsewhere {
       }
     }
     this.#isConfirming = false;
+  }
+
+  #tellThere(there: ReadonlySet<string>): void {
+    for (const executor of there) {
+      const tasks = [...(this.#byExecutor.get(executor) ?? [])];
+      const fresh = tasks.filter((task) => this.#fresh.delete(task));
+      if (fresh.length > 0) this.#events.onThere(executor, fresh);
+    }
   }
 
   async #bury(executor: string): Promise<void> {

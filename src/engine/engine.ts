@@ -49,6 +49,7 @@ import {
   type BulkFrame,
   type ClosedFrame,
   type Home,
+  type HomeOf,
   Intake,
   type KeyedFrame,
   type NewTask,
@@ -56,6 +57,7 @@ import {
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
+import { requireLayout } from './layout.js';
 import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { ProgressBoard, ProgressStream } from './progress.js';
 import { recover } from './recovery.js';
@@ -149,14 +151,16 @@ export class Engine extends BaseService implements CommitSource {
     this.#table = new TaskTable({ executor: incarnation, startMonoMs: options.clock.monoMs() });
     for (const [tenant, weight] of options.weights ?? []) this.#table.setWeight(tenant, weight);
     this.#waker = new Waker(options.clock, this.#table, () => this.#onTimePassed());
-    this.#intake = new Intake({ incarnation, keyWindowMs: retention.idempotencyMs });
+    const specs = [...options.specs];
+    const handled = new Set(specs.map(({ name }) => name));
+    this.#intake = new Intake({ incarnation, keyWindowMs: retention.idempotencyMs, handled });
     this.#lane = new CommitLane(options.store, options.clock, {
       node: options.node,
       incarnation,
       source: this,
     });
     const { thread, inline } = options.pools;
-    const types = new TaskTypes(this.#table, options.specs, this.#now());
+    const types = new TaskTypes(this.#table, specs, this.#now());
     this.#types = types;
     const { clock, random } = options;
     this.#settler = new Settler({ table: this.#table, types, clock, random, incarnation });
@@ -166,7 +170,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#pools = [thread, inline].filter((pool) => pool !== undefined);
     this.#janitor = new Janitor(options.store, options.clock, retention);
     this.#keep = keptStates(retention);
-    this.#cluster = options.cluster && this.#joinCluster(options.cluster);
+    this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
   }
 
   /** Why nothing is taken, for good (it is fenced or stops) or until the store answers; undefined: tasks are taken. */
@@ -185,6 +189,7 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   protected async onStart(): Promise<void> {
+    await requireLayout(this.#store, this.clock);
     await this.#lane.open();
     const isAlone = this.#cluster === undefined;
     const segments = isAlone ? await recover(this.#store, this.#table, this.#now()) : [];
@@ -389,7 +394,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #cutContext(): CutContext {
     const { incarnation } = this.#options;
-    const homeOf = (queue: string): Home => this.#cluster?.home(queue) ?? ONLY_HOME;
+    const homeOf: HomeOf = (queue, type) => this.#cluster?.home(queue, type) ?? ONLY_HOME;
     return {
       shared: this.#cluster && this.#sharedContext(this.#cluster),
       table: this.#table,
@@ -436,7 +441,7 @@ export class Engine extends BaseService implements CommitSource {
     };
   }
 
-  #joinCluster(options: ClusterOptions): Cluster {
+  #joinCluster(options: ClusterOptions, handled: ReadonlySet<string>): Cluster {
     const { clock, random, store, incarnation } = this.#options;
     return new Cluster(options, {
       clock,
@@ -444,6 +449,7 @@ export class Engine extends BaseService implements CommitSource {
       store,
       table: this.#table,
       incarnation,
+      handled,
       onRecovered: (bytes, tasks) => this.onRecovered?.(bytes, tasks),
       onHandedOver: (bytes, tasks) => this.onReleased?.(bytes, tasks),
       settle: (task, report) => this.#settleReport(task, report),
@@ -503,7 +509,12 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /** Tasks in somebody's inbox are not open here any more. */
-  #tellHandedOver({ owner }: ClosedFrame): void {
+  #tellHandedOver({ ref, queue, type, owner }: ClosedFrame): void {
+    if (this.#cluster?.isRun(queue, type) === false) {
+      for (let index = 0; index < owner.count; index++) {
+        publish('millrace:task:unhandled', () => ({ taskId: taskId(ref, index), type }));
+      }
+    }
     this.onReleased?.(owner.payloadBytes, owner.count);
   }
 
@@ -634,8 +645,7 @@ export class Engine extends BaseService implements CommitSource {
         events: {
           mayStart: () => this.#cluster?.mayStart ?? true,
           onOrphan: (task, report) => {
-            this.#settler.cancelReasons.delete(task);
-            this.#cluster?.report(task, report);
+            this.#cluster?.report(task, this.#settler.toldOf(task, report));
           },
           onChanged: () => {
             this.#waker.update();
@@ -679,6 +689,7 @@ export class Engine extends BaseService implements CommitSource {
       const ref = this.#table.segmentRef(info.segment) as SegmentRef;
       const type = this.#table.typeName(info.type) ?? '';
       publish('millrace:task:unhandled', () => ({ taskId: taskId(ref, info.index), type }));
+      this.#cluster?.onUnhandled(task, type);
     }
   }
 

@@ -1,8 +1,8 @@
 /**
  * Submitted tasks on their way into the store.
  *
- * Tasks gather in open frames, one per queue and class of due time, so that a frame spans little time and loading
- * one never loads a day. The commit lane closes frames when it is free: a lone task leaves at once, a flood leaves
+ * Tasks gather in open frames, one per queue and class of due time (and type, of those that run elsewhere), so that a
+ * frame spans little time and loading one never loads a day. The commit lane closes frames when it is free: a lone task leaves at once, a flood leaves
  * in frames of up to 256. A frame is sorted by due time and named by its first, and goes whole to one shard; that is
  * when its tasks get ids.
  *
@@ -52,6 +52,9 @@ export interface Home {
   readonly isInbox: boolean;
 }
 
+/** @param type - of one of its tasks; this node runs the others too, or they are of the same */
+export type HomeOf = (queue: string, type: string) => Home;
+
 /** One task between submit() and its acknowledgement. */
 export class Submission {
   readonly task: NewTask;
@@ -81,23 +84,26 @@ export interface FrameOwner {
   reject(cause: MillraceError): void;
 }
 
-/** Tasks of one queue that were submitted together, encoded already. */
-export interface BulkFrame extends FrameOwner {
+/** Tasks of one queue. */
+interface EncodedFrame {
   readonly queue: string;
+  /** Of one of them: the others are of the same, or this node runs them too. */
+  readonly type: string;
   /** Sorted by due time; at most 256 tasks. */
   readonly frame: Uint8Array<ArrayBuffer>;
   /** Of the first. */
   readonly dueAtMs: number;
+  /** When each task is due on the monotonic clock. */
   readonly dueMonoMs: Float64Array;
 }
 
+/** Tasks that were submitted together, encoded already. */
+export interface BulkFrame extends FrameOwner, EncodedFrame {}
+
 /** A closed frame, ready to be put. */
-export interface ClosedFrame {
+export interface ClosedFrame extends EncodedFrame {
   readonly ref: SegmentRef;
   readonly home: Home;
-  readonly frame: Uint8Array<ArrayBuffer>;
-  /** When each task is due on the monotonic clock. */
-  readonly dueMonoMs: Float64Array;
   readonly owner: FrameOwner;
   readonly operation: Operation;
   readonly bytes: number;
@@ -140,6 +146,7 @@ class OpenFrame implements FrameOwner {
 export class Intake {
   readonly #incarnation: Incarnation;
   readonly #keyWindowMs: number;
+  readonly #handled: ReadonlySet<string>;
   #segmentCounter = 0;
   /** Frames that take more tasks, by queue and class of due time. */
   readonly #open = new Map<string, OpenFrame>();
@@ -150,10 +157,19 @@ export class Intake {
   readonly #joined = new Map<string, Submission[]>();
   readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
 
-  /** @param options.keyWindowMs - idempotency keys are filed in windows this wide and looked up in two */
-  constructor(options: { readonly incarnation: Incarnation; readonly keyWindowMs: number }) {
+  /**
+   * @param options.keyWindowMs - idempotency keys are filed in windows this wide and looked up in two
+   * @param options.handled - types that this node runs: these share frames, each other has frames of its own, since
+   *   the nodes that run it may be others than for the next
+   */
+  constructor(options: {
+    readonly incarnation: Incarnation;
+    readonly keyWindowMs: number;
+    readonly handled: ReadonlySet<string>;
+  }) {
     this.#incarnation = options.incarnation;
     this.#keyWindowMs = options.keyWindowMs;
+    this.#handled = options.handled;
   }
 
   get isEmpty(): boolean {
@@ -165,7 +181,8 @@ export class Intake {
     const { task } = submission;
     if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
     const bytes = task.payloadBytes + RECORD_OVERHEAD_BYTES;
-    const frameKey = `${task.queue}/${dueClassOf(task.dueAtMs, nowMs)}`;
+    const type = this.#handled.has(task.type) ? '' : task.type;
+    const frameKey = `${task.queue}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -190,9 +207,9 @@ export class Intake {
   /**
    * The next frame, closed; full ones first. Undefined when there is none within `bytesMax`.
    *
-   * @param homeOf - where a frame of a queue goes
+   * @param homeOf - where a frame goes
    */
-  takeFrame(bytesMax: number, homeOf: (queue: string) => Home): ClosedFrame | undefined {
+  takeFrame(bytesMax: number, homeOf: HomeOf): ClosedFrame | undefined {
     const frame = this.#takeOpenFrame(bytesMax);
     if (frame === undefined) return undefined;
     if (!(frame instanceof OpenFrame)) return this.#name(frame, frame, homeOf);
@@ -202,11 +219,7 @@ export class Intake {
   }
 
   /** The next keyed task as a nested transaction. */
-  takeKeyed(
-    bytesMax: number,
-    nowMs: number,
-    homeOf: (queue: string) => Home,
-  ): KeyedFrame | undefined {
+  takeKeyed(bytesMax: number, nowMs: number, homeOf: HomeOf): KeyedFrame | undefined {
     const submission = this.#keyed.peek();
     if (submission === undefined) return undefined;
     const { task } = submission;
@@ -279,37 +292,33 @@ export class Intake {
   }
 
   /** REQUIRES: sorted by due time. */
-  #encode(
-    submissions: readonly Submission[],
-  ): Pick<BulkFrame, 'queue' | 'dueAtMs' | 'dueMonoMs' | 'frame'> {
-    const { queue, dueAtMs } = submissions[0]!.task;
+  #encode(submissions: readonly Submission[]): EncodedFrame {
+    const { queue, type, dueAtMs } = submissions[0]!.task;
     const writer = this.#writer;
     writer.reset();
     for (const submission of submissions) writeTask(writer, submission.task);
     const dueMonoMs = Float64Array.from(submissions, ({ task }) => task.dueMonoMs);
-    return { queue, dueAtMs, dueMonoMs, frame: writer.finish() };
+    return { queue, type, dueAtMs, dueMonoMs, frame: writer.finish() };
   }
 
   /** Gives a frame its place in the store, and so its tasks their ids. */
   #name(
-    {
-      queue,
-      dueAtMs,
-      dueMonoMs,
-      frame,
-    }: Pick<BulkFrame, 'queue' | 'dueAtMs' | 'dueMonoMs' | 'frame'>,
+    { queue, type, dueAtMs, dueMonoMs, frame }: EncodedFrame,
     owner: FrameOwner,
-    homeOf: (queue: string) => Home,
+    homeOf: HomeOf,
   ): ClosedFrame {
-    const home = homeOf(queue);
+    const home = homeOf(queue, type);
     const at = { queue, shard: home.shard, dueAtMs };
     const ref = segmentRef(at, this.#incarnation, this.#segmentCounter++);
     const key = home.isInbox ? inboxKey(ref) : segmentKey(ref);
     return {
+      queue,
+      type,
+      dueAtMs,
+      dueMonoMs,
+      frame,
       ref,
       home,
-      frame,
-      dueMonoMs,
       owner,
       operation: { type: 'put', key, value: frame },
       bytes: frame.length + 64,

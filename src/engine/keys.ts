@@ -10,6 +10,10 @@
  *   z/<queue>/<window>/<shard>.<due>.<seg>/<n>  finished tasks of one commit
  *   d/<queue>/<task id>                         dead letter: a task that failed for good
  *   k/<window>/<scope>/<key>                    idempotency key
+ *   v/layout                                    format of the whole (layout.ts)
+ *
+ * Beside these, under leases: members, heartbeats and owners (coordination/members.ts, shard-map.ts); and `w/`, what waits in a
+ * shard for somebody who runs it.
  *
  * `<seg>` and `<seq>` are the writer's incarnation and counter, so writers never collide; `<queue>`, `<shard>`, `<due>`
  * and `<seg>` are the four parts of a SegmentRef, so every key of a task follows from its id.
@@ -35,6 +39,7 @@ export interface ShardPlace {
 export const ALL_SEGMENTS: KeyRange = prefixRange('t/');
 export const ALL_OVERLAYS: KeyRange = prefixRange('s/');
 export const ALL_FINISHED: KeyRange = prefixRange('z/');
+export const ALL_MAIL: KeyRange = prefixRange('r/');
 export const ALL_DEAD_LETTERS: KeyRange = prefixRange('d/');
 
 export function headKey(node: string): Key {
@@ -66,6 +71,11 @@ export function commandKey(at: ShardPlace, writer: Incarnation, counter: number)
 /** All mail to a node. */
 export function mailRange(node: string): KeyRange {
   return prefixRange(`r/${node}/`);
+}
+
+/** The node that a key of `r/` is for. */
+export function addresseeOf(key: Key): string {
+  return key.split('/')[1]!;
 }
 
 /** A new letter to a node. */

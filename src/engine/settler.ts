@@ -27,6 +27,7 @@ import { overdueReason } from '../pool/deadlines.js';
 import { type Death, judge, LOSSES_MAX } from '../pool/loss-policy.js';
 import type { Instant, TaskHandle, TaskTable } from '../timing/task-table.js';
 import { cancelledBytes, failedBytes, lostError, type TaskFacts, timedOutBytes } from './ends.js';
+import type { Report } from './letters.js';
 import { retryDelayMs } from './retry-policy.js';
 import type { TaskTypes } from './task-types.js';
 
@@ -92,6 +93,17 @@ export class Settler {
       case Outcome.COMPLETED:
         this.#end(task, TaskState.COMPLETED, bytes);
     }
+  }
+
+  /** What the owner of a task that only runs here is to hear of it: as above, who gave up because we close runs again. */
+  toldOf(task: TaskHandle, report: Report): Report {
+    const isAsked = this.cancelReasons.delete(task);
+    const mayBeInterrupted = this.isClosing && !isAsked && report.kind === 'outcome';
+    if (!mayBeInterrupted || report.outcome !== Outcome.CANCELLED) return report;
+    const { overranMs, json } = report;
+    const isOverdue =
+      overranMs !== undefined && reasonOf(Buffer.from(json)) === overdueReason(overranMs, 'task');
+    return isOverdue ? report : { kind: 'outcome', outcome: Outcome.NOT_STARTED, json: '' };
   }
 
   /**

@@ -19,6 +19,10 @@ export class Shard {
   stage: 'loading' | 'active' | 'leaving' | 'over' = 'loading';
   /** What is in the table, and the create revision of what came through the inbox. */
   readonly segments: Map<SegmentHandle, Guard | undefined> = new Map();
+  /** Types of tasks that turned due in it and have no handler here. */
+  readonly waiting: Set<string> = new Set();
+  /** What waits is being told, or taken back. */
+  isTelling = false;
   /** Ends the reading of inbox and commands. */
   readonly reading: AbortController = new AbortController();
   /** Called when it is over. */

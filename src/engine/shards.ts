@@ -85,6 +85,11 @@ export class Shards implements ShardOwner {
     return active.shards[active.turn];
   }
 
+  /** Those that tasks run of, and are put to. */
+  *active(): Generator<Shard, void, undefined> {
+    for (const { shards } of this.#active.values()) yield* shards;
+  }
+
   /** What a commit that writes of this segment stands on. */
   guardsOf(segment: SegmentHandle): readonly Guard[] {
     const shard = this.#bySegment.get(segment);

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { type QueueShards, ShardKeeper, shardRecord } from '../../src/coordination/shard-keeper.js';
+import { ShardKeeper } from '../../src/coordination/shard-keeper.js';
+import { type QueueShards, shardRecord } from '../../src/coordination/shard-map.js';
 import { seededRandom } from '../../src/core/random.js';
 import type { Entry, Revision } from '../../src/core/store.js';
 import type { Fate } from '../support/faulty-store.js';

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, test } from 'node:test';
 import { hasCode } from '../../src/core/errors.js';
 import { TaskState } from '../../src/core/states.js';
@@ -283,6 +284,23 @@ describe('a cluster of engines', () => {
     assert.equal(ran.length, 4, 'none of it ran twice');
   });
 
+  test('what closing interrupts runs again elsewhere, and spends no attempt', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 4);
+    await settled(cluster);
+    await submitMany(cluster, a, 4);
+    const b = await cluster.join(['work'], 4);
+    a.pool.onDrain = () => {
+      for (const batch of a.pool.batches) {
+        batch.report([0], Outcome.CANCELLED, JSON.stringify(batch.cancelled[0]!.reason));
+        batch.end();
+      }
+    };
+    await a.close();
+    await cluster.until('b runs all', () => b.pool.batches.length === 4);
+    assert.ok(b.pool.batches.every(({ tasks }) => tasks[0]!.attempt === 1));
+  });
+
   test('a cancel from any node: pending, running here or there, ended, unknown', async (t) => {
     const cluster = await scriptedCluster(t);
     const worker = await cluster.join(['work'], 1);
@@ -339,6 +357,131 @@ describe('a cluster of engines', () => {
     for (const batch of a.pool.batches) batch.end(lost({ reason: 'exit', begun: 1 }));
     await cluster.until('b runs them', () => b.pool.batches.length === moved);
     assert.ok(b.pool.batches.every(({ tasks }) => tasks[0]!.attempt === 1));
+  });
+
+  test('a node that lacks a handler never runs the task: its shard goes to one that has it', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const old = await cluster.join(['work']);
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const unhandled: unknown[] = [];
+    const note = (event: unknown): void => void unhandled.push(event);
+    subscribe('millrace:task:unhandled', note);
+    t.after(() => unsubscribe('millrace:task:unhandled', note));
+    const all: Accepted[] = [];
+    for (let i = 0; i < 8; i++) {
+      const task = cluster.newTask(`${i}`, { type: 'novelty' });
+      all.push(await cluster.within(producer.submit(task)));
+    }
+    await settled(cluster);
+    assert.equal(old.pool.batches.length, 0);
+    assert.equal(unhandled.length, 16, 'who submits hears of it, and who has it');
+    const ends = all.map((accepted) => producer.engine.ended(accepted));
+    const young = await cluster.join(['work', 'novelty'], 8);
+    const complete = completing(young);
+    await cluster.until('all ended', () => {
+      complete();
+      return old.open + young.open === 0;
+    });
+    await cluster.within(Promise.all(ends));
+    assert.equal(old.pool.batches.length, 0);
+    assert.notDeepEqual(await cluster.keys('w/'), []);
+    // What comes now goes to the young one at once, and what anybody runs to anybody.
+    unhandled.length = 0;
+    const ranBefore = young.pool.batches.length;
+    for (let i = 0; i < 8; i++) {
+      const task = cluster.newTask(`${i}`, { type: 'novelty' });
+      await cluster.within(producer.submit(task));
+    }
+    await cluster.until('it runs them', () => young.pool.batches.length >= ranBefore + 8);
+    assert.deepEqual(unhandled, []);
+    complete();
+    // With the last of the old, all run it.
+    await old.close();
+    await cluster.until('nothing waits', async () => (await cluster.keys('w/')).length === 0);
+  });
+
+  test('two nodes that run different types of a queue: shards go to and fro, and all ends', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['a'], 8);
+    const b = await cluster.join(['b'], 8);
+    await settled(cluster);
+    const complete = completing(a, b);
+    const submits: Promise<Accepted>[] = [];
+    for (let i = 0; i < 40; i++) {
+      const from = i % 2 ? a : b;
+      // Due later, so that shards hold both when they move.
+      const dueAtMs = cluster.clock.wallMs() + 50 * i;
+      const dueMonoMs = cluster.clock.monoMs() + 50 * i;
+      const type = i % 4 < 2 ? 'a' : 'b';
+      submits.push(from.submit(cluster.newTask(`${i}`, { type, dueAtMs, dueMonoMs })));
+    }
+    await cluster.within(Promise.all(submits));
+    await cluster.until('all ended', async () => {
+      complete();
+      const left = await Promise.all(['t/', 'i/'].map((prefix) => cluster.keys(prefix)));
+      return left.flat().length === 0;
+    });
+    assert.equal(a.pool.batches.flatMap(({ tasks }) => tasks).length, 20);
+    assert.equal(b.pool.batches.flatMap(({ tasks }) => tasks).length, 20);
+  });
+
+  test('a task that waits for its handler moves on when the only node that has it dies', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const old = await cluster.join(['work']);
+    const first = await cluster.join(['work', 'novelty'], 0);
+    await settled(cluster);
+    for (let i = 0; i < 4; i++) {
+      await cluster.within(first.submit(cluster.newTask(`${i}`, { type: 'novelty' })));
+    }
+    first.die();
+    await cluster.until('the old one has them', () => old.open === 4, 4 * CLUSTER_TTL_MS);
+    const second = await cluster.join(['work', 'novelty'], 4);
+    await cluster.until('they run', () => second.pool.batches.length === 4);
+    assert.equal(old.pool.batches.length, 0);
+  });
+
+  test('mail to a node that is gone is swept away, and no other', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join();
+    const [gone, there] = [await cluster.join([]), await cluster.join([])];
+    await settled(cluster);
+    for (const node of [gone, there]) {
+      const accepted = await cluster.within(node.submit(cluster.newTask('1')));
+      node.engine.ended(accepted).catch(() => {});
+    }
+    await cluster.until('both run', () => worker.pool.batches.length === 2);
+    gone.die();
+    // Its mail waits for it: it is there, and reads nothing.
+    there.store.isGated = ({ from }) => from.startsWith('r/');
+    there.store.watchGate = new Promise(() => {});
+    completing(worker)();
+    await cluster.until('both are told', async () => (await cluster.keys('r/')).length === 2);
+    await cluster.clock.advance(8 * 60_000);
+    assert.equal((await cluster.keys('r/')).length, 2);
+    await cluster.clock.advance(5 * 60_000);
+    assert.deepEqual(
+      (await cluster.keys('r/')).map((key) => key.split('/')[1]),
+      [there.incarnation],
+    );
+  });
+
+  test('a node whose lease was over asks once more for what it waits for', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join();
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    const end = producer.engine.ended(accepted);
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    await settled(cluster);
+    assert.equal((await cluster.keys('c/')).length, 1);
+    await cluster.store.revokeLease(producer.coordination.session.leaseId!);
+    await cluster.until('it asks again', async () => (await cluster.keys('c/')).length === 2);
+    completing(worker)();
+    await cluster.within(end);
+    await settled(cluster);
+    assert.deepEqual(await cluster.keys('c/'), []);
   });
 
   test('keyed tasks: one task for a key, whichever node it is submitted to', async (t) => {

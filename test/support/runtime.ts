@@ -4,6 +4,7 @@
 import { seededRandom } from '../../src/core/random.js';
 import type { Store } from '../../src/core/store.js';
 import type { TaskModule } from '../../src/core/task.js';
+import { requireLayout } from '../../src/engine/layout.js';
 import { createRuntimeIn } from '../../src/millrace.js';
 import type { Runtime } from '../../src/runtime.js';
 import type { RuntimeOptions } from '../../src/runtime-options.js';
@@ -27,7 +28,10 @@ export function testBed(tasks: TaskModule): TestBed {
   const store: StoreFactory = {
     ...inner,
     async open(context): Promise<Store> {
-      faults = new FaultyStore(await inner.open(context));
+      const opened = await inner.open(context);
+      // Done before, so that what tests see of transactions is about tasks.
+      await requireLayout(opened, clock);
+      faults = new FaultyStore(opened);
       return faults;
     },
   };

@@ -3,7 +3,7 @@
  */
 import type { TestContext } from 'node:test';
 import { Coordination } from '../../src/coordination/coordination.js';
-import { shardRecord } from '../../src/coordination/shard-keeper.js';
+import { shardRecord } from '../../src/coordination/shard-map.js';
 import { type Incarnation, newIncarnation, type TaskId, taskId } from '../../src/core/ids.js';
 import { seededRandom } from '../../src/core/random.js';
 import type { Store } from '../../src/core/store.js';
@@ -74,7 +74,7 @@ export async function scriptedCluster(
         ttlMs: CLUSTER_TTL_MS,
         node: incarnation,
         label: incarnation,
-        record: shardRecord(queues),
+        record: shardRecord(queues, 1, types),
         isMember: true,
         locking: 'queueing',
       },

@@ -26,6 +26,8 @@ export interface ScriptedBatch {
 export class ScriptedPool extends BaseService implements Pool {
   onFree: (() => void) | undefined;
   onReserve: (() => void) | undefined;
+  /** What runs is to end, or has been asked to. */
+  onDrain: (() => void) | undefined;
   readonly threadCount = 1;
   readonly batches: ScriptedBatch[] = [];
   freePlaces: number;
@@ -105,7 +107,9 @@ export class ScriptedPool extends BaseService implements Pool {
     };
   }
 
-  async drain(): Promise<void> {}
+  async drain(): Promise<void> {
+    this.onDrain?.();
+  }
 
   protected async onStart(): Promise<void> {}
 
