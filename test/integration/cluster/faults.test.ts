@@ -16,7 +16,7 @@ describe('three nodes on three etcd servers under load', () => {
   test('a node is killed', async (t) => {
     const nodes = fleet(t, etcd);
     const [victim] = await Promise.all([nodes.join(), nodes.join(), nodes.join()]);
-    const load = await Workload.start(t, etcd, nodes);
+    const load = await Workload.start(t, nodes);
     await load.progress();
     await victim.kill();
     await until('its shards are taken over', () => nodes.isOwnedWithout(victim));
@@ -28,7 +28,7 @@ describe('three nodes on three etcd servers under load', () => {
   test('a node is stopped for longer than its lease, and goes on as a zombie', async (t) => {
     const nodes = fleet(t, etcd);
     const [victim] = await Promise.all([nodes.join(), nodes.join(), nodes.join()]);
-    const load = await Workload.start(t, etcd, nodes);
+    const load = await Workload.start(t, nodes);
     await load.progress();
     victim.stop();
     await until('its shards are taken over', () => nodes.isOwnedWithout(victim));
@@ -42,7 +42,7 @@ describe('three nodes on three etcd servers under load', () => {
   test('the leader of etcd is killed', async (t) => {
     const nodes = fleet(t, etcd);
     await Promise.all([nodes.join(), nodes.join(), nodes.join()]);
-    const load = await Workload.start(t, etcd, nodes);
+    const load = await Workload.start(t, nodes);
     await load.progress();
     const leader = await etcd.leader();
     await leader.kill();
@@ -58,10 +58,9 @@ describe('three nodes on three etcd servers under load', () => {
   test('all nodes are replaced one by one: nobody notices, and nothing runs twice', async (t) => {
     const nodes = fleet(t, etcd);
     const old = await Promise.all([nodes.join(), nodes.join(), nodes.join()]);
-    const load = await Workload.start(t, etcd, nodes);
+    const load = await Workload.start(t, nodes);
     for (const node of old) {
-      await load.progress();
-      await nodes.join();
+      await Promise.all([load.progress(), nodes.join()]);
       assert.equal(await node.end(), 0);
     }
     await load.progress();

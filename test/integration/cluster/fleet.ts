@@ -9,7 +9,7 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
@@ -17,7 +17,13 @@ import { fileURLToPath } from 'node:url';
 import { FrameKind, openFrame } from '../../../src/core/frame.js';
 import { readState } from '../../../src/core/records.js';
 import { prefixRange, type Store } from '../../../src/core/store.js';
-import { createRuntime, defineTask, defineTasks, type Runtime } from '../../../src/index.js';
+import {
+  createRuntime,
+  defineTask,
+  defineTasks,
+  type Runtime,
+  type TaskContract,
+} from '../../../src/index.js';
 import { etcdStore } from '../../../src/store/etcd/index.js';
 import { systemClock } from '../../../src/timing/system-clock.js';
 import type { EtcdCluster } from '../../support/etcd/index.js';
@@ -25,21 +31,21 @@ import { freshNamespace } from '../../support/etcd/store.js';
 import { killAtEnd } from '../../support/guardian.js';
 import { soon, until } from '../../support/limit.js';
 import type { FromNode, NodeOrder } from './node.js';
-import type { Effect, WorkInput } from './tasks.js';
+import { type Effect, effectsIn, type WorkInput, type WorkResult } from './tasks.js';
 
 const NODE = fileURLToPath(new URL('./node.js', import.meta.url));
-const TASKS = new URL('./tasks.js', import.meta.url).href;
+export const TASKS: string = new URL('./tasks.js', import.meta.url).href;
+type Contract = TaskContract<WorkInput, WorkResult>;
+export const work: Contract = defineTask<WorkInput, WorkResult>({ name: 'work' });
+export const inline: Contract = defineTask<WorkInput, WorkResult>({
+  name: 'work.inline',
+  exec: 'inline',
+});
+
 /** The shortest that etcd grants with an election timeout of 500 ms or less. */
-const TTL_MS = 2_000;
+export const TTL_MS = 2_000;
 /** Generous: what is late is not lost. */
 const LIMIT_MS = 60_000;
-
-/** What a result says of the execution it comes from. */
-export interface WorkResult {
-  readonly name: string;
-  readonly pid: number;
-  readonly token: string;
-}
 
 export interface NodeProcess {
   readonly pid: number;
@@ -62,6 +68,8 @@ export interface Fleet {
   readonly effects: string;
   readonly nodes: readonly NodeProcess[];
   join(options?: { readonly tasks?: string; readonly softMs?: number }): Promise<NodeProcess>;
+  /** A runtime in this process that has the contracts and no handlers. */
+  producer(): Promise<Runtime>;
   /** Opens the store beside them. */
   store(): Promise<Store>;
   /** Whether every shard has an owner, and none of them is one of these. */
@@ -75,8 +83,10 @@ export function fleet(t: TestContext, etcd: EtcdCluster): Fleet {
   const effects = path.join(folder, 'effects');
   const nodes: (NodeProcess & { readonly child: ChildProcess })[] = [];
   const stores: Store[] = [];
+  const runtimes: Runtime[] = [];
   t.after(async () => {
     await Promise.all(nodes.map((node) => node.kill()));
+    await Promise.all(runtimes.map((runtime) => runtime.close()));
     await Promise.all(stores.map((store) => store.close()));
     rmSync(folder, { recursive: true });
   });
@@ -90,6 +100,15 @@ export function fleet(t: TestContext, etcd: EtcdCluster): Fleet {
       nodes.push(node);
       await soon('a node is ready', node.ready, LIMIT_MS);
       return node;
+    },
+    async producer() {
+      const runtime = await createRuntime({
+        tasks: defineTasks({ work, inline }),
+        store: etcdStore({ endpoints: etcd.endpoints, namespace }),
+        session: { ttl: TTL_MS },
+      });
+      runtimes.push(runtime);
+      return runtime;
     },
     async store() {
       const factory = etcdStore({ endpoints: etcd.endpoints, namespace });
@@ -105,13 +124,6 @@ export function fleet(t: TestContext, etcd: EtcdCluster): Fleet {
     },
     seen: () => effectsIn(effects),
   };
-}
-
-function effectsIn(file: string): Effect[] {
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .filter((line) => line !== '')
-    .map((line) => JSON.parse(line) as Effect);
 }
 
 function startNode(order: NodeOrder) {
@@ -187,18 +199,11 @@ export class Workload {
     this.#submitting = this.#submitAll();
   }
 
-  /** A producer in this process: it has the contracts and no handlers. */
-  static async start(t: TestContext, etcd: EtcdCluster, fleet: Fleet): Promise<Workload> {
-    const runtime = await createRuntime({
-      tasks: defineTasks({ work, inline }),
-      store: etcdStore({ endpoints: etcd.endpoints, namespace: fleet.namespace }),
-      session: { ttl: TTL_MS },
-    });
-    const workload = new Workload(runtime, fleet);
+  static async start(t: TestContext, fleet: Fleet): Promise<Workload> {
+    const workload = new Workload(await fleet.producer(), fleet);
     t.after(async () => {
       workload.#isOver = true;
       await workload.#submitting;
-      await runtime.close();
     });
     return workload;
   }
@@ -248,9 +253,6 @@ export class Workload {
     }
   }
 }
-
-const work = defineTask<WorkInput, WorkResult>({ name: 'work' });
-const inline = defineTask<WorkInput, WorkResult>({ name: 'work.inline', exec: 'inline' });
 
 /** One run of a task. */
 interface Run {

@@ -2,19 +2,14 @@
  * Runtimes on a real etcd, in this process: alone, and two that share the work.
  */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
-import { after, before, describe, type TestContext, test } from 'node:test';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { after, before, describe, test } from 'node:test';
 import { hasCode } from '../../../src/core/errors.js';
-import { createRuntime, type Runtime, type RuntimeOptions } from '../../../src/index.js';
-import { etcdStore } from '../../../src/store/etcd/index.js';
+import { defineTask, defineTasks, type ExecutionContext } from '../../../src/index.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
-import { freshNamespace } from '../../support/etcd/store.js';
 import { soon, until } from '../../support/limit.js';
-import type { Effect } from './tasks.js';
-
-const TASKS = new URL('./tasks.js', import.meta.url);
+import { place } from './runtimes.js';
+import type { WorkInput, WorkResult } from './tasks.js';
 
 describe('runtimes on etcd', () => {
   let etcd: EtcdCluster;
@@ -23,51 +18,8 @@ describe('runtimes on etcd', () => {
   });
   after(() => etcd.close());
 
-  function setup(t: TestContext) {
-    const namespace = freshNamespace();
-    const folder = mkdtempSync(path.join(tmpdir(), 'millrace-cluster-'));
-    const effects = path.join(folder, 'effects');
-    const runtimes: Runtime[] = [];
-    t.after(async () => {
-      await Promise.all(runtimes.map((runtime) => runtime.close()));
-      rmSync(folder, { recursive: true });
-    });
-    return {
-      effects,
-      async start(options: Partial<RuntimeOptions> = {}): Promise<Runtime> {
-        const runtime = await createRuntime({
-          tasks: TASKS,
-          store: etcdStore({ endpoints: etcd.endpoints, namespace }),
-          threads: { min: 1, max: 1 },
-          session: { ttl: '2s' },
-          shutdown: { soft: '5s', hard: '8s' },
-          ...options,
-        });
-        runtimes.push(runtime);
-        return runtime;
-      },
-      input: (name: string, ms = 0) => ({ effects, name, ms }),
-      seen: (): Effect[] =>
-        readFileSync(effects, 'utf8')
-          .split('\n')
-          .filter((line) => line !== '')
-          .map((line) => JSON.parse(line) as Effect),
-      async keys(...kinds: string[]): Promise<string[]> {
-        const all = await Promise.all(
-          kinds.map((kind) =>
-            etcd.etcdctl('get', '--prefix', '--keys-only', `/${namespace}/${kind}/`),
-          ),
-        );
-        return all
-          .join('')
-          .split('\n')
-          .filter((line) => line !== '');
-      },
-    };
-  }
-
   test('one runtime: tasks on threads and on the main thread, delayed, keyed, failed', async (t) => {
-    const { start, input, keys } = setup(t);
+    const { start, input, keys } = place(t, etcd);
     const runtime = await soon('start', start());
     const handles = await soon(
       'acknowledged',
@@ -103,7 +55,7 @@ describe('runtimes on etcd', () => {
   });
 
   test('what waits when a runtime closes is there for the next', async (t) => {
-    const { start, input } = setup(t);
+    const { start, input } = place(t, etcd);
     const first = await start();
     const { id } = await first.submit('work', input('later'), { delay: '1s' });
     await soon('closed', first.close());
@@ -112,7 +64,7 @@ describe('runtimes on etcd', () => {
   });
 
   test('two runtimes share what one is given, and each hears of all ends', async (t) => {
-    const { start, input, seen, keys } = setup(t);
+    const { start, input, seen, keys } = place(t, etcd);
     const [a, b] = await soon('both', Promise.all([start(), start()]));
     await until('both have shards', async () => {
       const owners = await keys('o');
@@ -128,7 +80,7 @@ describe('runtimes on etcd', () => {
   });
 
   test('one of two closes in the middle of work: nothing is lost, no attempt is spent', async (t) => {
-    const { start, input, seen } = setup(t);
+    const { start, input, seen } = place(t, etcd);
     const [a, b] = await soon('both', Promise.all([start(), start()]));
     const handles = await Promise.all(
       Array.from({ length: 200 }, (_, i) => (i % 2 ? a : b).submit('work', input(`${i}`, 5))),
@@ -142,7 +94,7 @@ describe('runtimes on etcd', () => {
   });
 
   test('a cancel from the other runtime reaches what runs', async (t) => {
-    const { start } = setup(t);
+    const { start } = place(t, etcd);
     const [a, b] = await soon('both', Promise.all([start(), start()]));
     const handles = await Promise.all([1, 2, 3, 4].map(() => a.submit('until.aborted', {})));
     for (const { id } of handles) {
@@ -155,10 +107,9 @@ describe('runtimes on etcd', () => {
   });
 
   test('a runtime with contracts only: its tasks run elsewhere', async (t) => {
-    const { start, input } = setup(t);
+    const { start, input } = place(t, etcd);
     await start();
-    const { defineTask, defineTasks } = await import('../../../src/index.js');
-    const work = defineTask<ReturnType<typeof input>, { name: string }>({ name: 'work' });
+    const work = defineTask<WorkInput, WorkResult>({ name: 'work' });
     const producer = await start({ tasks: defineTasks({ work }) });
     const handles = await Promise.all(
       Array.from({ length: 50 }, (_, i) => producer.submit(work, input(`${i}`))),
@@ -168,5 +119,33 @@ describe('runtimes on etcd', () => {
       results.map(({ name }) => name),
       handles.map((_, i) => `${i}`),
     );
+  });
+
+  test('a version without a handler never takes the task: it waits for one that has it', async (t) => {
+    const { start, keys } = place(t, etcd);
+    const run = (_: unknown, { execution }: ExecutionContext) => execution.attempt;
+    const common = defineTask({ name: 'common', exec: 'inline', run });
+    const novelty = defineTask<unknown, number>({ name: 'novelty', exec: 'inline' });
+    const unhandled: string[] = [];
+    const note = (told: unknown): void => void unhandled.push((told as { type: string }).type);
+    subscribe('millrace:task:unhandled', note);
+    t.after(() => unsubscribe('millrace:task:unhandled', note));
+    const old = await start({ tasks: defineTasks({ common }) });
+    const producer = await start({ tasks: defineTasks({ novelty }) });
+    const waiting = await Promise.all(
+      Array.from({ length: 20 }, () => producer.submit(novelty, {})),
+    );
+    await until('the old one has seen them', () => unhandled.length >= 20);
+    assert.equal(await waiting[0]!.status(), 'pending');
+    const young = await start({
+      tasks: defineTasks({ common, novelty: novelty.implement({ run }) }),
+    });
+    const results = Promise.all(waiting.map((handle) => handle.result()));
+    assert.deepEqual(await soon('results', results), Array(20).fill(1));
+    const anybodys = Array.from({ length: 20 }, () => old.submit(common, {}));
+    for (const handle of await Promise.all(anybodys)) await soon('a result', handle.result());
+    await soon('the old version goes', old.close());
+    await until('nothing waits for a version', async () => (await keys('w')).length === 0);
+    await soon('the new version goes', young.close());
   });
 });

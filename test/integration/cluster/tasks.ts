@@ -2,7 +2,7 @@
  * What the nodes of a test's fleet run. Each execution leaves lines in a file that all processes append to: effects as
  * they happen outside, whatever the store says of them.
  */
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   defineTask,
@@ -31,6 +31,23 @@ export interface Effect {
   readonly pid: number;
   /** Wall clock of the machine that all processes are on; epoch ms. */
   readonly atMs: number;
+}
+
+/** What a result says of the execution it comes from. */
+export interface WorkResult {
+  readonly name: string;
+  readonly pid: number;
+  /** In decimal. */
+  readonly token: string;
+}
+
+export function effectsIn(file: string): Effect[] {
+  // Nothing has run before somebody makes it.
+  if (!existsSync(file)) return [];
+  return readFileSync(file, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => JSON.parse(line) as Effect);
 }
 
 /** One write with O_APPEND: lines of several processes do not mix. */

@@ -3,7 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { setup } from '../../cli/process.js';
+import type { DemoSummary } from '../../../src/cli/demo-tally.js';
+import { linkedFiles, MILLRACE, records, setup } from '../../cli/process.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
 
 test('demo keeps its tasks in etcd, and a second run finds them done', async (t) => {
@@ -31,4 +32,52 @@ test('demo keeps its tasks in etcd, and a second run finds them done', async (t)
   assert.equal(wrong.code, 3, wrong.stderr);
   assert.match(wrong.stderr, /does not know the user/);
   assert.doesNotMatch(wrong.stderr, /not-the-one/);
+});
+
+test('run and demo by two processes at once: they share the work, and each hears of its own', async (t) => {
+  const etcd = await EtcdCluster.start();
+  t.after(() => etcd.close());
+  const { write, start, folder } = setup(t);
+  const hosts = etcd.endpoints.map((endpoint) => endpoint.replace('http://', '')).join();
+  const twice = async (args: readonly string[], input: (n: number) => string) =>
+    Promise.all(
+      [0, 1].map((n) => {
+        const { child, outcome } = start(args);
+        child.stdin?.end(input(n));
+        return outcome;
+      }),
+    );
+  write({
+    'half.mjs': `
+      import { defineTask, defineTasks } from '${MILLRACE}';
+      const run = async ({ n }) => { await new Promise((done) => setTimeout(done, 5)); return n / 2; };
+      export default defineTasks({ half: defineTask({ name: 'half', run }) });`,
+  });
+  const numbers = (n: number): number[] => Array.from({ length: 300 }, (_, i) => n * 1_000 + i);
+  const runs = await twice(
+    ['run', 'half.mjs', '--input', '-', '--json', '--store', `etcd://${hosts}/halves`],
+    (n) =>
+      numbers(n)
+        .map((i) => `{"n":${i}}\n`)
+        .join(''),
+  );
+  for (const [n, { code, stdout, stderr }] of runs.entries()) {
+    assert.equal(code, 0, stderr);
+    const values = records<{ value: number }>(stdout).map(({ value }) => value);
+    assert.deepEqual(
+      values.sort((a, b) => a - b),
+      numbers(n).map((i) => i / 2),
+    );
+  }
+  linkedFiles(`${folder}/files`, 200, Buffer.from('some bytes'));
+  const store = ['--store', `etcd://${hosts}/demo`];
+  const demos = await twice(['demo', 'files', '--json', ...store], () => '');
+  let fresh = 0;
+  for (const { code, stdout, stderr } of demos) {
+    assert.equal(code, 0, stderr);
+    const summary = JSON.parse(stdout) as DemoSummary;
+    assert.equal(summary.new + summary.takenOver + summary.doneEarlier, 200);
+    fresh += summary.new;
+  }
+  assert.equal(fresh, 200, 'each file is a task of one of them');
 });
