@@ -160,7 +160,8 @@ export class Runtime {
     );
     this.#warnOf(
       'millrace:task:unhandled',
-      ({ type }) => `no task '${type}' is defined here; the ones in the store wait`,
+      ({ type }) =>
+        `task '${type}' has no handler here; what is stored of it waits for a node that has one`,
     );
     this.#warnOf(
       'millrace:commit:failed',

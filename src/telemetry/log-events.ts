@@ -119,7 +119,7 @@ export const LOG_EVENTS: LogEvents = {
   'millrace:task:unhandled': {
     kind: 'event',
     level: 'warn',
-    message: () => 'a task waits, since no task of its name is defined here',
+    message: () => 'a task waits for a node that has its handler',
     fields: ({ taskId, type }) => ({ taskId, type }),
   },
   'millrace:task:log': {

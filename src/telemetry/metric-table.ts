@@ -135,6 +135,13 @@ export const METRICS = {
     labels: ['queue'],
     help: 'How long handlers ran.',
   },
+  tasksUnhandled: {
+    name: 'millrace_tasks_unhandled_total',
+    type: 'counter',
+    group: 'tasks',
+    labels: ['queue'],
+    help: 'Tasks that wait since nobody here has their handler; counted where they are due, and where they were submitted if no node has it.',
+  },
   staleResults: {
     name: 'millrace_results_stale_total',
     type: 'counter',

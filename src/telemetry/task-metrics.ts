@@ -78,6 +78,9 @@ export function countTasks(metrics: MetricRegistry, events: Subscriptions): void
     metrics.cell('tasksRetried', queue, isTimeout(error) ? 'timeout' : 'failed').add();
   });
   events.on('millrace:task:failed', ({ queue }) => metrics.cell('tasksDead', queue).add());
+  events.on('millrace:task:unhandled', ({ taskId }) => {
+    metrics.cell('tasksUnhandled', taskId.slice(0, taskId.indexOf('.'))).add();
+  });
   events.on('millrace:result:stale', () => metrics.cell('staleResults').add());
 }
 

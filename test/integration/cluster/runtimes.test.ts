@@ -137,6 +137,7 @@ describe('runtimes on etcd', () => {
     );
     await until('the old one has seen them', () => unhandled.length >= 20);
     assert.equal(await waiting[0]!.status(), 'pending');
+    assert.match(old.metrics.prometheus(), /tasks_unhandled_total\{queue="default"\} [1-9]/);
     const young = await start({
       tasks: defineTasks({ common, novelty: novelty.implement({ run }) }),
     });
