@@ -8,7 +8,6 @@
  *   RemoteEnds   what we want to know of other nodes' tasks                   remote-ends.ts
  *   CommandDesk  what other nodes want to know of ours                        command-desk.ts
  *   Mailroom     mail from and to other nodes                                 mailroom.ts
- *   MailSweeper  mail to nodes that are gone                                  mail-sweeper.ts
  *   Outbox       all of these letters, on their way into a commit             outbox.ts
  */
 import type { Members } from '../coordination/members.js';
@@ -48,7 +47,6 @@ import {
   placeOfTask,
   type Report,
 } from './letters.js';
-import { MailSweeper } from './mail-sweeper.js';
 import { Mailroom } from './mailroom.js';
 import { Outbox } from './outbox.js';
 import { entriesOf } from './recovery.js';
@@ -102,7 +100,6 @@ export class Cluster {
   readonly #keeper: ShardKeeper;
   readonly #elsewhere: Elsewhere;
   readonly #mailroom: Mailroom;
-  readonly #sweeper: MailSweeper;
   readonly #desk: CommandDesk;
   /** Executions here whose tasks are other nodes', until what they came to is durable; by task and attempt. */
   readonly #orphans = new Map<string, TaskHandle>();
@@ -150,7 +147,6 @@ export class Cluster {
       this.outbox,
       (mail) => this.#onMail(mail),
     );
-    this.#sweeper = new MailSweeper(clock, store, members);
     this.#desk = new CommandDesk({
       table,
       elsewhere: this.#elsewhere,
@@ -165,13 +161,10 @@ export class Cluster {
 
   async start(): Promise<void> {
     this.#stopListening = this.#options.session.onChange((change) => {
-      // Another lease than the first.
-      if (change.kind === 'granted') this.remote.askAgain();
       if (change.kind === 'lifted' || change.kind === 'granted') this.#ports.onChanged();
     });
     this.#mailroom.start();
     this.#elsewhere.start();
-    await this.#sweeper.start();
     await this.#keeper.start();
   }
 
@@ -190,12 +183,7 @@ export class Cluster {
     this.shards.abandon();
     this.outbox.dropAll(cause);
     this.remote.rejectAll(cause);
-    await Promise.all([
-      this.shards.close(),
-      this.#mailroom.close(),
-      this.#sweeper.stop(),
-      this.#elsewhere.close(),
-    ]);
+    await Promise.all([this.shards.close(), this.#mailroom.close(), this.#elsewhere.close()]);
   }
 
   /** Whether anything may be started under the session's lease. */

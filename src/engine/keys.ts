@@ -39,7 +39,6 @@ export interface ShardPlace {
 export const ALL_SEGMENTS: KeyRange = prefixRange('t/');
 export const ALL_OVERLAYS: KeyRange = prefixRange('s/');
 export const ALL_FINISHED: KeyRange = prefixRange('z/');
-export const ALL_MAIL: KeyRange = prefixRange('r/');
 export const ALL_DEAD_LETTERS: KeyRange = prefixRange('d/');
 
 export function headKey(node: string): Key {
@@ -71,11 +70,6 @@ export function commandKey(at: ShardPlace, writer: Incarnation, counter: number)
 /** All mail to a node. */
 export function mailRange(node: string): KeyRange {
   return prefixRange(`r/${node}/`);
-}
-
-/** The node that a key of `r/` is for. */
-export function addresseeOf(key: Key): string {
-  return key.split('/')[1]!;
 }
 
 /** A new letter to a node. */

@@ -70,11 +70,6 @@ export class RemoteEnds {
     });
   }
 
-  /** Asks once more for every end that is waited for: what was told meanwhile may be swept away. */
-  askAgain(): void {
-    this.#toSubscribe = [...this.#waiters.keys()];
-  }
-
   cancel(task: TaskId, reason: string | undefined): Promise<CancelAnswer> {
     const number = this.#counter++;
     const command: Command = {
