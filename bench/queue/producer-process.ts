@@ -49,6 +49,8 @@ export function startProducer(address: Address): Loader {
   const child = fork(new URL(import.meta.url), [JSON.stringify(address)], {
     stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     execArgv: [],
+    // An argument that is absent stays so; in JSON it would be null.
+    serialization: 'advanced',
   });
   const call = <Value>(method: Order['method'], ...args: readonly unknown[]): Promise<Value> =>
     ask(child, { method, args }) as Promise<Value>;

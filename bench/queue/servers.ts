@@ -5,12 +5,13 @@
  * Redis comes from PATH or out of Debian's package; PostgreSQL from where Debian installs it, else out of its package.
  */
 import { execFile } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { debianPackages, NotToBeHad, onPath } from '../../test/support/debian.js';
 import { freePorts } from '../../test/support/ports.js';
 import * as postgres from '../../test/support/postgres.js';
-import { startServer } from '../../test/support/server.js';
+import { startServer, withLibraries } from '../../test/support/server.js';
 import { Unavailable } from '../lib/bench.js';
 
 const run = promisify(execFile);
@@ -24,16 +25,16 @@ export interface Server {
 /** @param fsync - when its log is synced: `'everysec'` may lose a second of what was acknowledged */
 export function startRedis(folder: string, fsync: 'everysec' | 'always'): Promise<Server> {
   return orUnavailable(async () => {
-    const program = onPath('redis-server') ?? (await debianRedis());
+    const { program, libraries } = await redisProgram();
     const [port = 0] = await freePorts(1);
     const flags = ['--appendonly', 'yes', '--appendfsync', fsync, '--save', '', '--dir', folder];
     const server = startServer(
       program,
       ['--port', `${port}`, '--bind', '127.0.0.1', ...flags],
-      undefined,
+      { libraries },
     );
     await server.answers(port);
-    const { stdout } = await run(program, ['--version']);
+    const { stdout } = await run(program, ['--version'], { env: withLibraries(libraries) });
     return {
       url: `redis://127.0.0.1:${port}`,
       version: /v=(\S+)/.exec(stdout)?.[1] ?? 'unknown',
@@ -46,9 +47,19 @@ export function startPostgres(folder: string): Promise<Server> {
   return orUnavailable(() => postgres.startPostgres(folder));
 }
 
-async function debianRedis(): Promise<string> {
-  const folder = await debianPackages('redis', ['redis-server', 'redis-tools']);
-  return path.join(folder, 'usr/bin/redis-server');
+async function redisProgram(): Promise<{
+  readonly program: string;
+  readonly libraries: readonly string[];
+}> {
+  const installed = onPath('redis-server');
+  if (installed !== undefined) return { program: installed, libraries: [] };
+  const packages = ['redis-server', 'redis-tools', 'liblzf1', 'libjemalloc2'];
+  const folder = await debianPackages('redis', packages);
+  const lib = path.join(folder, 'usr/lib');
+  return {
+    program: path.join(folder, 'usr/bin/redis-server'),
+    libraries: readdirSync(lib).map((name) => path.join(lib, name)),
+  };
 }
 
 async function orUnavailable<T>(start: () => Promise<T>): Promise<T> {

@@ -13,10 +13,10 @@ import { percentile } from '../lib/stats.js';
 import { note, runs } from './takeover-tasks.js';
 
 const TTL_MS = 5_000;
-/** Over all shards, so that the dead node certainly held some. */
-const TASKS = 256;
-/** After the last of them was accepted, and before the kill could be noticed. */
-const DUE_MS = 300;
+/** Each in a segment of its own: the dead node certainly has some of them. */
+const TASKS = 32;
+/** From the first submit: all are accepted by then, and none has run. */
+const DUE_MS = 1_000;
 const SHARDS = 64;
 const POLL_MS = 20;
 const HANG_MS = 60_000;
@@ -52,13 +52,15 @@ export async function takeover(kills: number): Promise<Sample> {
     const node = startNode(etcd.endpoints.join(','), namespace);
     await once(node, 'message');
     await shared();
-    const last = (kill + 1) * TASKS;
     const numbers = Array.from({ length: TASKS }, (_, i) => kill * TASKS + i);
-    // One by one: each in a segment of its own, wherever that goes.
-    await Promise.all(numbers.map((number) => client.submit(note, number, { delay: DUE_MS })));
+    const at = Date.now() + DUE_MS;
+    // One after another: those of one moment would share a segment, and so a shard.
+    for (const number of numbers) await client.submit(note, number, { at });
+    if (Date.now() >= at) throw new Error(`submitting ${TASKS} tasks took ${DUE_MS} ms`);
     node.kill('SIGKILL');
     const killedAt = performance.now();
-    while (ran.size < last) await once(runs, 'ran', { signal: AbortSignal.timeout(HANG_MS) });
+    while (ran.size < (kill + 1) * TASKS)
+      await once(runs, 'ran', { signal: AbortSignal.timeout(HANG_MS) });
     times[kill] = performance.now() - killedAt;
   }
   await client.close();

@@ -45,7 +45,7 @@ export async function startPostgres(folder: string): Promise<PostgresServer> {
   const server = startServer(
     program,
     [...args, ...settings.flatMap((setting) => ['-c', setting])],
-    identity,
+    { identity },
   );
   await server.answers(port);
   const { stdout } = await run(program, ['--version']);

@@ -14,6 +14,13 @@ export interface Identity {
   readonly gid: number;
 }
 
+export interface ServerOptions {
+  /** @defaultValue whoever this is */
+  readonly identity?: Identity | undefined;
+  /** Folders with libraries that the program needs, and the system may not have. @defaultValue none */
+  readonly libraries?: readonly string[];
+}
+
 export interface StartedServer {
   /** Resolves when it listens. @throws NotToBeHad when it ends instead, or takes too long */
   answers(port: number): Promise<void>;
@@ -23,11 +30,12 @@ export interface StartedServer {
 export function startServer(
   program: string,
   args: readonly string[],
-  identity: Identity | undefined,
+  { identity, libraries = [] }: ServerOptions = {},
 ): StartedServer {
   const child = spawn(program, args, {
     stdio: ['ignore', 'ignore', 'pipe'],
     ...identity,
+    env: withLibraries(libraries),
     cwd: '/',
   });
   let log = '';
@@ -62,6 +70,12 @@ export function startServer(
       callOff?.();
     },
   };
+}
+
+/** The environment of a program that came out of packages, with the libraries that came with it. */
+export function withLibraries(libraries: readonly string[]): NodeJS.ProcessEnv {
+  if (libraries.length === 0) return process.env;
+  return { ...process.env, LD_LIBRARY_PATH: libraries.join(':') };
 }
 
 function listens(port: number): Promise<boolean> {
