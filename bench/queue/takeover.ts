@@ -52,6 +52,8 @@ export async function takeover(kills: number): Promise<Sample> {
     const node = startNode(etcd.endpoints.join(','), namespace);
     await once(node, 'message');
     await shared();
+    // At any moment between two renewals: else every kill would find leases of one age.
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * (TTL_MS / 3)));
     const numbers = Array.from({ length: TASKS }, (_, i) => kill * TASKS + i);
     const at = Date.now() + DUE_MS;
     // One after another: those of one moment would share a segment, and so a shard.
