@@ -93,7 +93,14 @@ function fill(
     const j = Math.floor(random.float() * (i + 1));
     for (const list of [names.ids, names.tenants]) [list[i], list[j]] = [list[j]!, list[i]!];
   }
-  return { ...names, keyBytes: keyBytes / entries };
+  // As names are that a service has just parsed: flat, and side by side in the order of their use.
+  const fresh = (list: readonly string[]): string[] =>
+    list.map((text) => Buffer.from(text).toString());
+  return {
+    tenants: fresh(names.tenants),
+    ids: fresh(names.ids),
+    keyBytes: keyBytes / entries,
+  };
 }
 
 function entryOf(key: string, value: Uint8Array, revision: number): Entry {

@@ -10,7 +10,7 @@
  * loop ends: after that entries may move.
  */
 import type { Revision } from '../core/store.js';
-import { type Address, Flag } from './record-slab.js';
+import { type Address, Field, FLAGS_AT, Flag, HEADER_BYTES, KEY_BYTES_AT } from './record-slab.js';
 import type { RevisionCache } from './revision-cache.js';
 import { decodeValue, markBytes } from './values.js';
 
@@ -39,16 +39,18 @@ export class CacheCursor {
     const cache = this.#cache;
     const address = cache.find(tenant, type, id);
     if (address === 0) return this.#nowhere('unknown');
-    const flags = cache.flags(address);
+    // All of the record at once: a call for each field costs as much as the search.
+    const { u8, u16, u32 } = cache.segmentOf(address);
+    const offset = cache.offsetOf(address);
+    const flags = u16[(offset >>> 1) + FLAGS_AT]!;
     if ((flags & Flag.UNKNOWN) !== 0) return this.#nowhere('unknown');
-    if ((flags & Flag.USED) === 0) cache.touch(address);
+    if ((flags & Flag.USED) === 0) u16[(offset >>> 1) + FLAGS_AT] = flags | Flag.USED;
     if ((flags & Flag.ABSENT) !== 0) return this.#nowhere('absent');
-    const memory = cache.memory(address);
-    const at = cache.valueAt(address);
-    const end = at + cache.valueBytes(address);
-    const mark = markBytes(memory, at, end);
+    const at = offset + HEADER_BYTES + u16[(offset >>> 1) + KEY_BYTES_AT]!;
+    const end = at + u32[(offset >>> 2) + Field.VALUE_BYTES]!;
+    const mark = markBytes(u8, at, end);
     this.#address = address;
-    this.buffer = memory;
+    this.buffer = u8;
     this.offset = at + mark;
     this.length = end - this.offset;
     return 'found';

@@ -55,19 +55,25 @@ export const Flag = {
   PINNED: 128,
 } as const;
 
-const HEADER_BYTES = 36;
+/** Where the key of a record without the flag TENANT begins. */
+export const HEADER_BYTES = 36;
 const TENANT_BYTES = 12;
-const KEY_BYTES_AT = 16; // in u16
-const FLAGS_AT = 17; // in u16
+/** In u16. */
+export const KEY_BYTES_AT = 16;
+/** In u16. */
+export const FLAGS_AT = 17;
 const SEGMENT_BYTES_MAX = 512 * 1024;
 const SEGMENT_BYTES_MIN = 16 * 1024;
 /** Fewer segments waste too much in the reserve. */
 const SEGMENTS_WANTED = 16;
 const LIVE_SHARE_MAX = 0.85;
-/** From so many segments on, half of which is dead, one is emptied before another is taken. */
+/** A segment of which less is alive is emptied before another one is taken. */
+const SPARSE_SHARE = 0.75;
+/** Fewer need no tidying. */
 const SPARSE_SEGMENTS_MIN = 4;
 
-interface Segment {
+/** Memory of one segment, seen in four ways. */
+export interface Segment {
   readonly u8: Uint8Array;
   readonly u16: Uint16Array;
   readonly u32: Uint32Array;
@@ -198,6 +204,16 @@ export class RecordSlab {
     ]!;
   }
 
+  /** The segment a record lies in, for paths that read much of it. */
+  segmentOf(address: Address): Segment {
+    return this.#segments[address >>> this.#shift]!;
+  }
+
+  /** Where in its segment a record begins, in bytes. */
+  offsetOf(address: Address): number {
+    return (address & this.#mask) << 3;
+  }
+
   /** The memory a record lies in; positions in it come from {@link keyAt} and {@link valueAt}. */
   memory(address: Address): Uint8Array {
     return this.#segments[address >>> this.#shift]!.u8;
@@ -213,14 +229,17 @@ export class RecordSlab {
   }
 
   #makeRoom(bytes: number): void {
-    const isSparse = this.#segments.length >= SPARSE_SEGMENTS_MIN && this.#live < this.bytes / 2;
-    if (!isSparse && this.#segments.length < this.#segmentsMax - 1) {
+    const victim = this.#emptiest();
+    const isSparse =
+      this.#segments.length >= SPARSE_SEGMENTS_MIN &&
+      this.#segments[victim]!.live + bytes < this.segmentBytes * SPARSE_SHARE;
+    const isLast = this.#segments.length >= this.#segmentsMax - (this.#reserve < 0 ? 1 : 0);
+    if (!isSparse && !isLast) {
       this.#open = this.#segments.push(newSegment(this.segmentBytes)) - 1;
       return;
     }
     if (this.#reserve < 0) this.#reserve = this.#segments.push(newSegment(this.segmentBytes)) - 1;
-    // Some segment has room, since not all of the room is alive; the emptiest has most.
-    const victim = this.#emptiest();
+    // Where no segment may be added, some have room, since not all of the room is alive; the emptiest has most.
     const target = this.#reserve;
     this.#empty(victim, target);
     this.#open = target;

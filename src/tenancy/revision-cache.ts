@@ -30,7 +30,15 @@ import type { Random } from '../core/random.js';
 import type { Entry, Key, Revision } from '../core/store.js';
 import { KeyHash, KeyIndex } from './key-index.js';
 import { METADATA_PREFIX } from './keys.js';
-import { type Address, Field, Flag, RecordSlab } from './record-slab.js';
+import {
+  type Address,
+  Field,
+  Flag,
+  HEADER_BYTES,
+  KEY_BYTES_AT,
+  RecordSlab,
+  type Segment,
+} from './record-slab.js';
 
 /** What a tenant's record says. */
 export interface TenantState {
@@ -124,8 +132,19 @@ export class RevisionCache {
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const address = table[2 * slot + 1]!;
       if (address === 0) return 0;
-      if (table[2 * slot] === hash && this.#isNamed(address, tenant, type, id)) return address;
+      if (table[2 * slot] !== hash) continue;
+      const segment = this.#slab.segmentOf(address);
+      if (isNamed(segment, this.#slab.offsetOf(address), tenant, type, id)) return address;
     }
+  }
+
+  /** The segment and the place in it of an entry's record, for the cursor. */
+  segmentOf(address: Address): Segment {
+    return this.#slab.segmentOf(address);
+  }
+
+  offsetOf(address: Address): number {
+    return this.#slab.offsetOf(address);
   }
 
   /** The record of a key of the store; 0 when there is none. */
@@ -528,23 +547,27 @@ export class RevisionCache {
     }
     return true;
   }
+}
 
-  #isNamed(address: Address, tenant: string, type: string, id: string): boolean {
-    const bytes = tenant.length + type.length + id.length + 2;
-    if (this.#slab.keyBytes(address) !== bytes) return false;
-    const memory = this.#slab.memory(address);
-    let at = this.#slab.keyAt(address);
-    for (let i = 0; i < tenant.length; i++) {
-      if (memory[at++] !== tenant.charCodeAt(i)) return false;
-    }
-    if (memory[at++] !== COLON) return false;
-    for (let i = 0; i < type.length; i++) {
-      if (memory[at++] !== type.charCodeAt(i)) return false;
-    }
-    if (memory[at++] !== COLON) return false;
-    for (let i = 0; i < id.length; i++) if (memory[at++] !== id.charCodeAt(i)) return false;
-    return true;
+/** Whether the entry's record at a place has these names, all of them plain. */
+function isNamed(
+  { u8, u16 }: Segment,
+  offset: number,
+  tenant: string,
+  type: string,
+  id: string,
+): boolean {
+  const bytes = tenant.length + type.length + id.length + 2;
+  if (u16[(offset >>> 1) + KEY_BYTES_AT] !== bytes) return false;
+  let at = offset + HEADER_BYTES;
+  for (let i = 0; i < tenant.length; i++) {
+    if (u8[at++] !== tenant.charCodeAt(i)) return false;
   }
+  if (u8[at++] !== COLON) return false;
+  for (let i = 0; i < type.length; i++) if (u8[at++] !== type.charCodeAt(i)) return false;
+  if (u8[at++] !== COLON) return false;
+  for (let i = 0; i < id.length; i++) if (u8[at++] !== id.charCodeAt(i)) return false;
+  return true;
 }
 
 interface NewRecord {
