@@ -68,7 +68,7 @@ const SEGMENT_BYTES_MIN = 16 * 1024;
 const SEGMENTS_WANTED = 16;
 const LIVE_SHARE_MAX = 0.85;
 /** A segment of which less is alive is emptied before another one is taken. */
-const SPARSE_SHARE = 0.75;
+const SPARSE_SHARE = 0.85;
 /** Fewer need no tidying. */
 const SPARSE_SEGMENTS_MIN = 4;
 
