@@ -188,3 +188,16 @@ test('a writer that has seen the writes of others is not refused by them', async
   await ours.write('acme', [put('c')]);
   assert.equal(faults.sent.length, sent + 1);
 });
+
+test('a refusal of the second copy says nothing of the first: the outcome is unknown', async (t) => {
+  const { clock, writer, value } = await setup(t);
+  const { writer: w, faults } = writer();
+  await w.write('acme', [put('a')]);
+  // The first copy is under way, the counter is read, the second copy finds the store full.
+  faults.fates.push('late', 'ok', 'full');
+  const written = track(w.write('acme', [put('b')]));
+  await clock.advance(1_000);
+  assert.equal((written.error as { details: { outcome: string } }).details.outcome, 'unknown');
+  await faults.applyLate();
+  assert.equal(await value(), 'b');
+});
