@@ -21,9 +21,12 @@ export type {
   Leader,
   Leadership,
 } from './coordination/elections.js';
+export type { Heartbeat, NodeReport } from './coordination/heartbeats.js';
+export type { Load } from './coordination/load.js';
 export type { Lock, LockHandle, LockOptions, Locks, TryLockOptions } from './coordination/locks.js';
-export type { Heartbeat, Member, MemberRecord, Members } from './coordination/members.js';
+export type { Member, MemberRecord, Members } from './coordination/members.js';
 export type { Session, SessionChange, SessionState, Tenure } from './coordination/session.js';
+export type { ShardOwnership } from './core/channels.js';
 
 export interface CoordinationOptions {
   /**

@@ -19,7 +19,7 @@ import { hasCode, isMillraceError } from '../core/errors.js';
 import { BaseService } from '../core/service.js';
 import { type Entry, keyAfter, type Revision, type Store, type StoreUsage } from '../core/store.js';
 import { type CompactionLimits, CompactionRule } from './compaction-rule.js';
-import type { Heartbeat } from './members.js';
+import type { Heartbeat } from './heartbeats.js';
 import type { NeededRevisions } from './needed-revisions.js';
 
 /** What admission should do about how full the store is. */
@@ -50,7 +50,7 @@ export class Compactor extends BaseService {
   readonly #clock: Clock;
   readonly #store: Store;
   readonly #needed: NeededRevisions;
-  readonly #heartbeats: () => Promise<readonly Heartbeat[]>;
+  readonly #heartbeats: () => Promise<readonly Pick<Heartbeat, 'neededRevision'>[]>;
   readonly #rule: CompactionRule;
   readonly #roundMs: number;
   #pressure: Pressure = 'none';
@@ -66,7 +66,7 @@ export class Compactor extends BaseService {
     readonly clock: Clock;
     readonly store: Store;
     readonly needed: NeededRevisions;
-    readonly heartbeats: () => Promise<readonly Heartbeat[]>;
+    readonly heartbeats: () => Promise<readonly Pick<Heartbeat, 'neededRevision'>[]>;
     readonly limits?: CompactionLimits;
     readonly roundMs?: number;
   }) {

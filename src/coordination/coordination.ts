@@ -6,6 +6,7 @@
  *   Elections   one leader at a time                                   elections.ts
  *   Members     who is there                                           members.ts
  *   ShardKeeper which shards of which queues are ours                  rendezvous.ts, shard-keeper.ts
+ *   Supervisor  looks after the others' heartbeats                     supervisor.ts
  *   Compactor   how much history the store keeps                       compactor.ts
  *   WatchCanary how late watches are                                   ../store/watch-canary.ts
  */
@@ -24,6 +25,7 @@ import { NeededRevisions } from './needed-revisions.js';
 import { QueueingLocks } from './queueing-locks.js';
 import { Session } from './session.js';
 import { SingleKeyLocks } from './single-key-locks.js';
+import { Supervisor } from './supervisor.js';
 
 export interface CoordinationPorts {
   readonly clock: Clock;
@@ -54,6 +56,8 @@ export class Coordination extends BaseService {
   readonly locks: Locks;
   readonly elections: Elections;
   readonly members: Members;
+  /** At work in members only. */
+  readonly supervisor: Supervisor;
   /** What compaction must leave readable for this process. */
   readonly needed: NeededRevisions;
   /** Only where history does not forget itself. */
@@ -82,6 +86,11 @@ export class Coordination extends BaseService {
       { clock, random: random.fork('members'), store, session: this.session, needed: this.needed },
       settings,
     );
+    const { session, members } = this;
+    this.supervisor = new Supervisor({
+      ...{ clock, store, session, members },
+      random: random.fork('supervisor'),
+    });
     this.compactor =
       store.usage === undefined
         ? undefined
@@ -104,6 +113,7 @@ export class Coordination extends BaseService {
     await this.session.start();
     if (!this.#isMember) return;
     await this.members.start();
+    await this.supervisor.start();
     await this.compactor?.start();
     await this.#canary?.start();
   }
@@ -114,6 +124,7 @@ export class Coordination extends BaseService {
     await this.locks.close(cause);
     await this.#canary?.stop();
     await this.compactor?.stop();
+    await this.supervisor.stop();
     await this.members.stop();
     await this.session.stop();
   }

@@ -3,8 +3,8 @@
  *
  *   n/<node>   who it is: whatever the process says of itself. Put once per lease; its create revision is the
  *              node's place in time, and `compare` stands on it
- *   b/<node>   heartbeat: when, by its own wall clock, and the oldest revision it still needs. Put every third of the
- *              ttl. Nobody watches it; the compactor reads all of them
+ *   b/<node>   heartbeat (heartbeats.ts): the oldest revision it still needs, its load, its shards. Put every third of
+ *              the ttl. Nobody watches it; the compactor, the supervisor and who places tasks read all of them
  *
  * Heartbeats are not what keeps a node alive: that is its lease, and renewing it writes nothing. They carry what
  * others need to know of a node and what changes all the time.
@@ -23,10 +23,20 @@ import {
   type Compare,
   type Entry,
   type Key,
+  type KeyRange,
+  type LeaseId,
   prefixRange,
   type Revision,
   type Store,
 } from '../core/store.js';
+import {
+  ALL_HEARTBEATS,
+  encodeHeartbeat,
+  type Heartbeat,
+  heartbeatKey,
+  heartbeatOf,
+  type NodeReport,
+} from './heartbeats.js';
 import type { NeededRevisions } from './needed-revisions.js';
 import { isTransient } from './place.js';
 import type { Session, Tenure } from './session.js';
@@ -39,23 +49,22 @@ export interface Member {
   readonly record: MemberRecord;
   /** Revision at which it came, for transactions that act in its name. */
   readonly joinedAt: Revision;
+  /** Everything of the process hangs on it. */
+  readonly leaseId: LeaseId | undefined;
 }
 
-export interface Heartbeat {
-  readonly node: string;
-  /** By the node's own wall clock. */
-  readonly atMs: number;
-  /** The oldest revision it needs; undefined when it needs none. */
-  readonly neededRevision: Revision | undefined;
-}
-
+/** Members beat so often within a ttl. */
+export const BEATS_PER_TTL = 3;
 const NODES = 'n/';
-const HEARTBEATS = 'b/';
+
+export const ALL_MEMBERS: KeyRange = prefixRange(NODES);
 /** How many leases' time to wait for a predecessor of the same name to end. */
 const TTLS_TO_WAIT = 2;
 
 export class Members extends BaseService {
   readonly node: string;
+  /** What the heartbeats of this process tell of its tasks; absent: it has none. */
+  report: (() => NodeReport) | undefined;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #store: Store;
@@ -95,13 +104,8 @@ export class Members extends BaseService {
 
   /** For transactions that act in this node's name: refuses them once its lease is over. */
   get compare(): Compare {
-    return {
-      target: 'create',
-      key: `${NODES}${this.node}`,
-      operator: '=',
-      // No revision is that high: without a lease nothing is done in our name.
-      operand: this.#self?.joinedAt ?? Number.MAX_SAFE_INTEGER,
-    };
+    // No revision is that high: without a lease nothing is done in our name.
+    return joinedCompare(this.node, this.#self?.joinedAt ?? (Number.MAX_SAFE_INTEGER as Revision));
   }
 
   /**
@@ -134,13 +138,13 @@ export class Members extends BaseService {
 
   /** Everybody who is there now, by name. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
   async list(): Promise<readonly Member[]> {
-    const { entries } = await this.#store.range(prefixRange(NODES));
+    const { entries } = await this.#store.range(ALL_MEMBERS);
     return entries.map(memberOf);
   }
 
   /** The last heartbeat of everybody who is there. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
   async heartbeats(): Promise<readonly Heartbeat[]> {
-    const { entries } = await this.#store.range(prefixRange(HEARTBEATS));
+    const { entries } = await this.#store.range(ALL_HEARTBEATS);
     return entries.map(heartbeatOf);
   }
 
@@ -150,14 +154,13 @@ export class Members extends BaseService {
   }: {
     readonly signal?: AbortSignal;
   } = {}): AsyncGenerator<readonly Member[], void, undefined> {
-    const range = prefixRange(NODES);
     const signals = [this.#closing.signal, ...(signal ? [signal] : [])];
     const giveUp = AbortSignal.any(signals);
     const backoff = new Backoff(this.#clock, this.#random);
     while (!giveUp.aborted) {
       const there = new Map<Key, Member>();
       try {
-        for await (const batch of follow(this.#store, range, {
+        for await (const batch of follow(this.#store, ALL_MEMBERS, {
           signal: giveUp,
           class: 'control',
         })) {
@@ -235,7 +238,7 @@ export class Members extends BaseService {
           return undefined;
         });
       if (joinedAt !== undefined) {
-        this.#self = { node: this.node, record: this.#record, joinedAt };
+        this.#self = { node: this.node, record: this.#record, joinedAt, leaseId };
         return;
       }
       if (this.#clock.monoMs() >= deadlineMs) throw inUse(this.node);
@@ -245,17 +248,19 @@ export class Members extends BaseService {
   }
 
   #beat(): void {
-    this.#heartbeat = this.#clock.wakeIn(this.#session.ttlMs / 3, () => this.#beat());
+    const everyMs = this.#session.ttlMs / BEATS_PER_TTL;
+    this.#heartbeat = this.#clock.wakeIn(everyMs, () => this.#beat());
     const { leaseId, state } = this.#session;
     if (leaseId === undefined || state !== 'live') return;
-    const value = encode({
+    const value = encodeHeartbeat({
       atMs: this.#clock.wallMs(),
-      ...(this.#needed.lowest() === undefined ? {} : { needed: this.#needed.lowest() }),
+      everyMs,
+      neededRevision: this.#needed.lowest(),
+      report: this.report?.(),
     });
-    const key = `${HEARTBEATS}${this.node}`;
     const sent = this.#store.txn({
       compares: [this.compare],
-      success: [{ type: 'put', key, value, leaseId }],
+      success: [{ type: 'put', key: heartbeatKey(this.node), value, leaseId }],
     });
     // One that is lost is made good by the next; one that comes late only says what was needed before.
     sent.catch((error: unknown) => {
@@ -264,20 +269,17 @@ export class Members extends BaseService {
   }
 }
 
-function memberOf({ key, value, createRevision }: Entry): Member {
+/** Holds while a member is the one that joined at a revision; at 0: while nobody of that name is there. */
+export function joinedCompare(node: string, joinedAt: Revision | 0): Compare {
+  return { target: 'create', key: `${NODES}${node}`, operator: '=', operand: joinedAt };
+}
+
+export function memberOf({ key, value, createRevision, leaseId }: Entry): Member {
   return {
     node: key.slice(NODES.length),
     record: decode(value),
     joinedAt: createRevision,
-  };
-}
-
-function heartbeatOf({ key, value }: Entry): Heartbeat {
-  const { atMs, needed } = decode(value);
-  return {
-    node: key.slice(HEARTBEATS.length),
-    atMs: typeof atMs === 'number' ? atMs : 0,
-    neededRevision: typeof needed === 'number' ? (needed as Revision) : undefined,
+    leaseId,
   };
 }
 

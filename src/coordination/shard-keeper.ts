@@ -53,6 +53,7 @@ import type { Members } from './members.js';
 import { isTransient } from './place.js';
 import type { Session } from './session.js';
 import { OWNERS, ownerKey, type QueueShards, ShardMap, WAITING } from './shard-map.js';
+import { ShardOwners } from './shard-owners.js';
 
 /** One ownership of a shard, from its claim to its end. */
 export interface OwnedShard {
@@ -102,6 +103,8 @@ const STOP_MS_MAX = 2_000;
 export class ShardKeeper extends BaseService {
   /** As far as this process knows. */
   readonly map: ShardMap = new ShardMap();
+  /** Who owns which shard, of other queues too. */
+  readonly owners: ShardOwners = new ShardOwners();
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #store: Store;
@@ -175,7 +178,10 @@ export class ShardKeeper extends BaseService {
     });
     this.#following = Promise.all([
       this.#followMembers().catch(endedByClose),
-      this.#follow(OWNERS, (batch) => this.#hearOfOwners(batch)).catch(endedByClose),
+      this.#follow(OWNERS, (batch) => {
+        this.owners.hear(batch);
+        this.#hearOfOwners(batch);
+      }).catch(endedByClose),
       this.#follow(WAITING, (batch) => this.#hearOfWaiting(batch)).catch(endedByClose),
     ]);
   }

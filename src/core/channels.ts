@@ -12,6 +12,13 @@ import type { Outcome } from './states.js';
 import type { Revision, WatchClass } from './store.js';
 import type { LogLevel } from './task.js';
 
+/** One ownership of a shard. */
+export interface ShardOwnership {
+  readonly queue: string;
+  readonly shard: number;
+  readonly epoch: number;
+}
+
 /** Every channel name with the payload its subscribers get. `incarnation` names the runtime, where one speaks. */
 export interface ChannelPayloads {
   /** Submits of one segment are durable. */
@@ -186,6 +193,54 @@ export interface ChannelPayloads {
     readonly shard: number;
     readonly epoch: number;
     readonly cause: MillraceError;
+  };
+  /** This process looks after the others' heartbeats from here on. */
+  'millrace:supervisor:elected': { readonly node: string };
+  /** It could not look, or not act; the next round does. Nobody is judged by what it did not see. */
+  'millrace:supervisor:failed': { readonly cause: MillraceError };
+  /** A member's heartbeat is half a ttl old; others place fewer new tasks there. */
+  'millrace:member:late': { readonly node: string; readonly silentMs: number };
+  /** Two heartbeats of a member are missing; it gets no new tasks while there is anybody else. */
+  'millrace:member:silent': { readonly node: string; readonly silentMs: number };
+  /** What a silent member last said of itself against what is stored of it. */
+  'millrace:member:compared': {
+    readonly node: string;
+    readonly silentMs: number;
+    /** Shards it took to be its own that the store says are not. */
+    readonly notStored: readonly ShardOwnership[];
+    /** Shards it owns by the store and did not speak of. */
+    readonly notSaid: readonly ShardOwnership[];
+    /** Tasks that ran by its own word; undefined when it gave none. */
+    readonly runningSaid: number | undefined;
+    /** Tasks that run by the overlays of its shards; undefined when nothing here runs tasks. */
+    readonly runningStored: number | undefined;
+    /** Whether all of these overlays were read; not of a backlog of thousands. */
+    readonly isComplete: boolean;
+  };
+  /** Three are missing: the member's lease is revoked next. */
+  'millrace:member:evicting': {
+    readonly node: string;
+    readonly leaseId: string;
+    readonly silentMs: number;
+  };
+  /** Its lease is revoked, and everything that hung on it gone; so many shards were its own. */
+  'millrace:member:evicted': {
+    readonly node: string;
+    readonly leaseId: string;
+    readonly shards: number;
+  };
+  /** Who owns its shards now; `orphaned` of them nobody took within two ttls. */
+  'millrace:member:reassigned': {
+    readonly node: string;
+    readonly owners: readonly (ShardOwnership & { readonly node: string })[];
+    readonly orphaned: number;
+    readonly elapsedMs: number;
+  };
+  /** A late member's heartbeat is back. */
+  'millrace:member:recovered': {
+    readonly node: string;
+    readonly silentMs: number;
+    readonly stage: 'late' | 'silent' | 'evicting';
   };
   /** A lock was granted. */
   'millrace:lock:acquired': {

@@ -36,6 +36,14 @@ const shardFields = ({
   readonly epoch: number;
 }): object => ({ queue, shard, epoch });
 
+const silenceFields = ({
+  node,
+  silentMs,
+}: {
+  readonly node: string;
+  readonly silentMs: number;
+}): object => ({ node, silentMs });
+
 export const LOG_EVENTS: LogEvents = {
   // The busy paths are for metrics: nobody reads a line for each batch.
   'millrace:tasks:submitted': undefined,
@@ -261,6 +269,74 @@ export const LOG_EVENTS: LogEvents = {
       ...shardFields(payload),
       err: errorFields(payload.cause, redaction),
     }),
+  },
+  'millrace:supervisor:elected': {
+    kind: 'event',
+    level: 'info',
+    message: () => "this process looks after the other members' heartbeats",
+    fields: ({ node }) => ({ node }),
+  },
+  'millrace:supervisor:failed': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'a round of looking after heartbeats failed; nobody is judged by it',
+    fields: causeFields,
+  },
+  'millrace:member:late': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'a member is late; it gets fewer new tasks',
+    fields: silenceFields,
+  },
+  'millrace:member:silent': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'two heartbeats of a member are missing; it gets no new tasks',
+    fields: silenceFields,
+  },
+  'millrace:member:compared': {
+    kind: 'event',
+    level: ({ notStored, notSaid }) => (notStored.length + notSaid.length > 0 ? 'warn' : 'info'),
+    message: () => 'what a silent member said last, against what is stored of it',
+    fields: ({ node, silentMs, notStored, notSaid, runningSaid, runningStored, isComplete }) => ({
+      node,
+      silentMs,
+      notStored: notStored.length,
+      notSaid: notSaid.length,
+      runningSaid,
+      runningStored,
+      isComplete,
+    }),
+  },
+  'millrace:member:evicting': {
+    kind: 'event',
+    level: 'error',
+    message: () => 'three heartbeats of a member are missing; its lease is revoked',
+    fields: ({ node, leaseId, silentMs }) => ({ node, leaseId, silentMs }),
+  },
+  'millrace:member:evicted': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'the lease of a member is revoked',
+    fields: ({ node, leaseId, shards }) => ({ node, leaseId, shards }),
+  },
+  'millrace:member:reassigned': {
+    kind: 'event',
+    level: ({ orphaned }) => (orphaned > 0 ? 'warn' : 'info'),
+    message: () => "an evicted member's shards have other owners",
+    fields: ({ node, owners, orphaned, elapsedMs }) => ({
+      node,
+      shards: owners.length,
+      owners: [...new Set(owners.map((owner) => owner.node))],
+      orphaned,
+      elapsedMs,
+    }),
+  },
+  'millrace:member:recovered': {
+    kind: 'event',
+    level: 'info',
+    message: () => "a late member's heartbeat is back",
+    fields: ({ node, silentMs, stage }) => ({ node, silentMs, stage }),
   },
   'millrace:lock:acquired': {
     kind: 'heartbeat',

@@ -3,7 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type TestContext, test } from 'node:test';
 import { CompactionRule } from '../../src/coordination/compaction-rule.js';
 import { Compactor } from '../../src/coordination/compactor.js';
-import type { Heartbeat } from '../../src/coordination/members.js';
+import type { Heartbeat } from '../../src/coordination/heartbeats.js';
 import { NeededRevisions } from '../../src/coordination/needed-revisions.js';
 import type { Revision, StoreUsage } from '../../src/core/store.js';
 import { memoryStore } from '../../src/store/index.js';
@@ -57,7 +57,7 @@ async function setup(t: TestContext) {
   const clock = new VirtualClock();
   const factory = memoryStore();
   const usage: { now: StoreUsage } = { now: { bytes: 0, bytesMax: QUOTA } };
-  const heartbeats: Heartbeat[] = [];
+  const heartbeats: Pick<Heartbeat, 'node' | 'neededRevision'>[] = [];
   const compacted: number[] = [];
   const server = await factory.open({ clock });
   const start = async () => {
@@ -107,7 +107,7 @@ test('what a live process needs is kept', async (t) => {
   const w = await setup(t);
   await w.start();
   const head = await w.write(20_500);
-  w.heartbeats.push({ node: 'slow', atMs: 0, neededRevision: rev(head - 15_000) });
+  w.heartbeats.push({ node: 'slow', neededRevision: rev(head - 15_000) });
   await w.clock.advance(10_200);
   assert.deepEqual(w.compacted, [head - 15_001]);
 });

@@ -78,7 +78,14 @@ test('heartbeats carry the lowest revision that is needed', async (t) => {
   await w.clock.advance(TTL_MS);
   const needed = faults.neededRevision();
   const [beat] = await c.members.heartbeats();
-  assert.deepEqual(beat, { node: 'node0', atMs: beat?.atMs, neededRevision: needed });
+  assert.deepEqual(beat, {
+    node: 'node0',
+    atMs: beat?.atMs,
+    everyMs: TTL_MS / 3,
+    neededRevision: needed,
+    load: undefined,
+    shards: [],
+  });
   assert.ok(w.clock.wallMs() - beat!.atMs <= TTL_MS / 3);
   const release = c.needed.keep(3 as Revision);
   await w.clock.advance(TTL_MS / 3);

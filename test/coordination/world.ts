@@ -18,7 +18,7 @@ export interface World {
   /** What the server has. */
   readonly store: Store;
   /** A process with a session; `faults` is its own way to the store. */
-  join(label?: string, record?: MemberRecord): Promise<Process>;
+  join(label?: string, record?: MemberRecord, ttlMs?: number): Promise<Process>;
   /** Keys of locks and elections in the store. */
   lockKeys(): Promise<readonly Entry[]>;
 }
@@ -43,12 +43,12 @@ export async function world(t: TestContext): Promise<World> {
   return {
     clock,
     store,
-    async join(label = `process ${all.length}`, record: MemberRecord = { label }) {
+    async join(label = `process ${all.length}`, record: MemberRecord = { label }, ttlMs = TTL_MS) {
       const faults = new FaultyStore(await factory.open({ clock }), clock);
       const c = new Coordination(
         { clock, random: seededRandom(all.length + 1), store: faults },
         {
-          ttlMs: TTL_MS,
+          ttlMs,
           label,
           node: `node${all.length}`,
           record,

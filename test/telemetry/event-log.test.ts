@@ -231,6 +231,7 @@ test('no line of any event holds a secret', async (t) => {
   // One payload with what any of them reads: names of fields are shared by all.
   const payload = {
     ...{ cause: error, error, keys: ['k'], key: 'k', name: 'n', token: 1n, bugs: [], taskId: 'i' },
+    ...{ notStored: [], notSaid: [], owners: [] },
     ...{ type: 't', level: 'info', atMs: 0, message: 'see redis://u:canary@h', dropped: 1 },
     fields: { headers: { authorization: 'canary' }, err: { details: { apiKey: 'canary' } } },
   };
