@@ -143,7 +143,7 @@ async function startRuntime(
         locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
       },
     );
-    const { session, members } = coordination;
+    const { session, members, supervisor } = coordination;
     const engines = await buildEngines(
       world,
       {
@@ -151,7 +151,9 @@ async function startRuntime(
         incarnation,
         store,
         node: isShared ? incarnation : LOCAL_NODE,
-        ...(isShared && { cluster: { session, members, queues, shardCount: SHARDS_PER_QUEUE } }),
+        ...(isShared && {
+          cluster: { session, members, supervisor, queues, shardCount: SHARDS_PER_QUEUE },
+        }),
         weights: resolved.weights,
         retention: resolved.retention,
       },

@@ -3,6 +3,7 @@
  * the letters between nodes. An engine whose store nobody shares has none of this.
  *
  *   Shards       which shards are ours, and what of them is in the table      shards.ts
+ *   Placement    where new tasks go                                           placement.ts
  *   Elsewhere    tasks of ours that run on other nodes                        elsewhere.ts
  *   orphans      executions here whose tasks are other nodes' by now          below
  *   RemoteEnds   what we want to know of other nodes' tasks                   remote-ends.ts
@@ -10,6 +11,8 @@
  *   Mailroom     mail from and to other nodes                                 mailroom.ts
  *   Outbox       all of these letters, on their way into a commit             outbox.ts
  */
+import type { Load } from '../coordination/load.js';
+import { LoadBoard } from '../coordination/load-board.js';
 import type { Members } from '../coordination/members.js';
 import type { Session } from '../coordination/session.js';
 import { ShardKeeper } from '../coordination/shard-keeper.js';
@@ -19,6 +22,7 @@ import {
   shardRecord,
   waitingKey,
 } from '../coordination/shard-map.js';
+import type { Supervisor } from '../coordination/supervisor.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, type MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
@@ -32,13 +36,19 @@ import {
 import type { Random } from '../core/random.js';
 import { isEnded, TaskState } from '../core/states.js';
 import type { Store } from '../core/store.js';
-import type { Instant, SegmentHandle, TaskHandle, TaskTable } from '../timing/task-table.js';
+import type {
+  Instant,
+  SegmentHandle,
+  Settled,
+  TaskHandle,
+  TaskTable,
+} from '../timing/task-table.js';
 import { CommandDesk, type StoredEnd } from './command-desk.js';
 import type { Guard } from './commit-lane.js';
 import { Elsewhere } from './elsewhere.js';
 import { goneError } from './ends.js';
 import { findFinished } from './finished.js';
-import type { Home } from './intake.js';
+import type { Home, NewSegment } from './intake.js';
 import { shardRange } from './keys.js';
 import {
   type CancelAnswer,
@@ -49,10 +59,12 @@ import {
 } from './letters.js';
 import { Mailroom } from './mailroom.js';
 import { Outbox } from './outbox.js';
+import { Placement } from './placement.js';
 import { entriesOf } from './recovery.js';
 import { RemoteEnds } from './remote-ends.js';
 import type { Shard } from './shard.js';
 import { Shards } from './shards.js';
+import { countStoredRunning } from './stored-running.js';
 
 export interface ClusterOptions {
   readonly session: Session;
@@ -61,6 +73,8 @@ export interface ClusterOptions {
   readonly queues: readonly QueueShards[];
   /** Of every queue; the same on all nodes, for ever. */
   readonly shardCount: number;
+  /** Of this process; absent: nobody looks after members. */
+  readonly supervisor?: Supervisor;
 }
 
 /** What the engine does for it. */
@@ -72,6 +86,8 @@ export interface ClusterPorts {
   readonly incarnation: Incarnation;
   /** Types of tasks that run here. */
   readonly handled: ReadonlySet<string>;
+  /** How much there is to do here. */
+  load(): Load;
   /** So much is open here from now on. */
   onRecovered(bytes: number, tasks: number): void;
   /** So much is somebody else's from now on. */
@@ -98,6 +114,8 @@ export class Cluster {
   readonly #options: ClusterOptions;
   readonly #ports: ClusterPorts;
   readonly #keeper: ShardKeeper;
+  readonly #board: LoadBoard;
+  readonly #placement: Placement;
   readonly #elsewhere: Elsewhere;
   readonly #mailroom: Mailroom;
   readonly #desk: CommandDesk;
@@ -132,6 +150,21 @@ export class Cluster {
         },
       },
     );
+    this.#board = new LoadBoard(clock, store, session.ttlMs);
+    this.#placement = new Placement({
+      clock,
+      random,
+      shards: this.shards,
+      owners: this.#keeper.owners,
+      board: this.#board,
+      node: members.node,
+      shardCount: options.shardCount,
+      isHandled: (type) => ports.handled.has(type),
+      shardsFor: (queue, type) =>
+        this.#keeper.map.shardsFor(type, { queue, shardCount: options.shardCount }),
+      load: () => ports.load(),
+      readyAtMost: () => table.readyCount,
+    });
     this.#elsewhere = new Elsewhere(
       { clock, random: random.fork('elsewhere'), members },
       {
@@ -163,6 +196,12 @@ export class Cluster {
     this.#stopListening = this.#options.session.onChange((change) => {
       if (change.kind === 'lifted' || change.kind === 'granted') this.#ports.onChanged();
     });
+    const { members, supervisor } = this.#options;
+    members.report = () => ({ load: this.#ports.load(), shards: this.#keeper.held });
+    if (supervisor !== undefined) {
+      supervisor.countRunning = (node, shards, signal) =>
+        countStoredRunning(this.#ports.store, node, shards, signal);
+    }
     this.#mailroom.start();
     this.#elsewhere.start();
     await this.#keeper.start();
@@ -179,11 +218,17 @@ export class Cluster {
   /** No commit comes any more: whatever still waits for one is over. */
   async close(cause: MillraceError): Promise<void> {
     this.#isClosing = true;
+    this.#options.members.report = undefined;
     this.#stopListening();
     this.shards.abandon();
     this.outbox.dropAll(cause);
     this.remote.rejectAll(cause);
-    await Promise.all([this.shards.close(), this.#mailroom.close(), this.#elsewhere.close()]);
+    await Promise.all([
+      this.shards.close(),
+      this.#mailroom.close(),
+      this.#elsewhere.close(),
+      this.#board.close(),
+    ]);
   }
 
   /** Whether anything may be started under the session's lease. */
@@ -197,15 +242,9 @@ export class Cluster {
     return !(outbox.isEmpty && remote.isEmpty && this.#mailroom.isEmpty && this.#desk.isEmpty);
   }
 
-  /** Where the next new segment goes: one of our shards if we run its tasks, else anybody's who does. */
-  home(queue: string, type: string): Home {
-    const owner = this.#ports.handled.has(type) ? this.shards.next(queue) : undefined;
-    if (owner !== undefined) return { shard: owner.shard, owner, isInbox: false };
-    const { shardCount } = this.#options;
-    const fitting = this.#keeper.map.shardsFor(type, { queue, shardCount });
-    const draw = this.#ports.random.u32();
-    const shard = fitting[draw % fitting.length] ?? draw % shardCount;
-    return { shard, owner: undefined, isInbox: true };
+  /** Where the next new segment goes. */
+  home(segment: NewSegment): Home {
+    return this.#placement.home(segment);
   }
 
   /** Whether somebody runs tasks of a type, as far as is known. */
@@ -230,9 +269,10 @@ export class Cluster {
     this.#desk.flush();
   }
 
-  /** Ends of watched tasks are durable. */
-  onEnded(ends: Parameters<CommandDesk['onEnded']>[0]): void {
-    this.#desk.onEnded(ends);
+  /** Ends are durable. */
+  onSettled({ tasks, watched }: Settled): void {
+    this.#placement.noteEnded(tasks);
+    this.#desk.onEnded(watched);
   }
 
   /** Commits have found these guards broken. REQUIRES: no commit is under way. */

@@ -11,6 +11,7 @@
  *
  * Hermetic: time, randomness, store and threads come in as ports, so the same code runs on virtual time.
  */
+import type { Load } from '../coordination/load.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, MillraceError } from '../core/errors.js';
@@ -394,7 +395,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #cutContext(): CutContext {
     const { incarnation } = this.#options;
-    const homeOf: HomeOf = (queue, type) => this.#cluster?.home(queue, type) ?? ONLY_HOME;
+    const homeOf: HomeOf = (segment) => this.#cluster?.home(segment) ?? ONLY_HOME;
     return {
       shared: this.#cluster && this.#sharedContext(this.#cluster),
       table: this.#table,
@@ -450,6 +451,7 @@ export class Engine extends BaseService implements CommitSource {
       table: this.#table,
       incarnation,
       handled,
+      load: () => this.#load(),
       onRecovered: (bytes, tasks) => this.onRecovered?.(bytes, tasks),
       onHandedOver: (bytes, tasks) => this.onReleased?.(bytes, tasks),
       settle: (task, report) => this.#settleReport(task, report),
@@ -464,6 +466,20 @@ export class Engine extends BaseService implements CommitSource {
       },
       onChanged: () => this.#onShardsChanged(),
     });
+  }
+
+  #load(): Load {
+    const { open, readyThread, readyInline, busy, bytes } = this.#table.stats();
+    const sum = (count: (pool: Pool) => number): number =>
+      this.#pools.reduce((total, pool) => total + count(pool), 0);
+    return {
+      open,
+      ready: readyThread + readyInline,
+      running: busy,
+      threads: sum(({ threadCount }) => threadCount),
+      freePlaces: sum(({ freePlaces }) => freePlaces),
+      bytes,
+    };
   }
 
   #onShardsChanged(): void {
@@ -612,7 +628,7 @@ export class Engine extends BaseService implements CommitSource {
   #onSettled(settled: Settled): void {
     if (settled.tasks > 0) this.onReleased?.(settled.bytes, settled.tasks);
     this.#waiters.settle(settled.watched);
-    this.#cluster?.onEnded(settled.watched);
+    this.#cluster?.onSettled(settled);
     if (this.#cluster?.hasLetters) this.#lane.request();
     this.#checkDrained();
   }

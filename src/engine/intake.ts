@@ -52,8 +52,16 @@ export interface Home {
   readonly isInbox: boolean;
 }
 
-/** @param type - of one of its tasks; this node runs the others too, or they are of the same */
-export type HomeOf = (queue: string, type: string) => Home;
+/** What is to be put, for whoever says where. */
+export interface NewSegment {
+  readonly queue: string;
+  /** Of one of its tasks; this node runs the others too, or they are of the same. */
+  readonly type: string;
+  /** How many there are. */
+  readonly tasks: number;
+}
+
+export type HomeOf = (segment: NewSegment) => Home;
 
 /** One task between submit() and its acknowledgement. */
 export class Submission {
@@ -307,7 +315,7 @@ export class Intake {
     owner: FrameOwner,
     homeOf: HomeOf,
   ): ClosedFrame {
-    const home = homeOf(queue, type);
+    const home = homeOf({ queue, type, tasks: dueMonoMs.length });
     const at = { queue, shard: home.shard, dueAtMs };
     const ref = segmentRef(at, this.#incarnation, this.#segmentCounter++);
     const key = home.isInbox ? inboxKey(ref) : segmentKey(ref);

@@ -500,3 +500,80 @@ describe('a cluster of engines', () => {
     assert.equal(await producer.engine.status(first), 'completed');
   });
 });
+
+describe('a node that hangs', () => {
+  test('is evicted although its lease is renewed; its tasks run elsewhere, and what it says later is refused', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const told: string[] = [];
+    const listener = (_: unknown, name: string | symbol): void => void told.push(String(name));
+    for (const kind of ['late', 'silent', 'evicted', 'reassigned']) {
+      subscribe(`millrace:member:${kind}`, listener);
+      t.after(() => unsubscribe(`millrace:member:${kind}`, listener));
+    }
+    const [a, b] = [await cluster.join(['work'], 8), await cluster.join(['work'], 8)];
+    await settled(cluster);
+    await submitMany(cluster, b, 4);
+    assert.equal(b.pool.batches.length, 4);
+    // It reads and renews, and nothing that it writes arrives.
+    const before = b.coordination.session.leaseId;
+    let open = (): void => {};
+    b.store.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    await cluster.until('a has its tasks', () => a.pool.batches.length === 4, 2 * CLUSTER_TTL_MS);
+    assert.deepEqual(told.slice(0, 3), [
+      'millrace:member:late',
+      'millrace:member:silent',
+      'millrace:member:evicted',
+    ]);
+    assert.ok(a.pool.batches.every(({ tasks }) => tasks[0]!.attempt === 1));
+    completing(b)();
+    b.store.gate = undefined;
+    open();
+    await settled(cluster);
+    assert.notEqual(b.coordination.session.leaseId, before);
+    assert.equal(a.open + b.open, 4, 'what b came to did not count');
+    completing(a)();
+    await cluster.until('all ended', () => a.open + b.open === 0);
+    assert.equal(told.at(-1), 'millrace:member:reassigned');
+  });
+
+  test('what it said of its load and shards is there for all', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 1);
+    await settled(cluster);
+    await submitMany(cluster, a, 3);
+    await cluster.clock.advance(CLUSTER_TTL_MS);
+    const [beat] = await a.coordination.members.heartbeats();
+    const { open, ready, running, threads, freePlaces, bytes } = beat!.load!;
+    assert.deepEqual(
+      { open, ready, running, threads, freePlaces },
+      { open: 3, ready: 2, running: 1, threads: a.pool.threadCount, freePlaces: 0 },
+    );
+    assert.ok(bytes > 0);
+    assert.deepEqual(
+      beat!.shards.map(({ shard }) => shard),
+      [0, 1, 2, 3],
+    );
+  });
+});
+
+describe('placement of new tasks', () => {
+  test('a producer places them with who owns shards, and more with who has less to do', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const [busy, idle] = [await cluster.join(['work'], 0), await cluster.join(['work'], 0)];
+    await settled(cluster);
+    await submitMany(cluster, busy, 40);
+    const producer = await cluster.join([]);
+    await cluster.clock.advance(CLUSTER_TTL_MS);
+    const before = busy.open;
+    assert.equal(before, 40);
+    // The first question only sets off the reading.
+    await submitMany(cluster, producer, 1);
+    await settled(cluster);
+    await submitMany(cluster, producer, 30);
+    await settled(cluster);
+    assert.ok(busy.open - before <= 1, `${busy.open - before} went to the busy one`);
+    assert.ok(idle.open >= 30);
+  });
+});

@@ -80,7 +80,7 @@ export async function scriptedCluster(
       },
     );
     const pool = new ScriptedPool(places);
-    const { session, members } = coordination;
+    const { session, members, supervisor } = coordination;
     const engine = new Engine({
       clock,
       random,
@@ -89,7 +89,7 @@ export async function scriptedCluster(
       pools: types.length === 0 ? {} : { thread: pool },
       specs,
       node: incarnation,
-      cluster: { session, members, queues, shardCount: SHARDS },
+      cluster: { session, members, supervisor, queues, shardCount: SHARDS },
       retention: {
         completedMs: 3_600_000,
         completedBytesMax: 1e9,
