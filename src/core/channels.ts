@@ -167,6 +167,8 @@ export interface ChannelPayloads {
   'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
   /** A round of forgetting old records failed; the next one makes it good. */
   'millrace:janitor:failed': { readonly cause: MillraceError };
+  /** What a node had left that is gone for good was cleared away; `subscriptions` of its were open. */
+  'millrace:node:reaped': { readonly node: string; readonly subscriptions: number };
   /** The session has a lease: the first one, or another after a loss. */
   'millrace:session:granted': { readonly leaseId: string; readonly ttlMs: number };
   /** The store was silent for so long that the lease may have ended; nothing acts under it. */

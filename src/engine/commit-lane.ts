@@ -191,6 +191,27 @@ export class CommitLane {
     this.#settleIdle();
   }
 
+  /**
+   * Takes the head out of the store, with what else this node leaves: nothing is written from here any more. What does
+   * not come to be is left to the reaper. REQUIRES: the lane is idle.
+   *
+   *   if mod(h/<node>) == as we wrote it  then delete it, and the rest
+   */
+  async retire(rest: readonly Operation[]): Promise<void> {
+    if (this.#endedBy || this.#isFlying) return;
+    this.#endedBy = new MillraceError('ERR_MILLRACE_CLOSED', 'the commit lane is closed');
+    const head = {
+      target: 'mod',
+      key: this.#headKey,
+      operator: '=',
+      operand: this.#headRevision,
+    } as const;
+    const deletion = { type: 'delete', key: this.#headKey } as const;
+    await this.#store.txn({ compares: [head], success: [deletion, ...rest] }).catch((error) => {
+      if (!isMillraceError(error)) throw error;
+    });
+  }
+
   #fly(): void {
     // Asked for while one was cut: its end comes back here.
     if (this.#isFlying) return;

@@ -40,6 +40,9 @@ export const ALL_SEGMENTS: KeyRange = prefixRange('t/');
 export const ALL_OVERLAYS: KeyRange = prefixRange('s/');
 export const ALL_FINISHED: KeyRange = prefixRange('z/');
 export const ALL_DEAD_LETTERS: KeyRange = prefixRange('d/');
+export const ALL_HEADS: KeyRange = prefixRange('h/');
+export const ALL_COMMANDS: KeyRange = prefixRange('c/');
+export const ALL_MAIL: KeyRange = prefixRange('r/');
 
 export function headKey(node: string): Key {
   return `h/${node}`;
@@ -62,9 +65,28 @@ export function shardRange(kind: 't' | 'i' | 's' | 'c', at: ShardPlace): KeyRang
   return prefixRange(`${kind}/${at.queue}/${shardDigits(at.shard)}/`);
 }
 
+/** The part of a kind that is due from `fromMs` on and before `toMs`; Infinity: all the rest. */
+export function shardDueRange(
+  kind: 't' | 'i' | 's',
+  at: ShardPlace,
+  fromMs: number,
+  toMs: number,
+): KeyRange {
+  const { from, to } = shardRange(kind, at);
+  return {
+    from: `${from}${dueDigits(fromMs)}`,
+    to: toMs === Number.POSITIVE_INFINITY ? to : `${from}${dueDigits(toMs)}`,
+  };
+}
+
 /** A new command to whoever owns the shard. */
 export function commandKey(at: ShardPlace, writer: Incarnation, counter: number): Key {
   return `c/${at.queue}/${shardDigits(at.shard)}/${writer}${counterDigits(counter)}`;
+}
+
+/** Who wrote a command. */
+export function writerOfCommand(key: Key): string {
+  return key.slice(key.lastIndexOf('/') + 1, -counterDigits(0).length);
 }
 
 /** All mail to a node. */

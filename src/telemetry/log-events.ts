@@ -225,6 +225,12 @@ export const LOG_EVENTS: LogEvents = {
     message: () => 'a round of forgetting old records failed; the next one makes it good',
     fields: causeFields,
   },
+  'millrace:node:reaped': {
+    kind: 'event',
+    level: 'info',
+    message: () => 'what a node had left that is gone for good was cleared away',
+    fields: ({ node, subscriptions }) => ({ node, subscriptions }),
+  },
   'millrace:session:granted': {
     kind: 'event',
     level: 'info',
