@@ -441,6 +441,7 @@ export class Runtime {
       priority,
       dueAtMs,
       dueMonoMs: this.#clock.monoMs() + delayMs,
+      isDueByDate: options.at !== undefined,
       submittedAtMs: nowMs,
       expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
       attempt: 0,

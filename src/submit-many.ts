@@ -246,7 +246,7 @@ export class BulkSubmission<Input, Output> {
     this.#payloadBytes = 0;
     await this.#untilFlying(FLYING_MAX - 1);
     await this.#ports.admit(payloadBytes, count);
-    const { queue, type, dueAtMs, dueMonoMs } = this.#plan.template;
+    const { queue, type, dueAtMs, dueMonoMs, isDueByDate = false } = this.#plan.template;
     const place = this.#placed(count);
     engine.submitBulk({
       queue,
@@ -254,6 +254,7 @@ export class BulkSubmission<Input, Output> {
       frame,
       dueAtMs,
       dueMonoMs: new Float64Array(count).fill(dueMonoMs),
+      isDueByDate,
       count,
       payloadBytes,
       accept: (segment) => {

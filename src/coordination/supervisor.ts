@@ -30,13 +30,14 @@
  * Unknown outcomes need no case of their own: every look compares what `v/` says with what it should say.
  * Cost: three small ranges every ttl/6, by one process; a key and a watch of each other one, to succeed it.
  */
+
+import { Backoff } from '../core/backoff.js';
 import { publish, type ShardOwnership } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import type { Compare, LeaseId, Operation, Revision, Store } from '../core/store.js';
-import { Backoff } from '../core/backoff.js';
 import { Elections, type Leadership } from './elections.js';
 import { ALL_HEARTBEATS, type Heartbeat, heartbeatKey, heartbeatOf } from './heartbeats.js';
 import { ALL_MEMBERS, BEATS_PER_TTL, joinedCompare, type Members, memberOf } from './members.js';

@@ -3,6 +3,7 @@
  * the letters between nodes. An engine whose store nobody shares has none of this.
  *
  *   Shards       which shards are ours, and what of them is in the table      shards.ts
+ *   Reaper       what nodes leave that are gone for good                      reaper.ts
  *   Placement    where new tasks go                                           placement.ts
  *   Elsewhere    tasks of ours that run on other nodes                        elsewhere.ts
  *   orphans      executions here whose tasks are other nodes' by now          below
@@ -48,6 +49,7 @@ import type { Guard } from './commit-lane.js';
 import { Elsewhere } from './elsewhere.js';
 import { goneError } from './ends.js';
 import { findFinished } from './finished.js';
+import type { Horizon } from './horizon.js';
 import type { Home, NewSegment } from './intake.js';
 import { shardRange } from './keys.js';
 import {
@@ -60,11 +62,13 @@ import {
 import { Mailroom } from './mailroom.js';
 import { Outbox } from './outbox.js';
 import { Placement } from './placement.js';
+import { Reaper } from './reaper.js';
 import { entriesOf } from './recovery.js';
 import { RemoteEnds } from './remote-ends.js';
 import type { Shard } from './shard.js';
 import { Shards } from './shards.js';
 import { countStoredRunning } from './stored-running.js';
+import type { WallTimes } from './wall-times.js';
 
 export interface ClusterOptions {
   readonly session: Session;
@@ -86,6 +90,8 @@ export interface ClusterPorts {
   readonly incarnation: Incarnation;
   /** Types of tasks that run here. */
   readonly handled: ReadonlySet<string>;
+  readonly horizon: Horizon;
+  readonly wallTimes: WallTimes;
   /** How much there is to do here. */
   load(): Load;
   /** So much is open here from now on. */
@@ -116,6 +122,7 @@ export class Cluster {
   readonly #keeper: ShardKeeper;
   readonly #board: LoadBoard;
   readonly #placement: Placement;
+  readonly #reaper: Reaper;
   readonly #elsewhere: Elsewhere;
   readonly #mailroom: Mailroom;
   readonly #desk: CommandDesk;
@@ -130,11 +137,13 @@ export class Cluster {
     this.#options = options;
     this.#ports = ports;
     this.shards = new Shards(
-      { clock, random: random.fork('shards'), store, table },
+      { clock, random: random.fork('shards'), store, table, horizon: ports.horizon },
       {
         resume: (segment) => this.#resume(segment),
         onActive: (shard) => this.#tellWaiting(shard),
         onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
+        onCommandGone: (key) => this.#desk.onCommandGone(key),
+        onHeld: (segment) => ports.wallTimes.delete(segment),
         release: (segment) => this.#release(segment),
         onOver: (shard) => this.#onOver(shard),
         onChanged: () => ports.onChanged(),
@@ -165,6 +174,8 @@ export class Cluster {
       load: () => ports.load(),
       readyAtMost: () => table.readyCount,
     });
+    const mandate = () => options.supervisor?.mandate;
+    this.#reaper = new Reaper({ clock, store, members, mandate });
     this.#elsewhere = new Elsewhere(
       { clock, random: random.fork('elsewhere'), members },
       {
@@ -188,6 +199,7 @@ export class Cluster {
       settle: (task, report) => ports.settle(task, report),
       cancel: (task, id, reason) => ports.cancel(task, id, reason),
       storedEnd: (shard, id) => this.#storedEnd(shard, id),
+      beyond: (ref) => ports.horizon.beyond(ref),
       onChanged: () => ports.onChanged(),
     });
   }
@@ -205,6 +217,7 @@ export class Cluster {
     this.#mailroom.start();
     this.#elsewhere.start();
     await this.#keeper.start();
+    await this.#reaper.start();
   }
 
   /** Gives all shards to others. Resolves when their keys are gone, or after a few seconds. REQUIRES: commits go on. */
@@ -228,6 +241,7 @@ export class Cluster {
       this.#mailroom.close(),
       this.#elsewhere.close(),
       this.#board.close(),
+      this.#reaper.stop(),
     ]);
   }
 
@@ -321,6 +335,7 @@ export class Cluster {
   #resume(segment: SegmentHandle): void {
     const { table } = this.#ports;
     const { open, openBytes, lost } = table.resume(segment, this.#now());
+    this.#ports.wallTimes.add(segment);
     if (open > 0) this.#ports.onRecovered(openBytes, open);
     for (const task of lost) this.#elsewhere.note(task, table.executorOf(task) ?? '');
   }
@@ -337,8 +352,10 @@ export class Cluster {
     this.#ports.onChanged();
   }
 
-  #release(segment: SegmentHandle): void {
-    const { table } = this.#ports;
+  /** @returns how many of its tasks were open */
+  #release(segment: SegmentHandle): number {
+    const { table, wallTimes } = this.#ports;
+    wallTimes.delete(segment);
     const ref = table.segmentRef(segment) as SegmentRef;
     const count = table.segmentInfo(segment)?.tasks ?? 0;
     for (let index = 0; index < count; index++) {
@@ -351,11 +368,12 @@ export class Cluster {
       this.#orphans.set(nameOf({ task: taskId(ref, index), attempt: info.attempt }), task);
     }
     const released = table.release(segment);
-    if (released === undefined) return;
+    if (released === undefined) return 0;
     if (released.open > 0) this.#ports.onHandedOver(released.openBytes, released.open);
     for (const { index, task } of released.watched) {
       this.#ports.moveWaiters(task, taskId(ref, index));
     }
+    return released.open;
   }
 
   /** Says in the store what waits in a shard for somebody who runs it, and takes it back when everybody does. */
@@ -447,6 +465,8 @@ export class Cluster {
         if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
         // An end that is durable and not filed is not kept.
         if (!isStored || before === 'settled' || this.#inTable(id) === 'unknown') return 'gone';
+        // Beyond the horizon only who has ended is asked for.
+        if (before === 'absent' && this.#ports.horizon.beyond(segment) !== undefined) return 'gone';
         if (this.#inTable(id) === 'open') return 'held';
       } catch (error) {
         if (hasCode(error, 'ERR_MILLRACE_CLOSED')) break;

@@ -10,12 +10,13 @@
  */
 import { publish } from '../core/channels.js';
 import { isMillraceError } from '../core/errors.js';
-import { requireTaskId, type TaskId } from '../core/ids.js';
+import { requireTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
 import { TaskState } from '../core/states.js';
 import type { Entry, Key } from '../core/store.js';
 import type { SegmentHandle, TaskHandle, TaskTable, WatchedEnd } from '../timing/task-table.js';
 import type { Elsewhere } from './elsewhere.js';
 import type { TaskEnd } from './ends.js';
+import type { FarSegments } from './far-segments.js';
 import {
   type CancelAnswer,
   type Command,
@@ -41,6 +42,8 @@ export interface DeskPorts {
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
   /** What the store knows of a task that the table does not hold (any more). Asks until it is known. */
   storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd>;
+  /** Where a segment may be in the store only. */
+  beyond(segment: SegmentRef): FarSegments | undefined;
   /** There is something to write. */
   onChanged(): void;
 }
@@ -88,6 +91,11 @@ export class CommandDesk {
     }
   }
 
+  /** A command is not there any more: nobody waits for its answer. */
+  onCommandGone(key: Key): void {
+    this.#subscriptions.delete(key);
+  }
+
   /** Posts the deletion of what has been dealt with. REQUIRES: the mail about it has been posted. */
   flush(): void {
     for (const letter of this.#dealtWith.values()) this.#ports.outbox.post(letter);
@@ -126,10 +134,16 @@ export class CommandDesk {
     }
   }
 
-  /** A task is not held here any more. */
+  /** A task is not held here any more. Where it is only beyond the horizon, its subscribers wait for it to come back. */
   forget(task: TaskHandle): void {
+    const subscribers = this.#subscribers.get(task);
+    if (subscribers === undefined) return;
     this.#subscribers.delete(task);
-    this.#ids.delete(task);
+    const id = this.#idOf(task);
+    for (const subscription of subscribers) {
+      // Once the table has let go.
+      void Promise.resolve().then(() => this.#tellOf(subscription, id));
+    }
   }
 
   // --- Results -----------------------------------------------------------------------------------------------------
@@ -171,6 +185,10 @@ export class CommandDesk {
     key: Key,
     { from, number, task: id, reason }: Extract<Command, { kind: 'cancel' }>,
   ): Promise<void> {
+    const { segment } = requireTaskId(id);
+    const isHeld = this.#ports.table.findSegment(segment) !== 0;
+    const visitOver = isHeld ? undefined : await this.#ports.beyond(segment)?.visit(segment);
+    if (isOver(shard)) return;
     let answer: CancelAnswer = 'gone';
     const touched: SegmentHandle[] = [];
     for (let isKnown = false; !isKnown; ) {
@@ -181,10 +199,11 @@ export class CommandDesk {
         if (answer !== 'gone') break;
       }
       const end = await this.#ports.storedEnd(shard, id);
-      if (end === 'over' || shard.stage === 'over') return;
+      if (end === 'over' || isOver(shard)) return;
       isKnown = end !== 'held';
       if (isKnown && end !== 'gone') answer = 'ended';
     }
+    visitOver?.();
     const segments = touched.filter(
       (segment) => this.#ports.table.segmentInfo(segment) !== undefined,
     );
@@ -201,10 +220,13 @@ export class CommandDesk {
   ): void {
     const subscription: Subscription = { key, shard, from, left: tasks.length };
     this.#subscriptions.set(key, subscription);
-    for (const id of tasks) {
-      if (!this.#watch(subscription, id)) void this.#tellStored(subscription, id);
-    }
+    for (const id of tasks) this.#tellOf(subscription, id);
     if (tasks.length === 0) this.#finish(subscription);
+  }
+
+  /** Tells of a task's end, when it has come. */
+  #tellOf(subscription: Subscription, id: TaskId): void {
+    if (!this.#watch(subscription, id)) void this.#tellLater(subscription, id);
   }
 
   /** @returns whether the table holds it, and will say how it ends */
@@ -216,6 +238,18 @@ export class CommandDesk {
     else others.push(subscription);
     this.#ids.set(task, id);
     return true;
+  }
+
+  async #tellLater(subscription: Subscription, id: TaskId): Promise<void> {
+    // The next owner answers.
+    if (isOver(subscription.shard)) return;
+    const { segment, index } = requireTaskId(id);
+    const { table, beyond } = this.#ports;
+    const far = table.findSegment(segment) === 0 ? beyond(segment) : undefined;
+    if (far === undefined || !(await far.untilHeld(segment, index))) {
+      return this.#tellStored(subscription, id);
+    }
+    if (this.#subscriptions.get(subscription.key) === subscription) this.#tellOf(subscription, id);
   }
 
   async #tellStored(subscription: Subscription, id: TaskId): Promise<void> {
@@ -266,4 +300,9 @@ export class CommandDesk {
     this.#dealtWith.set(key, { key, value: undefined, shard, after });
     this.#ports.onChanged();
   }
+}
+
+/** Its commands are for the next owner. */
+function isOver({ stage }: Shard): boolean {
+  return stage === 'over';
 }

@@ -55,7 +55,7 @@ export interface SharedContext {
   takeLetters(fits: (letter: Letter) => boolean): readonly Letter[];
   onLettersSent(letters: readonly Letter[]): void;
   onLettersFailed(letters: readonly Letter[]): void;
-  /** The table has dropped a segment. */
+  /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
   /** The frame goes to another shard: it was not written, and will not be. */
   onDisplaced(frame: ClosedFrame): void;
@@ -86,6 +86,8 @@ export interface CutContext {
   onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): void;
   onKeyedFailed(frame: KeyedFrame, cause: MillraceError): void;
   onSettled(settled: Settled): void;
+  /** The table drops a segment next. */
+  onDropped(segment: SegmentHandle): void;
 }
 
 const NO_GUARDS: readonly Guard[] = [];
@@ -167,6 +169,7 @@ export class Cut implements Commit {
   }
 
   #drop(segment: SegmentHandle): void {
+    this.#context.onDropped(segment);
     this.#context.shared?.onDropped(segment);
     this.#table.drop(segment);
   }

@@ -14,12 +14,13 @@
 import type { Load } from '../coordination/load.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
-import { hasCode, MillraceError } from '../core/errors.js';
+import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import {
   type Incarnation,
   requireTaskId,
   type SegmentRef,
+  segmentDueAtMs,
   type TaskId,
   taskId,
 } from '../core/ids.js';
@@ -27,7 +28,7 @@ import type { Pool } from '../core/pool.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js';
-import type { OperationResult, Store } from '../core/store.js';
+import type { Entry, OperationResult, Store } from '../core/store.js';
 import type { TaskSpec } from '../core/task.js';
 import type { Timers } from '../pool/deadlines.js';
 import {
@@ -44,7 +45,9 @@ import { Cut, type CutContext, type SharedContext } from './cut.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { EndWaiters } from './end-waiters.js';
 import { cancelledBytes, expiredBytes, goneError, type TaskEnd } from './ends.js';
+import { FarSegments } from './far-segments.js';
 import { findFinished } from './finished.js';
+import { Horizon } from './horizon.js';
 import {
   type Accepted,
   type BulkFrame,
@@ -58,14 +61,16 @@ import {
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
 import { existingTask } from './keyed.js';
+import { mailRange, type ShardPlace } from './keys.js';
 import { requireLayout } from './layout.js';
 import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { ProgressBoard, ProgressStream } from './progress.js';
-import { recover } from './recovery.js';
+import { storedShards, takeStored } from './recovery.js';
 import { Settler } from './settler.js';
 import { storedState } from './stored-task.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
+import { WallTimes } from './wall-times.js';
 
 export interface EngineOptions {
   readonly clock: Clock;
@@ -116,6 +121,8 @@ export class Engine extends BaseService implements CommitSource {
   readonly #options: EngineOptions;
   readonly #table: TaskTable;
   readonly #waker: Waker;
+  readonly #wallTimes: WallTimes;
+  readonly #horizon: Horizon;
   readonly #intake: Intake;
   readonly #lane: CommitLane;
   readonly #dispatchers: Dispatcher[] = [];
@@ -136,6 +143,7 @@ export class Engine extends BaseService implements CommitSource {
   /** Why nothing is taken at the moment: the lane waits for an answer. */
   #stall: MillraceError | undefined;
   #isHalted = false;
+  #isRecovered = false;
 
   /** Called when ends are durable and their room in the queue is free; for admission. */
   onReleased: ((bytes: number, tasks: number) => void) | undefined;
@@ -151,7 +159,14 @@ export class Engine extends BaseService implements CommitSource {
     this.incarnation = incarnation;
     this.#table = new TaskTable({ executor: incarnation, startMonoMs: options.clock.monoMs() });
     for (const [tenant, weight] of options.weights ?? []) this.#table.setWeight(tenant, weight);
-    this.#waker = new Waker(options.clock, this.#table, () => this.#onTimePassed());
+    this.#waker = new Waker(
+      options.clock,
+      this.#table,
+      () => this.#onTimePassed(),
+      () => this.#onDrift(),
+    );
+    this.#wallTimes = new WallTimes(options.clock, this.#table);
+    this.#horizon = new Horizon(options.clock);
     const specs = [...options.specs];
     const handled = new Set(specs.map(({ name }) => name));
     this.#intake = new Intake({ incarnation, keyWindowMs: retention.idempotencyMs, handled });
@@ -181,9 +196,10 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   get stats(): EngineStats {
+    const { tasks } = this.#horizon;
     return {
-      open: this.#table.openCount,
-      delayed: this.#table.delayedCount,
+      open: this.#table.openCount + tasks,
+      delayed: this.#table.delayedCount + tasks,
       ready: this.#table.readyCount,
       running: this.#table.busyCount,
     };
@@ -192,15 +208,73 @@ export class Engine extends BaseService implements CommitSource {
   protected async onStart(): Promise<void> {
     await requireLayout(this.#store, this.clock);
     await this.#lane.open();
-    const isAlone = this.#cluster === undefined;
-    const segments = isAlone ? await recover(this.#store, this.#table, this.#now()) : [];
+    const near = this.#cluster === undefined ? await this.#recover() : [];
     await Promise.all(this.#pools.map((pool) => pool.start()));
-    for (const segment of segments) this.#resume(segment);
+    for (const segment of near) this.#resume(segment);
     await this.#cluster?.start();
     await this.#janitor.start();
     this.#onTimePassed();
     this.#waker.update();
     this.#lane.request();
+  }
+
+  /** What is stored comes into the table as far as the horizon, held. */
+  async #recover(): Promise<SegmentHandle[]> {
+    const near: SegmentHandle[] = [];
+    for (const place of await storedShards(this.#store)) {
+      const far = this.#farOf(place);
+      await far.load(this.#horizon.untilMs, (segment) => near.push(segment));
+      this.#horizon.add(far);
+    }
+    this.#isRecovered = true;
+    return near;
+  }
+
+  #farOf(place: ShardPlace): FarSegments {
+    return new FarSegments(place, {
+      store: this.#store,
+      table: this.#table,
+      take: (entry, overlay) => this.#take(entry, overlay),
+      resume: (segment) => {
+        this.#resume(segment);
+        this.#onShardsChanged();
+      },
+      release: (segment) => this.#releaseFar(segment),
+      pause: () => sleep(this.clock, KEYED_READ_DELAY_MS),
+      onChanged: () => {
+        this.#horizon.update();
+        this.#lane.request();
+      },
+    });
+  }
+
+  /** A newer version's segment keeps this node from starting; later it is set aside, as one that is damaged. */
+  #take(entry: Entry, overlay: Uint8Array | undefined): SegmentHandle | undefined {
+    try {
+      return takeStored(this.#table, entry, overlay, this.#now());
+    } catch (cause) {
+      if (!this.#isRecovered || !isMillraceError(cause)) throw cause;
+      publish('millrace:store:corrupt', () => ({ key: entry.key, cause }));
+      return undefined;
+    }
+  }
+
+  /** It stays in the store until it is near. @returns how many of its tasks are open */
+  #releaseFar(segment: SegmentHandle): number {
+    const ref = this.#table.segmentRef(segment) as SegmentRef;
+    this.#wallTimes.delete(segment);
+    const released = this.#table.release(segment);
+    if (released === undefined) return 0;
+    if (released.open > 0) this.onReleased?.(released.openBytes, released.open);
+    for (const { index, task } of released.watched) this.#moveWaiters(task, ref, index);
+    return released.open;
+  }
+
+  /** Who waits here for a task that this node holds no more waits where it is now. */
+  #moveWaiters(task: TaskHandle, segment: SegmentRef, index: number): void {
+    for (const { resolve, reject } of this.#waiters.take(task)) {
+      this.ended({ segment, index, task: NOT_HELD }).then(resolve, reject);
+    }
   }
 
   /** Stops at once: what runs is killed and will run again. For a gentle end, `shutdown` first. */
@@ -248,10 +322,25 @@ export class Engine extends BaseService implements CommitSource {
     if (this.#refusal) return Promise.reject(this.#refusal);
     const held = this.#held(task);
     if (this.#table.watch(held) === 'watching') return this.#waiters.wait(held);
+    const beyond = this.#beyond(task.segment);
+    if (beyond !== undefined) return this.#endedBeyond(beyond, task);
     const id = taskId(task.segment, task.index);
     // Who held it here knows that it has ended; else its owner is asked.
     if (this.#cluster === undefined || held !== 0) return this.#storedEnd(id);
     return this.#remoteEnd(this.#cluster, id);
+  }
+
+  /** Where a segment of one of our shards may be, if it is not in the table. */
+  #beyond(segment: SegmentRef): FarSegments | undefined {
+    return this.#table.findSegment(segment) === 0 ? this.#horizon.beyond(segment) : undefined;
+  }
+
+  async #endedBeyond(far: FarSegments, { segment, index }: TaskPlace): Promise<TaskEnd> {
+    if (await far.untilHeld(segment, index)) return this.ended({ segment, index, task: NOT_HELD });
+    if (this.#refusal) throw this.#refusal;
+    const id = taskId(segment, index);
+    const cluster = this.#horizon.of(segment) === undefined ? this.#cluster : undefined;
+    return cluster === undefined ? this.#storedEnd(id) : this.#remoteEnd(cluster, id);
   }
 
   /**
@@ -284,6 +373,10 @@ export class Engine extends BaseService implements CommitSource {
   async cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
     if (this.#refusal) throw this.#refusal;
     const id = taskId(task.segment, task.index);
+    const visitOver = await this.#beyond(task.segment)?.visit(task.segment);
+    if (visitOver !== undefined) {
+      return this.cancel({ ...task, task: NOT_HELD }, reason).finally(visitOver);
+    }
     const held = this.#held(task);
     if (held === 0 && this.#cluster !== undefined) {
       const answer = await this.#askCancel(this.#cluster, id, reason);
@@ -336,7 +429,9 @@ export class Engine extends BaseService implements CommitSource {
     this.#lane.request();
     await this.#lanesLast(deadlineMs);
     await this.#cluster?.close(refusal);
+    await this.#horizon.close();
     await leaving;
+    if (this.#cluster !== undefined) await this.#within(deadlineMs, this.#retire());
     await Promise.all(this.#pools.map((pool) => pool.stop()));
     for (const dispatcher of this.#dispatchers) dispatcher.close();
     this.#waker.stop();
@@ -363,6 +458,7 @@ export class Engine extends BaseService implements CommitSource {
   cut(budget: CommitBudget): Commit | undefined {
     this.#stall = undefined;
     this.#cluster?.beforeCut();
+    this.#horizon.settle();
     const commit = Cut.make(this.#cutContext(), budget);
     // The cut has taken submissions in: some may wait for a time, or be late already.
     this.#waker.update();
@@ -412,15 +508,23 @@ export class Engine extends BaseService implements CommitSource {
       },
       adopt: (frame) => this.#adopt(frame),
       onAccepted: (frame, segment) => {
-        frame.owner.accept(frame.ref, (index) => this.#table.taskAt(segment, index));
+        const isBeyond = segment !== 0 && this.#isBeyond(frame);
+        frame.owner.accept(frame.ref, (index) =>
+          isBeyond ? NOT_HELD : this.#table.taskAt(segment, index),
+        );
         this.#tellSubmitted(frame, { tasks: frame.owner.count, deduplicated: 0 });
         if (frame.home.isInbox) this.#tellHandedOver(frame);
+        if (isBeyond) this.#horizon.of(frame.ref)?.letGo(segment, frame.ref);
       },
       onRejected: (frame, cause) => frame.owner.reject(cause),
       onKeyedDone: (frame, result) => void this.#onKeyedDone(frame, result),
       onKeyedFailed: (frame, cause) =>
         this.#settleKeyed(frame, (submission) => submission.reject(cause)),
       onSettled: (settled) => this.#onSettled(settled),
+      onDropped: (segment) => {
+        this.#wallTimes.delete(segment);
+        this.#horizon.dropped(this.#table.segmentRef(segment) as SegmentRef);
+      },
     };
   }
 
@@ -451,7 +555,9 @@ export class Engine extends BaseService implements CommitSource {
       table: this.#table,
       incarnation,
       handled,
-      load: () => this.#load(),
+      horizon: this.#horizon,
+      wallTimes: this.#wallTimes,
+      load: () => this.load,
       onRecovered: (bytes, tasks) => this.onRecovered?.(bytes, tasks),
       onHandedOver: (bytes, tasks) => this.onReleased?.(bytes, tasks),
       settle: (task, report) => this.#settleReport(task, report),
@@ -460,15 +566,15 @@ export class Engine extends BaseService implements CommitSource {
         for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason);
       },
       moveWaiters: (task, id) => {
-        for (const { resolve, reject } of this.#waiters.take(task)) {
-          this.#cluster!.remote.wait(id).then(resolve, reject);
-        }
+        const { segment, index } = requireTaskId(id);
+        this.#moveWaiters(task, segment, index);
       },
       onChanged: () => this.#onShardsChanged(),
     });
   }
 
-  #load(): Load {
+  /** What there is to do here, for others to place their tasks by. */
+  get load(): Load {
     const { open, readyThread, readyInline, busy, bytes } = this.#table.stats();
     const sum = (count: (pool: Pool) => number): number =>
       this.#pools.reduce((total, pool) => total + count(pool), 0);
@@ -544,9 +650,22 @@ export class Engine extends BaseService implements CommitSource {
     const segment = this.#table.ingest(frame.frame, frame.ref, this.#now(), {
       dueMonoMs: frame.dueMonoMs,
     });
+    if (frame.isDueByDate) this.#wallTimes.add(segment);
     const { owner } = frame.home;
     if (owner !== undefined) this.#cluster?.shards.adopted(segment, owner);
     return segment;
+  }
+
+  /** Whether what was put stays in the store only, until it is near. */
+  #isBeyond({ ref, home }: ClosedFrame): boolean {
+    if (segmentDueAtMs(ref) < this.#horizon.untilMs) return false;
+    if (this.#cluster === undefined && this.#horizon.of(ref) === undefined) {
+      // The first one of its queue since this node began, and there was none before.
+      const far = this.#farOf({ queue: ref.slice(0, ref.indexOf('.')), shard: home.shard });
+      far.begin(this.#horizon.untilMs);
+      this.#horizon.add(far);
+    }
+    return this.#horizon.isBeyond(ref);
   }
 
   async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
@@ -572,8 +691,11 @@ export class Engine extends BaseService implements CommitSource {
     // Who has the shard by now finds it there.
     const { owner, isInbox } = frame.home;
     const isElsewhere = isInbox || (owner !== undefined && owner.stage !== 'active');
-    const task = isElsewhere ? NOT_HELD : this.#table.taskAt(this.#adopt(frame), 0);
-    if (isElsewhere) this.#tellHandedOver(frame);
+    const isBeyond = !isElsewhere && this.#isBeyond(frame);
+    const isHere = !isElsewhere && !isBeyond;
+    const task = isHere ? this.#table.taskAt(this.#adopt(frame), 0) : NOT_HELD;
+    if (!isHere) this.#tellHandedOver(frame);
+    if (isBeyond) this.#horizon.of(frame.ref)?.note(frame.ref, 1);
     const settled = this.#settleKeyed(frame, (submission) =>
       submission.accept({
         segment: frame.ref,
@@ -637,7 +759,7 @@ export class Engine extends BaseService implements CommitSource {
     if (this.#drainWaiters.length === 0) return;
     const { open, unhandled } = this.#table.stats();
     if (open > unhandled || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
-    if (this.#cluster?.hasLetters) return;
+    if (this.#cluster?.hasLetters || !this.#horizon.isEmpty) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
   }
 
@@ -680,6 +802,7 @@ export class Engine extends BaseService implements CommitSource {
   /** Brings a stored segment's tasks back to life: what ran under a dead process is lost, the rest waits. */
   #resume(segment: SegmentHandle): void {
     const resumed = this.#table.resume(segment, this.#now());
+    this.#wallTimes.add(segment);
     if (resumed.open > 0) this.onRecovered?.(resumed.openBytes, resumed.open);
     const death = { reason: 'exit', begun: resumed.lost.length } as const;
     for (const task of resumed.lost) this.#settler.lose(task, death, {});
@@ -695,6 +818,13 @@ export class Engine extends BaseService implements CommitSource {
     this.#tellUnhandled();
     this.#checkDrained();
     this.#requestClaim();
+  }
+
+  /** The wall clock has moved against the monotonic one: what is due by it is timed anew. */
+  #onDrift(): void {
+    this.#wallTimes.renew();
+    this.#horizon.look();
+    this.#onShardsChanged();
   }
 
   /** Tells of tasks that turned due and have no handler here. */
@@ -728,19 +858,28 @@ export class Engine extends BaseService implements CommitSource {
 
   /** Resolves when the lane has written everything, or gives up at the deadline. */
   async #lanesLast(deadlineMs: number): Promise<void> {
-    const patience = new AbortController();
-    const limit = sleep(this.clock, deadlineMs - this.clock.monoMs(), patience.signal).then(
-      () =>
-        this.#lane.abandon(
-          new MillraceError(
-            'ERR_MILLRACE_STORE_UNAVAILABLE',
-            'the store did not answer before the runtime had to close; what was not acknowledged may be stored all the same',
-          ),
-        ),
-      () => {},
+    if (await this.#within(deadlineMs, this.#lane.idle())) return;
+    this.#lane.abandon(
+      new MillraceError(
+        'ERR_MILLRACE_STORE_UNAVAILABLE',
+        'the store did not answer before the runtime had to close; what was not acknowledged may be stored all the same',
+      ),
     );
-    await Promise.race([this.#lane.idle(), limit]);
+  }
+
+  /** Nobody will read mail to this node, and nobody needs its head. */
+  #retire(): Promise<void> {
+    return this.#lane.retire([{ type: 'deleteRange', range: mailRange(this.#options.node) }]);
+  }
+
+  /** @returns whether it was over by the deadline */
+  async #within(deadlineMs: number, work: Promise<void>): Promise<boolean> {
+    const patience = new AbortController();
+    const limit = sleep(this.clock, deadlineMs - this.clock.monoMs(), patience.signal);
+    const isOver = await Promise.race([work.then(() => true), limit.then(() => false)]);
     patience.abort();
+    limit.catch(() => {});
+    return isOver;
   }
 
   /** Resolves when nothing runs, or after `limitMs`. */

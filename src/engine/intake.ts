@@ -1,8 +1,8 @@
 /**
  * Submitted tasks on their way into the store.
  *
- * Tasks gather in open frames, one per queue and class of due time (and type, of those that run elsewhere), so that a
- * frame spans little time and loading one never loads a day. The commit lane closes frames when it is free: a lone task leaves at once, a flood leaves
+ * Tasks gather in open frames, one per queue and class of due time (dates and delays apart; and per type, of those that
+ * run elsewhere), so that a frame spans little time and loading one never loads a day. The commit lane closes frames when it is free: a lone task leaves at once, a flood leaves
  * in frames of up to 256. A frame is sorted by due time and named by its first, and goes whole to one shard; that is
  * when its tasks get ids.
  *
@@ -31,6 +31,8 @@ export interface NewTask extends TaskToWrite {
   readonly queue: string;
   /** On the monotonic clock; exact where `dueAtMs` is rounded to the wall clock. */
   readonly dueMonoMs: number;
+  /** Whether it is due at a moment of the wall clock, and not after a delay. @defaultValue false */
+  readonly isDueByDate?: boolean;
   readonly idempotencyKey: string | undefined;
 }
 
@@ -101,6 +103,8 @@ interface EncodedFrame {
   readonly frame: Uint8Array<ArrayBuffer>;
   /** Of the first. */
   readonly dueAtMs: number;
+  /** Whether they are due at moments of the wall clock, and not after delays. */
+  readonly isDueByDate: boolean;
   /** When each task is due on the monotonic clock. */
   readonly dueMonoMs: Float64Array;
 }
@@ -190,7 +194,8 @@ export class Intake {
     if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
     const bytes = task.payloadBytes + RECORD_OVERHEAD_BYTES;
     const type = this.#handled.has(task.type) ? '' : task.type;
-    const frameKey = `${task.queue}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
+    const kind = task.isDueByDate ? 'at' : 'in';
+    const frameKey = `${task.queue}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -301,17 +306,17 @@ export class Intake {
 
   /** REQUIRES: sorted by due time. */
   #encode(submissions: readonly Submission[]): EncodedFrame {
-    const { queue, type, dueAtMs } = submissions[0]!.task;
+    const { queue, type, dueAtMs, isDueByDate = false } = submissions[0]!.task;
     const writer = this.#writer;
     writer.reset();
     for (const submission of submissions) writeTask(writer, submission.task);
     const dueMonoMs = Float64Array.from(submissions, ({ task }) => task.dueMonoMs);
-    return { queue, type, dueAtMs, dueMonoMs, frame: writer.finish() };
+    return { queue, type, dueAtMs, isDueByDate, dueMonoMs, frame: writer.finish() };
   }
 
   /** Gives a frame its place in the store, and so its tasks their ids. */
   #name(
-    { queue, type, dueAtMs, dueMonoMs, frame }: EncodedFrame,
+    { queue, type, dueAtMs, isDueByDate, dueMonoMs, frame }: EncodedFrame,
     owner: FrameOwner,
     homeOf: HomeOf,
   ): ClosedFrame {
@@ -323,6 +328,7 @@ export class Intake {
       queue,
       type,
       dueAtMs,
+      isDueByDate,
       dueMonoMs,
       frame,
       ref,

@@ -37,7 +37,6 @@ export interface ShardPlace {
 }
 
 export const ALL_SEGMENTS: KeyRange = prefixRange('t/');
-export const ALL_OVERLAYS: KeyRange = prefixRange('s/');
 export const ALL_FINISHED: KeyRange = prefixRange('z/');
 export const ALL_DEAD_LETTERS: KeyRange = prefixRange('d/');
 export const ALL_HEADS: KeyRange = prefixRange('h/');

@@ -5,6 +5,7 @@ import type { OwnedShard } from '../coordination/shard-keeper.js';
 import type { Revision } from '../core/store.js';
 import type { SegmentHandle } from '../timing/task-table.js';
 import type { Guard } from './commit-lane.js';
+import type { FarSegments } from './far-segments.js';
 
 export class Shard {
   readonly owned: OwnedShard;
@@ -23,6 +24,10 @@ export class Shard {
   readonly waiting: Set<string> = new Set();
   /** What waits is being told, or taken back. */
   isTelling = false;
+  /** What of it is in the store only. */
+  far: FarSegments | undefined;
+  /** From when on the inbox is to be watched. */
+  inboxFrom: Revision = 0 as Revision;
   /** Ends the reading of inbox and commands. */
   readonly reading: AbortController = new AbortController();
   /** Called when it is over. */

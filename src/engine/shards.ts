@@ -11,6 +11,8 @@
  * (an older owner's transactions compare its epoch), and we do not before all is read. Only the inbox and the commands
  * grow meanwhile, and those are followed from a list of their own.
  *
+ * What is due beyond the horizon is not read at all until it comes near (far-segments.ts).
+ *
  * The table may only let go between two commits, so `settle()` is called as one is cut, when none is under way.
  *
  * Invariants: (1) nothing is written to a shard that is not `active` or `leaving`; (2) a segment is in the table once:
@@ -21,17 +23,22 @@ import { isTransient } from '../coordination/place.js';
 import type { OwnedShard, ShardOwner } from '../coordination/shard-keeper.js';
 import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
-import type { Clock } from '../core/clock.js';
+import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, type MillraceError } from '../core/errors.js';
 import { follow } from '../core/follow.js';
 import type { SegmentRef } from '../core/ids.js';
 import type { Random } from '../core/random.js';
-import type { Entry, Key, Store } from '../core/store.js';
+import type { Entry, Key, Revision, Store } from '../core/store.js';
 import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
 import type { Guard } from './commit-lane.js';
+import { FarSegments } from './far-segments.js';
+import type { Horizon } from './horizon.js';
 import { inboxKey, refOfKey, type ShardPlace, segmentKey, shardRange } from './keys.js';
 import { entriesOf } from './recovery.js';
 import { Shard } from './shard.js';
+
+/** After a read of the store that failed. */
+const RETRY_MS = 200;
 
 export interface ShardEvents {
   /** Starts a segment that is in the table, held. */
@@ -39,8 +46,11 @@ export interface ShardEvents {
   /** Everything is resumed. */
   onActive(shard: Shard): void;
   onCommand(shard: Shard, entry: Entry): void;
-  /** The table is to let go of a segment of a shard that is over. */
-  release(segment: SegmentHandle): void;
+  onCommandGone(key: Key): void;
+  /** A segment is held for good: its shard goes to somebody else. */
+  onHeld(segment: SegmentHandle): void;
+  /** The table is to let go of a segment. @returns how many of its tasks were open */
+  release(segment: SegmentHandle): number;
   onOver(shard: Shard): void;
   /** There may be something to write, or to claim. */
   onChanged(): void;
@@ -51,6 +61,7 @@ export class Shards implements ShardOwner {
   readonly #random: Random;
   readonly #store: Store;
   readonly #table: TaskTable;
+  readonly #horizon: Horizon;
   readonly #events: ShardEvents;
   /** Those that are not over, by owner key; a key may have an older ownership that still ends. */
   readonly #current = new Map<Key, Shard>();
@@ -67,6 +78,7 @@ export class Shards implements ShardOwner {
       readonly random: Random;
       readonly store: Store;
       readonly table: TaskTable;
+      readonly horizon: Horizon;
     },
     events: ShardEvents,
   ) {
@@ -74,6 +86,7 @@ export class Shards implements ShardOwner {
     this.#random = ports.random;
     this.#store = ports.store;
     this.#table = ports.table;
+    this.#horizon = ports.horizon;
     this.#events = events;
   }
 
@@ -198,9 +211,8 @@ export class Shards implements ShardOwner {
   async fetch(shard: Shard, ref: SegmentRef): Promise<boolean> {
     const entry = await this.#store.get(inboxKey(ref));
     if (entry === undefined) return (await this.#store.get(segmentKey(ref))) !== undefined;
-    const segment = shard.stage === 'active' ? this.#take(shard, entry, undefined) : undefined;
-    if (segment !== undefined) {
-      this.#events.resume(segment);
+    const isBeyond = shard.far?.isBeyond(ref, this.#horizon.untilMs) === true;
+    if (shard.stage === 'active' && !isBeyond && this.#onInbox(shard, entry)) {
       this.#events.onChanged();
     }
     return true;
@@ -244,7 +256,11 @@ export class Shards implements ShardOwner {
     shard.reading.abort();
     this.#current.delete(shard.owned.key);
     into.add(shard);
-    for (const segment of shard.segments.keys()) this.#table.hold(segment);
+    if (shard.far !== undefined) this.#horizon.remove(shard.far);
+    for (const segment of shard.segments.keys()) {
+      this.#table.hold(segment);
+      this.#events.onHeld(segment);
+    }
     this.#events.onChanged();
   }
 
@@ -290,38 +306,87 @@ export class Shards implements ShardOwner {
 
   async #load(shard: Shard): Promise<void> {
     const { signal } = shard.reading;
-    const overlays = new Map<SegmentRef, Uint8Array>();
-    for await (const { key, value } of entriesOf(this.#store, shardRange('s', shard))) {
-      overlays.set(refOfKey(key), value);
-    }
-    for (const kind of ['t', 'i'] as const) {
-      for await (const entry of entriesOf(this.#store, shardRange(kind, shard))) {
-        if (signal.aborted) return;
-        // What an earlier try has read is there already.
-        this.#take(shard, entry, overlays.get(refOfKey(entry.key)));
-      }
-    }
+    // What is put into the inbox while it is read is told by its watch.
+    const inbox = await this.#store.range(shardRange('i', shard), { limit: 1, keysOnly: true });
+    shard.inboxFrom = (inbox.revision + 1) as Revision;
+    shard.far ??= this.#farOf(shard);
+    // What an earlier try has read is there already.
+    await shard.far.load(this.#horizon.untilMs);
     if (signal.aborted) return;
     this.#activate(shard);
     for (const segment of shard.segments.keys()) this.#events.resume(segment);
+    this.#horizon.add(shard.far);
     this.#events.onActive(shard);
     this.#events.onChanged();
   }
 
+  #farOf(shard: Shard): FarSegments {
+    return new FarSegments(shard.owned, {
+      store: this.#store,
+      table: this.#table,
+      take: (entry, overlay) => this.#take(shard, entry, overlay),
+      resume: (segment) => {
+        this.#events.resume(segment);
+        this.#events.onChanged();
+      },
+      release: (segment) => {
+        this.dropped(segment);
+        return this.#events.release(segment);
+      },
+      pause: () => sleep(this.#clock, RETRY_MS, shard.reading.signal).catch(() => {}),
+      onChanged: () => {
+        this.#horizon.update();
+        this.#events.onChanged();
+      },
+    });
+  }
+
   async #followInbox(shard: Shard): Promise<void> {
     const { signal } = shard.reading;
-    for await (const { events } of follow(this.#store, shardRange('i', shard), { signal })) {
-      if (signal.aborted) return;
-      let isNew = false;
-      for (const event of events) {
-        if (event.type !== 'put') continue;
-        const segment = this.#take(shard, event.entry, undefined);
-        if (segment === undefined) continue;
-        this.#events.resume(segment);
-        isNew = true;
+    const range = shardRange('i', shard);
+    try {
+      const options = { startRevision: shard.inboxFrom, signal };
+      for await (const { events, revision } of this.#store.watch(range, options)) {
+        if (signal.aborted) return;
+        let isNew = false;
+        for (const event of events) {
+          if (event.type === 'put') isNew = this.#onInbox(shard, event.entry) || isNew;
+        }
+        shard.inboxFrom = (revision + 1) as Revision;
+        if (isNew) this.#events.onChanged();
       }
-      if (isNew) this.#events.onChanged();
+    } catch (error) {
+      if (!hasCode(error, 'ERR_MILLRACE_COMPACTED')) throw error;
+      await this.#listInbox(shard);
+      return this.#followInbox(shard);
     }
+  }
+
+  /** The watch has lost its place: what is there and due within the horizon, and what lies beyond counted anew. */
+  async #listInbox(shard: Shard): Promise<void> {
+    const range = shardRange('i', shard);
+    const { revision } = await this.#store.range(range, { limit: 1, keysOnly: true });
+    await shard.far!.reading(async () => {
+      for await (const entry of entriesOf(this.#store, range)) {
+        if (shard.reading.signal.aborted) return;
+        this.#onInbox(shard, entry);
+      }
+    });
+    this.#horizon.count(shard.far!);
+    shard.inboxFrom = (revision + 1) as Revision;
+    this.#events.onChanged();
+  }
+
+  /** @returns whether there is something new to do */
+  #onInbox(shard: Shard, entry: Entry): boolean {
+    const ref = refOfKey(entry.key);
+    const far = shard.far!;
+    if (this.#table.findSegment(ref) === 0 && far.isBeyond(ref, this.#horizon.untilMs)) {
+      far.noteStored(ref, entry.value);
+      return false;
+    }
+    const segment = far.takeNow(entry);
+    return segment !== undefined;
   }
 
   async #followCommands(shard: Shard): Promise<void> {
@@ -330,6 +395,7 @@ export class Shards implements ShardOwner {
       if (signal.aborted) return;
       for (const event of events) {
         if (event.type === 'put') this.#events.onCommand(shard, event.entry);
+        else this.#events.onCommandGone(event.key);
       }
       this.#events.onChanged();
     }

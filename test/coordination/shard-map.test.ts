@@ -12,7 +12,12 @@ import type { Revision } from '../../src/core/store.js';
 const QUEUE = { queue: 'default', shardCount: 64 };
 
 function member(node: string, tasks: readonly string[], queue = QUEUE): Member {
-  return { node, record: shardRecord([queue], 1, tasks), joinedAt: 1 as Revision };
+  return {
+    node,
+    record: shardRecord([queue], 1, tasks),
+    joinedAt: 1 as Revision,
+    leaseId: undefined,
+  };
 }
 
 function mapOf(...members: readonly Member[]): ShardMap {

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { channel } from 'node:diagnostics_channel';
 import { type TestContext, test } from 'node:test';
-import { shardRecord } from '../../src/coordination/shard-map.js';
-import { ownerKey } from '../../src/coordination/shard-map.js';
+import { ownerKey, shardRecord } from '../../src/coordination/shard-map.js';
 import { gate, type Process, TTL_MS, type World, world } from './world.js';
 
 const BEAT_MS = TTL_MS / 3;

@@ -577,3 +577,53 @@ describe('placement of new tasks', () => {
     assert.ok(idle.open >= 30);
   });
 });
+
+describe('what a node leaves', () => {
+  test('who leaves gently takes its head and mail along', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const [a, b] = [await cluster.join(), await cluster.join()];
+    await settled(cluster);
+    await submitMany(cluster, b, 4);
+    const complete = completing(a, b);
+    await cluster.until('all ended', () => {
+      complete();
+      return a.open + b.open === 0;
+    });
+    const heads = await cluster.keys('h/');
+    assert.ok(heads.includes(`h/${b.incarnation}`));
+    await b.close();
+    assert.ok(!(await cluster.keys('h/')).includes(`h/${b.incarnation}`));
+    assert.deepEqual(await cluster.keys(`r/${b.incarnation}`), []);
+  });
+
+  test('a zombie whose head was cleared away cannot write, and says so', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join();
+    await settled(cluster);
+    await cluster.within(a.submit(cluster.newTask('1')));
+    const key = `h/${a.incarnation}`;
+    await cluster.store.txn({ compares: [], success: [{ type: 'delete', key }] });
+    await assert.rejects(cluster.within(a.submit(cluster.newTask('2'))), (error) =>
+      hasCode(error, 'ERR_MILLRACE_STORE_LOCKED'),
+    );
+    assert.deepEqual(await cluster.keys('h/'), []);
+  });
+
+  test('a subscription that was cleared away is forgotten by the owner', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join();
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    void producer.engine.ended(accepted).catch(() => {});
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    await settled(cluster);
+    const [key] = await cluster.keys('c/');
+    await cluster.store.txn({ compares: [], success: [{ type: 'delete', key: key! }] });
+    await settled(cluster);
+    completing(worker)();
+    await settled(cluster);
+    assert.equal(worker.open, 0);
+    assert.deepEqual(await cluster.keys('r/'), [], 'nobody writes to the one that is gone');
+  });
+});

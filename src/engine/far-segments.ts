@@ -1,0 +1,388 @@
+/**
+ * FarSegments: what one shard has in the store only, because it is due beyond the horizon.
+ *
+ *    due   0 ----------- now ------------------- loaded until ------------------------------->
+ *          |  in the table, all of it            |  in the store; one that is visited, in both
+ *
+ * Keys of segments are in the order of their first due time, so what comes within the horizon is a range, and no task is due
+ * before its segment's first. Memory follows the horizon and not the backlog:
+ *
+ *   put        a segment that is committed with a due time beyond goes out of the table with its acknowledgement
+ *   load       when the next one comes near, everything up to the horizon is read, in one piece
+ *   visit      whoever wants to change a task beyond (cancel) brings its segment in; it goes again when that is written
+ *   await      whoever waits for the end of a task beyond waits for its segment to be held, by its name
+ *
+ * Nobody else writes segments and overlays of the shard, and this node only writes those that it holds. So what is read is
+ * the truth, unless it was held meanwhile: what goes out of the table while something is being read is remembered until that is
+ * over, and then not taken from it. The bound moves before a load begins: what is put from then on is kept.
+ *
+ * Invariants: (1) a stored segment of the shard that is due before `loaded until` is in the table, or a load is under way;
+ * (2) none is ingested twice, or after it was dropped.
+ */
+import { hasCode, isMillraceError } from '../core/errors.js';
+import { FrameKind, openFrame } from '../core/frame.js';
+import { type SegmentRef, segmentDueAtMs } from '../core/ids.js';
+import { readState } from '../core/records.js';
+import { TaskState } from '../core/states.js';
+import type { Entry, KeyRange, Store } from '../core/store.js';
+import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
+import {
+  inboxKey,
+  overlayKey,
+  refOfKey,
+  type ShardPlace,
+  segmentKey,
+  shardDueRange,
+  shardRange,
+} from './keys.js';
+import { entriesOf } from './recovery.js';
+import { storedState } from './stored-task.js';
+
+/** How whoever owns the shard takes its segments in, and lets go of them. */
+export interface FarPorts {
+  readonly store: Store;
+  readonly table: TaskTable;
+  /** Takes a stored segment into the table, held; undefined: it is there already, or does not decode. */
+  take(entry: Entry, overlay: Uint8Array | undefined): SegmentHandle | undefined;
+  /** Starts it. */
+  resume(segment: SegmentHandle): void;
+  /** Lets go of it; it stays in the store. @returns how many of its tasks are open */
+  release(segment: SegmentHandle): number;
+  /** Waits before the next try. */
+  pause(): Promise<void>;
+  /** Something is to be loaded at another time than before, or to be let go of. */
+  onChanged(): void;
+}
+
+type Tell = (isHeld: boolean) => void;
+
+export class FarSegments {
+  readonly at: ShardPlace;
+  readonly #ports: FarPorts;
+  #loadedUntilMs = 0;
+  /** Up to where that has been done. */
+  #readUntilMs = 0;
+  #nextDueMs = Number.POSITIVE_INFINITY;
+  #tasks = 0;
+  readonly #awaited = new Map<SegmentRef, Tell[]>();
+  /** Segments beyond that somebody wanted, and how many still do. */
+  readonly #visits = new Map<SegmentRef, number>();
+  #reads = 0;
+  /** What went out of the table while something was read. */
+  readonly #goneMeanwhile = new Set<SegmentRef>();
+  /** Noted while tasks are counted; undefined when they are not. */
+  #notedMeanwhile: Set<SegmentRef> | undefined;
+  #isClosed = false;
+
+  constructor(at: ShardPlace, ports: FarPorts) {
+    this.at = at;
+    this.#ports = ports;
+  }
+
+  /** When the next segment beyond is due, by the wall clock; Infinity: there is none. */
+  get nextDueMs(): number {
+    return this.#isLoading ? this.#readUntilMs : this.#nextDueMs;
+  }
+
+  /** Tasks beyond that are open. Right once they have been counted. */
+  get tasks(): number {
+    return Math.max(0, this.#tasks);
+  }
+
+  /** Whether the place of a segment is in the store, and not, or not yet, in the table. */
+  mayHave(ref: SegmentRef): boolean {
+    return segmentDueAtMs(ref) >= this.#readUntilMs;
+  }
+
+  /** Whether something is being read: then it has to hear what goes out of the table. */
+  get isReading(): boolean {
+    return this.#reads > 0;
+  }
+
+  #isFar(ref: SegmentRef): boolean {
+    return segmentDueAtMs(ref) >= this.#loadedUntilMs;
+  }
+
+  get #isLoading(): boolean {
+    return this.#readUntilMs < this.#loadedUntilMs;
+  }
+
+  /** While something is read from the store, what goes out of the table meanwhile is remembered. */
+  async reading<T>(work: () => Promise<T>): Promise<T> {
+    this.#reads++;
+    try {
+      return await work();
+    } finally {
+      this.#reads--;
+      if (this.#reads === 0) this.#goneMeanwhile.clear();
+    }
+  }
+
+  // --- Loading -----------------------------------------------------------------------------------------------------
+
+  /**
+   * Takes in what is due before `untilMs`. To be called again when it fails; not twice at a time.
+   *
+   * @param onTaken - called with each segment, which is held
+   * @throws what reads of the store throw
+   */
+  async load(untilMs: number, onTaken: (segment: SegmentHandle) => void = () => {}): Promise<void> {
+    this.#loadedUntilMs = Math.max(untilMs, this.#loadedUntilMs);
+    const boundMs = this.#loadedUntilMs;
+    const { store } = this.#ports;
+    await this.reading(async () => {
+      this.#nextDueMs = Number.POSITIVE_INFINITY;
+      const part = (kind: 't' | 'i' | 's'): KeyRange =>
+        shardDueRange(kind, this.at, this.#readUntilMs, boundMs);
+      const overlays = new Map<SegmentRef, Uint8Array>();
+      for await (const { key, value } of entriesOf(store, part('s'))) {
+        overlays.set(refOfKey(key), value);
+      }
+      for (const kind of ['t', 'i'] as const) {
+        for await (const entry of entriesOf(store, part(kind))) {
+          if (this.#isClosed) return;
+          const segment = this.#take(entry, overlays.get(refOfKey(entry.key)));
+          if (segment !== undefined) onTaken(segment);
+        }
+        const beyond = { from: part(kind).to, to: shardRange(kind, this.at).to };
+        const { entries } = await store.range(beyond, { limit: 1, keysOnly: true });
+        for (const { key } of entries) this.#noteDue(refOfKey(key));
+      }
+      this.#readUntilMs = boundMs;
+    });
+  }
+
+  /** All that is stored of the shard is known, because there was nothing when this node began. */
+  begin(untilMs: number): void {
+    this.#loadedUntilMs = untilMs;
+    this.#readUntilMs = untilMs;
+  }
+
+  /** Moves the bound as far as nothing is stored, and no further than `untilMs`. Cheap. */
+  roll(untilMs: number): void {
+    if (this.#isLoading) return;
+    const boundMs = Math.min(untilMs, this.#nextDueMs);
+    if (boundMs <= this.#loadedUntilMs) return;
+    this.#loadedUntilMs = boundMs;
+    this.#readUntilMs = boundMs;
+  }
+
+  /** Takes in and starts what is due before `untilMs`. */
+  advance(untilMs: number): Promise<void> {
+    return this.load(untilMs, (segment) => this.#start(segment));
+  }
+
+  /** Counts what lies beyond: after a start or a takeover only the keys of it are known. */
+  async count(): Promise<void> {
+    const { pause } = this.#ports;
+    while (!this.#isClosed) {
+      try {
+        return await this.#countOnce();
+      } catch (error) {
+        if (!isMillraceError(error) || hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
+        await pause();
+      }
+    }
+  }
+
+  async #countOnce(): Promise<void> {
+    const noted = new Set<SegmentRef>();
+    this.#notedMeanwhile = noted;
+    this.#tasks = 0;
+    const { store } = this.#ports;
+    const beyond = (kind: 't' | 'i' | 's'): KeyRange =>
+      shardDueRange(kind, this.at, this.#loadedUntilMs, Number.POSITIVE_INFINITY);
+    const ranges = { s: beyond('s'), t: beyond('t'), i: beyond('i') };
+    let tasks = 0;
+    for (const kind of ['s', 't', 'i'] as const) {
+      for await (const { key, value } of entriesOf(store, ranges[kind])) {
+        if (this.#isClosed) return;
+        if (noted.has(refOfKey(key))) continue;
+        tasks += unlessCorrupt(() =>
+          kind === 's' ? -countEnded(value) : openFrame(value, FrameKind.TASKS).count,
+        );
+      }
+    }
+    this.#tasks += tasks;
+    this.#notedMeanwhile = undefined;
+  }
+
+  // --- What is put -------------------------------------------------------------------------------------------------
+
+  /** Whether a segment that is put now stays in the store only; `untilMs` is where the horizon is now. */
+  isBeyond(ref: SegmentRef, untilMs: number): boolean {
+    this.roll(untilMs);
+    return this.#isFar(ref) && !this.#isClosed;
+  }
+
+  /** A segment beyond has been put, and is not in the table. */
+  note(ref: SegmentRef, tasks: number): void {
+    this.#tasks += tasks;
+    this.#notedMeanwhile?.add(ref);
+    this.#noteDue(ref);
+    this.#ports.onChanged();
+  }
+
+  /** Lets go of a segment beyond that has been put and is in the table. */
+  letGo(segment: SegmentHandle, ref: SegmentRef): void {
+    this.note(ref, this.#ports.release(segment));
+  }
+
+  #noteDue(ref: SegmentRef): void {
+    this.#nextDueMs = Math.min(this.#nextDueMs, segmentDueAtMs(ref));
+  }
+
+  /** The same, of which only the bytes are known. */
+  noteStored(ref: SegmentRef, frame: Uint8Array): void {
+    this.note(
+      ref,
+      unlessCorrupt(() => openFrame(frame, FrameKind.TASKS).count),
+    );
+  }
+
+  /** Takes in and starts a segment that somebody else has put, unless it is there already. */
+  takeNow(entry: Entry): SegmentHandle | undefined {
+    const segment = this.#take(entry, undefined);
+    if (segment !== undefined) this.#ports.resume(segment);
+    return segment;
+  }
+
+  // --- Single ones -------------------------------------------------------------------------------------------------
+
+  /**
+   * Brings a segment into the table.
+   *
+   * @returns to be called when it may go again; undefined: it is not stored, or not ours any more
+   */
+  async visit(ref: SegmentRef): Promise<(() => void) | undefined> {
+    const { store, table, pause } = this.#ports;
+    while (!this.#isClosed) {
+      if (table.findSegment(ref) !== 0) return this.#pin(ref);
+      try {
+        const answer = await this.reading(async () => {
+          const overlay = await store.get(overlayKey(ref));
+          const entry = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
+          if (this.#isClosed || entry === undefined) return 'gone';
+          // Held meanwhile, and changed perhaps: what was read says nothing.
+          if (this.#goneMeanwhile.has(ref)) return 'again';
+          const segment = this.#take(entry, overlay?.value);
+          if (segment !== undefined) this.#start(segment);
+          // Whoever else has it in is as good; else it does not decode.
+          return table.findSegment(ref) === 0 ? 'gone' : 'again';
+        });
+        if (answer === 'gone') return undefined;
+      } catch (error) {
+        if (!isMillraceError(error) || hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
+        await pause();
+      }
+    }
+    return undefined;
+  }
+
+  /** Lets go of what was visited and is written. REQUIRES: no commit is under way. */
+  settle(): void {
+    const { table, release } = this.#ports;
+    for (const [ref, pins] of this.#visits) {
+      if (pins > 0) continue;
+      const segment = table.findSegment(ref);
+      if (table.segmentInfo(segment)?.isDirty) continue;
+      this.#visits.delete(ref);
+      if (segment === 0 || !this.#isFar(ref)) continue;
+      this.note(ref, release(segment));
+      this.dropped(ref);
+    }
+  }
+
+  /** A segment has gone out of the table. */
+  dropped(ref: SegmentRef): void {
+    if (this.#reads > 0) this.#goneMeanwhile.add(ref);
+  }
+
+  /** Resolves when the segment of a task is in the table; false: the task has ended, or is not ours any more. */
+  async untilHeld(ref: SegmentRef, index: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const tell = resolve;
+      const others = this.#awaited.get(ref);
+      if (others === undefined) this.#awaited.set(ref, [tell]);
+      else others.push(tell);
+      void this.#isOpen(ref, index).then((isOpen) => {
+        if (isOpen) return;
+        const left = (this.#awaited.get(ref) ?? []).filter((other) => other !== tell);
+        if (left.length > 0) this.#awaited.set(ref, left);
+        else this.#awaited.delete(ref);
+        resolve(false);
+      });
+    });
+  }
+
+  /** The shard is somebody else's, or this node ends. */
+  close(): void {
+    this.#isClosed = true;
+    for (const ref of [...this.#awaited.keys()]) this.#tell(ref, false);
+  }
+
+  // -----------------------------------------------------------------------------------------------------------------
+
+  #pin(ref: SegmentRef): () => void {
+    this.#visits.set(ref, (this.#visits.get(ref) ?? 0) + 1);
+    return () => {
+      this.#visits.set(ref, this.#visits.get(ref)! - 1);
+      this.#ports.onChanged();
+    };
+  }
+
+  #take(entry: Entry, overlay: Uint8Array | undefined): SegmentHandle | undefined {
+    const ref = refOfKey(entry.key);
+    if (this.#goneMeanwhile.has(ref)) return undefined;
+    const segment = this.#ports.take(entry, overlay);
+    if (segment !== undefined) this.#tell(ref, true);
+    return segment;
+  }
+
+  #start(segment: SegmentHandle): void {
+    if (this.#isClosed) return;
+    this.#tasks -= this.#ports.table.segmentInfo(segment)?.open ?? 0;
+    this.#ports.resume(segment);
+  }
+
+  #tell(ref: SegmentRef, isHeld: boolean): void {
+    const waiting = this.#awaited.get(ref) ?? [];
+    this.#awaited.delete(ref);
+    for (const tell of waiting) tell(isHeld);
+  }
+
+  async #isOpen(ref: SegmentRef, index: number): Promise<boolean> {
+    const { store, table, pause } = this.#ports;
+    while (!this.#isClosed) {
+      try {
+        const state = await storedState(store, ref, index);
+        return state <= TaskState.RUNNING;
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_TASK_GONE')) return table.findSegment(ref) !== 0;
+        if (!isMillraceError(error)) throw error;
+        if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) return false;
+        await pause();
+      }
+    }
+    return false;
+  }
+}
+
+function countEnded(overlay: Uint8Array): number {
+  const frame = openFrame(overlay, FrameKind.STATES);
+  let ended = 0;
+  for (let i = 0; i < frame.count; i++) {
+    if (readState(frame, i).state > TaskState.RUNNING) ended++;
+  }
+  return ended;
+}
+
+/** What does not decode is told of when it is loaded; it counts as nothing. */
+function unlessCorrupt(count: () => number): number {
+  try {
+    return count();
+  } catch (error) {
+    if (!isMillraceError(error)) throw error;
+    return 0;
+  }
+}
