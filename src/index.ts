@@ -37,6 +37,7 @@ export { createClient, createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
 export type {
   Runtime,
+  RuntimeHealing,
   RuntimeMetrics,
   RuntimeStats,
   SubmitManyOptions,

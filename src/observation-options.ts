@@ -68,11 +68,15 @@ export function resolveObservation(
   options: ObservationOptions,
   off: ReadonlySet<string>,
 ): ResolvedObservation {
+  const healing = resolveHealing(options.healing, off.has('breaker'));
+  if (healing?.webhook !== undefined && resolveAdmin(options.admin) === undefined) {
+    throw invalidOption('healing.webhook', 'set', '`admin` as well: it serves the webhook');
+  }
   return {
     log: resolveLog(options, off),
     metrics: resolveMetrics(options.metrics ?? true),
     admin: resolveAdmin(options.admin),
-    healing: resolveHealing(options.healing, off.has('breaker')),
+    healing,
   };
 }
 

@@ -6,9 +6,11 @@ import { readFileSync } from 'node:fs';
 import type { ResolvedAdmin } from './admin/admin-options.js';
 import type { AdminServer } from './admin/admin-server.js';
 import type { Clock } from './core/clock.js';
+import type { HealGate } from './core/heal-gate.js';
 import type { Incarnation } from './core/ids.js';
 import type { Levers } from './core/levers.js';
 import { BaseService, type Service } from './core/service.js';
+import type { HealRecord } from './healing/actions.js';
 import { Healing } from './healing/healing.js';
 import type { ResolvedObservation } from './observation-options.js';
 import { EventLog } from './telemetry/event-log.js';
@@ -38,18 +40,19 @@ const PACKAGE = new URL('../../package.json', import.meta.url);
 export class Observation extends BaseService {
   readonly #metrics: Metrics | undefined;
   readonly #watchers: Service[];
-  readonly #healing: ((levers: Levers) => Healing) | undefined;
+  readonly #makeHealing: ((levers: Levers, gate: HealGate) => Healing) | undefined;
   #admin: AdminServer | undefined;
   #healer: Healing | undefined;
+  #isHealingEnabled = process.env.MILLRACE_HEALING !== 'off';
   #runtime: WatchedRuntime | undefined;
 
   private constructor(
     metrics: Metrics | undefined,
     log: EventLog | undefined,
-    healing: ((levers: Levers) => Healing) | undefined,
+    makeHealing: ((levers: Levers, gate: HealGate) => Healing) | undefined,
   ) {
     super();
-    this.#healing = healing;
+    this.#makeHealing = makeHealing;
     this.#metrics = metrics;
     this.#watchers = [log, metrics].filter((watcher) => watcher !== undefined);
   }
@@ -76,13 +79,21 @@ export class Observation extends BaseService {
             suppressed: () => log?.counts.suppressed ?? {},
           });
     const { healing } = options;
-    const observation = new Observation(
+    const observation: Observation = new Observation(
       metrics,
       log,
-      healing && ((levers) => new Healing(clock, levers, { ...healing, incarnation })),
+      healing &&
+        ((levers, gate) =>
+          new Healing(
+            clock,
+            { levers, gate },
+            { ...healing, incarnation, port: () => observation.adminAddress?.port },
+          )),
     );
     try {
-      if (options.admin !== undefined) await observation.#addAdmin(options.admin, clock);
+      if (options.admin !== undefined) {
+        await observation.#addAdmin(options.admin, clock, healing?.webhook?.token);
+      }
       await observation.start();
     } catch (error) {
       await observation.stop();
@@ -108,9 +119,26 @@ export class Observation extends BaseService {
   }
 
   /** From now on the runtime's levers are pulled when something is wrong. */
-  async heal(levers: Levers): Promise<void> {
-    this.#healer = this.#healing?.(levers);
-    await this.#healer?.start();
+  async heal(levers: Levers, gate: HealGate): Promise<void> {
+    this.#healer = this.#makeHealing?.(levers, gate);
+    if (this.#healer === undefined) return;
+    this.#healer.actions.isEnabled = this.#isHealingEnabled;
+    await this.#healer.start();
+  }
+
+  /** For the runtime's user. */
+  get healing(): { enabled: boolean; audit(): readonly HealRecord[] } {
+    const observation = this;
+    return {
+      get enabled() {
+        return observation.#isHealingEnabled;
+      },
+      set enabled(isEnabled) {
+        observation.#isHealingEnabled = isEnabled;
+        if (observation.#healer) observation.#healer.actions.isEnabled = isEnabled;
+      },
+      audit: () => observation.#healer?.actions.audit ?? [],
+    };
   }
 
   /** No lever is pulled from here on: the runtime closes. */
@@ -119,16 +147,25 @@ export class Observation extends BaseService {
   }
 
   /** Loaded when it is asked for: a runtime without it knows no HTTP. */
-  async #addAdmin(options: ResolvedAdmin, clock: Clock): Promise<void> {
+  async #addAdmin(
+    options: ResolvedAdmin,
+    clock: Clock,
+    webhookToken: string | undefined,
+  ): Promise<void> {
     const { AdminServer } = await import('./admin/admin-server.js');
-    const { watchRoutes } = await import('./admin/routes.js');
+    const { alertRoute, watchRoutes } = await import('./admin/routes.js');
     const nowMs = (): number => clock.monoMs();
     const watched = {
       prometheus: () => this.prometheus(),
       // It is starting until there is a runtime to ask.
       health: () => this.#runtime?.health() ?? { live: true, ready: false },
     };
-    this.#admin = new AdminServer(options, watchRoutes(watched, nowMs), nowMs);
+    const routes = watchRoutes(watched, nowMs);
+    // The runtime is not there yet, and alerts come again.
+    const receive = (body: Buffer) =>
+      this.#healer?.alerts?.receive(body) ?? { status: 503 as const, reason: 'starting' };
+    if (webhookToken !== undefined) routes.push(alertRoute(webhookToken, receive));
+    this.#admin = new AdminServer(options, routes, nowMs);
     this.#watchers.push(this.#admin);
   }
 

@@ -20,8 +20,10 @@ import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/t
 import type { Engine, EngineStats } from './engine/engine.js';
 import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
 import type { Engines } from './engines.js';
+import type { HealRecord } from './healing/actions.js';
 import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
+import { RuntimeGate } from './runtime-gate.js';
 import { RuntimeLevers } from './runtime-levers.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
@@ -66,6 +68,14 @@ export interface RuntimeStats extends EngineStats {
   readonly threads: number;
 }
 
+/** `runtime.healing`. */
+export interface RuntimeHealing {
+  /** The kill switch: nothing is done to the runtime while it is false. Breakers and degradation stay as they are. */
+  enabled: boolean;
+  /** The last 200 actions that were asked for, oldest first, with what came of each. */
+  audit(): readonly HealRecord[];
+}
+
 /** `runtime.metrics`. */
 export interface RuntimeMetrics {
   /** Everything counted, as text in Prometheus' format 0.0.4; '' with `metrics: false`. Also after close(). */
@@ -99,6 +109,8 @@ export class Runtime {
   readonly metadata: MetadataApi;
   /** Typed configuration that changes while everything runs, for everybody or for one tenant. */
   readonly config: Config;
+  /** What healing did, and whether it may. */
+  readonly healing: RuntimeHealing;
   readonly #clock: Clock;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
@@ -141,8 +153,9 @@ export class Runtime {
     this.config = new Config(parts.metadata);
     this.#threads = parts.threads;
     this.#observation = parts.observation;
+    this.healing = parts.observation.healing;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
-    this.#levers = new RuntimeLevers(parts.engines);
+    this.#levers = new RuntimeLevers(parts.engines, parts.threads, () => this.close());
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
@@ -171,7 +184,7 @@ export class Runtime {
     const isShared = this.#store.lockSpace !== undefined;
     if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
     await this.#engines.start();
-    await this.#observation.heal(this.#levers);
+    await this.#observation.heal(this.#levers, new RuntimeGate(this.#store, this.locks));
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();

@@ -34,6 +34,14 @@ const SERVERS = [
       await findKcat();
     },
   },
+  {
+    name: 'Prometheus and Alertmanager',
+    tests: /^integration\/prometheus\//,
+    async find() {
+      const { prometheusPrograms } = await import(at('dist/test/support/prometheus.js'));
+      await prometheusPrograms();
+    },
+  },
 ];
 
 /**

@@ -6,6 +6,7 @@
  */
 import { isIPv4, isIPv6 } from 'node:net';
 import { invalidOption, knownOptions } from '../core/options.js';
+import { checkToken } from '../core/tokens.js';
 
 export interface AdminOptions {
   /** `host:port`, or a port of 127.0.0.1; port 0 takes a free one. @defaultValue '127.0.0.1:9464' */
@@ -31,8 +32,6 @@ export interface ResolvedAdmin {
 }
 
 const DEFAULT_LISTEN = '127.0.0.1:9464';
-const TOKEN_CHARS_MIN = 32;
-const TOKEN_CHARS_MAX = 1_024;
 
 const ADMIN_OPTIONS: Readonly<Record<keyof AdminOptions, true>> = {
   listen: true,
@@ -58,22 +57,6 @@ export function resolveAdmin(
     );
   }
   return { host, port, token, tls };
-}
-
-/** A secret that requests carry. @throws ERR_MILLRACE_INVALID_OPTION, without the token in it */
-function checkToken(token: unknown, name: string): asserts token is string {
-  const isToken =
-    typeof token === 'string' &&
-    token.length >= TOKEN_CHARS_MIN &&
-    token.length <= TOKEN_CHARS_MAX &&
-    /^[\x21-\x7e]+$/.test(token);
-  if (isToken) return;
-  const shown = typeof token === 'string' ? `a token of ${token.length} characters` : token;
-  throw invalidOption(
-    name,
-    shown,
-    `${TOKEN_CHARS_MIN} to ${TOKEN_CHARS_MAX} printable characters without spaces, such as those of: openssl rand -hex 32`,
-  );
 }
 
 /** Whether an address can only be reached from this machine. */

@@ -4,6 +4,8 @@
  * Health is for load balancers and supervisors, so it is public, and says nothing but yes or no; why not is in
  * `runtime.health()` and in the log.
  */
+
+import type { AlertsAnswer } from '../healing/alerts.js';
 import { EXPOSITION_TYPE } from '../telemetry/exposition.js';
 import type { AdminResponse, Route } from './admin-server.js';
 
@@ -15,6 +17,22 @@ export interface Watched {
 
 /** Several scrapers and a dashboard that ask at once get one text. */
 const TEXT_MS = 250;
+
+const ALERT_BYTES_MAX = 1_048_576;
+
+/** Alertmanager's webhook; its token is its own, so that who may read metrics may not restart anything. */
+export function alertRoute(token: string, receive: (body: Buffer) => AlertsAnswer): Route {
+  return {
+    method: 'POST',
+    path: '/v1/alerts',
+    access: { token },
+    bodyBytesMax: ALERT_BYTES_MAX,
+    handle: ({ body }) => {
+      const { status, ...answer } = receive(body);
+      return { status, type: 'application/json', body: `${JSON.stringify(answer)}\n` };
+    },
+  };
+}
 
 /** @param nowMs - monotonic */
 export function watchRoutes(watched: Watched, nowMs: () => number): Route[] {

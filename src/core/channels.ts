@@ -161,6 +161,16 @@ export interface ChannelPayloads {
     /** The first that said so, or the last that passed. */
     readonly reason: string;
   };
+  /** Healing was asked for an action, by a rule or an alert; what came of it. */
+  'millrace:heal:action': {
+    readonly incarnation: string;
+    readonly action: string;
+    readonly target: string;
+    readonly source: 'rule' | 'webhook';
+    readonly reason: string;
+    readonly result: string;
+    readonly detail: string;
+  };
   /** The thread that renews leases ended unasked; another takes over. */
   'millrace:lease:sentinel-lost': { readonly cause: MillraceError };
   /** A worker thread ended unasked. */

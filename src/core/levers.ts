@@ -14,4 +14,13 @@ export interface Levers {
   shedBelow(priority: number | undefined): void;
   /** Whether tasks may be claimed before there is a place for them: faster, and more writing. */
   allowClaimsAhead(isAllowed: boolean): void;
+  /**
+   * Replaces worker threads by new ones, the oldest first, one at a time: the successor is ready before its predecessor gets no
+   * more tasks, and that ends with the last it has. Resolves when it has ended.
+   */
+  replaceThreads(count: 'one' | 'all'): Promise<void>;
+  /** Writes down what the process is doing. @returns the file */
+  captureDiagnostics(): Promise<string>;
+  /** Closes the runtime and ends the process with this code, for a supervisor to start it anew. */
+  exit(code: number): Promise<void>;
 }

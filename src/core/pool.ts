@@ -67,6 +67,11 @@ export interface Pool extends Service {
   /** Runs a batch with nothing beside it in its thread. REQUIRES: isReserveFree, and what `run` requires of it. */
   runAlone(batch: Uint8Array<ArrayBuffer>, listener: BatchListener): RunningBatch;
   /**
+   * Replaces so many threads, the oldest first, one at a time and without losing a batch; resolves when they have ended.
+   * Absent where there are no threads.
+   */
+  replaceThreads?(count: number): Promise<void>;
+  /**
    * Waits for running batches, but no longer than `graceMs`, then kills what is left; tasks killed so are reported
    * as lost with `details.reason: 'shutdown'`. `stop()` is `drain(0)`.
    */

@@ -24,7 +24,7 @@ import type { Levers } from '../core/levers.js';
 import { BaseService } from '../core/service.js';
 import { Outcome } from '../core/states.js';
 import { Subscriptions } from '../core/subscriptions.js';
-import { isUnavailable } from './unavailable.js';
+import { isUnavailable } from '../core/unavailable.js';
 
 export type BreakerState = 'closed' | 'open' | 'half-open';
 

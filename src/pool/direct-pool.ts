@@ -64,6 +64,10 @@ export class DirectPool implements Pool {
     pool.onFree = () => this.#handOver();
   }
 
+  async replaceThreads(count: number): Promise<void> {
+    await this.#pool.replaceThreads?.(count);
+  }
+
   get threadCount(): number {
     return this.#pool.threadCount;
   }

@@ -197,6 +197,21 @@ export class ThreadPool extends BaseService implements Pool {
     await Promise.all([...this.#retireSuperfluous(), ...this.#spawnMissing()]);
   }
 
+  /** Stops early when a successor does not load; waits for nothing while another thread is being replaced. */
+  async replaceThreads(count: number): Promise<void> {
+    if (this.#isRecycling) return;
+    this.#isRecycling = true;
+    const oldest = [...this.#threads]
+      .filter((thread) => thread.isReady && !thread.isRetired)
+      .sort((a, b) => b.ageMs - a.ageMs)
+      .slice(0, count);
+    for (const thread of oldest) {
+      if (this.#isOpen && this.#threads.has(thread)) await this.#replace(thread);
+    }
+    this.#isRecycling = false;
+    this.#recycleWorn();
+  }
+
   #retireSuperfluous(): Promise<void>[] {
     const staying = [...this.#threads].filter((thread) => !thread.isRetired);
     const superfluous = staying

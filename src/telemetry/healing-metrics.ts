@@ -10,6 +10,9 @@ export function countHealing(metrics: MetricRegistry, events: Subscriptions): vo
     for (const one of STATES) metrics.cell('breakerState', type, one).set(Number(one === state));
     if (state === 'open') metrics.cell('breakerOpened', type).add();
   });
+  events.on('millrace:heal:action', ({ action, result }) => {
+    metrics.cell('healActions', action, result).add();
+  });
   events.on('millrace:runtime:degraded', ({ isDegraded }) => {
     metrics.cell('degraded').set(Number(isDegraded));
   });

@@ -204,6 +204,25 @@ export const LOG_EVENTS: LogEvents = {
         : 'the runtime does everything again',
     fields: ({ reason }) => ({ reason }),
   },
+  'millrace:heal:action': {
+    kind: 'event',
+    level: ({ result }) =>
+      result === 'failed' || result === 'skipped-budget'
+        ? 'error'
+        : result === 'done'
+          ? 'warn'
+          : 'info',
+    key: ({ action, result }) => `${action} ${result}`,
+    message: ({ action, result }) => `healing: ${action}, ${result}`,
+    fields: ({ action, target, source, reason, result, detail }) => ({
+      action,
+      target,
+      source,
+      reason,
+      result,
+      detail,
+    }),
+  },
   'millrace:lease:sentinel-lost': {
     kind: 'event',
     level: 'error',

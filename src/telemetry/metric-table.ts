@@ -91,6 +91,13 @@ export const METRICS = {
     labels: ['queue', 'reason'],
     help: 'Executions that failed and will be repeated: failed or timeout.',
   },
+  typeUnavailable: {
+    name: 'millrace_type_unavailable_total',
+    type: 'counter',
+    group: 'tasks',
+    labels: ['type'],
+    help: 'Executions of a task type that failed since somebody did not answer: timeouts, broken connections, 503.',
+  },
   tasksDead: {
     name: 'millrace_tasks_dead_total',
     type: 'counter',
@@ -278,12 +285,26 @@ export const METRICS = {
     labels: [],
     help: '1 while the runtime does less on purpose.',
   },
+  healActions: {
+    name: 'millrace_heal_actions_total',
+    type: 'counter',
+    group: 'healing',
+    labels: ['action', 'result'],
+    help: 'Actions that rules and alerts asked for, by what came of them.',
+  },
   eventLoopDelay: {
     name: 'millrace_event_loop_delay_seconds',
     type: 'gauge',
     group: 'process',
-    labels: ['quantile'],
-    help: 'How late the main thread was since the last scrape: 0.5, 0.99 and 1.',
+    labels: ['percentile'],
+    help: 'How late the main thread was since the last scrape, by percentile: 50, 99 and 100.',
+  },
+  cpus: {
+    name: 'millrace_process_cpus',
+    type: 'gauge',
+    group: 'process',
+    labels: [],
+    help: 'Cores that the process may use at once.',
   },
   cpuSeconds: {
     name: 'millrace_process_cpu_seconds_total',

@@ -4,6 +4,8 @@
  *
  * The floor of the heap is what a major collection leaves behind: the one figure of the heap whose rise means something.
  */
+
+import { availableParallelism } from 'node:os';
 import { monitorEventLoopDelay, type PerformanceEntry, PerformanceObserver } from 'node:perf_hooks';
 import { getHeapStatistics } from 'node:v8';
 import type { MetricRegistry } from './metric-registry.js';
@@ -39,15 +41,12 @@ export function countProcess(metrics: MetricRegistry): () => void {
     const { user, system } = process.cpuUsage();
     metrics.cell('cpuSeconds', 'user').raiseTo(user / 1e6);
     metrics.cell('cpuSeconds', 'system').raiseTo(system / 1e6);
+    metrics.cell('cpus').set(availableParallelism());
     metrics.cell('residentBytes').set(process.memoryUsage.rss());
     metrics.cell('heapLimit').set(getHeapStatistics().heap_size_limit);
-    for (const [quantile, percent] of [
-      ['0.5', 50],
-      ['0.99', 99],
-      ['1', 100],
-    ] as const) {
-      const lateMs = delays.count === 0 ? 0 : delays.percentile(percent) / 1e6 - RESOLUTION_MS;
-      metrics.cell('eventLoopDelay', quantile).set(Math.max(0, lateMs) / 1_000);
+    for (const percentile of [50, 99, 100]) {
+      const lateMs = delays.count === 0 ? 0 : delays.percentile(percentile) / 1e6 - RESOLUTION_MS;
+      metrics.cell('eventLoopDelay', String(percentile)).set(Math.max(0, lateMs) / 1_000);
     }
     delays.reset();
   });

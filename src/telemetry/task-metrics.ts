@@ -4,6 +4,7 @@
  */
 import { Outcome } from '../core/states.js';
 import type { Subscriptions } from '../core/subscriptions.js';
+import { isUnavailable } from '../core/unavailable.js';
 import type { CounterCell, HistogramCell } from './metric-cells.js';
 import type { MetricRegistry } from './metric-registry.js';
 
@@ -74,10 +75,14 @@ export function countTasks(metrics: MetricRegistry, events: Subscriptions): void
   events.on('millrace:task:lost', ({ queue }) => {
     metrics.cell('tasksExecuted', queue, 'lost').add();
   });
-  events.on('millrace:task:retry', ({ queue, error }) => {
+  events.on('millrace:task:retry', ({ queue, type, error }) => {
+    if (isUnavailable(error)) metrics.cell('typeUnavailable', type).add();
     metrics.cell('tasksRetried', queue, isTimeout(error) ? 'timeout' : 'failed').add();
   });
-  events.on('millrace:task:failed', ({ queue }) => metrics.cell('tasksDead', queue).add());
+  events.on('millrace:task:failed', ({ queue, type, error }) => {
+    if (isUnavailable(error)) metrics.cell('typeUnavailable', type).add();
+    metrics.cell('tasksDead', queue).add();
+  });
   events.on('millrace:task:unhandled', ({ taskId }) => {
     metrics.cell('tasksUnhandled', taskId.slice(0, taskId.indexOf('.'))).add();
   });

@@ -3,9 +3,10 @@ import { type TestContext, test } from 'node:test';
 import { publish } from '../../src/core/channels.js';
 import { fromWire, toWire } from '../../src/core/error-wire.js';
 import { Outcome } from '../../src/core/states.js';
+import { isUnavailable } from '../../src/core/unavailable.js';
 import { type BreakerRule, TypeBreakers } from '../../src/healing/breakers.js';
-import { isUnavailable } from '../../src/healing/unavailable.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
+import { fakePorts } from './ports.js';
 
 const RULE: BreakerRule = { failures: 5, openMs: 10_000, openMsMax: 30_000, probes: 2 };
 const TIMEOUT = { name: 'MillraceError', message: '', code: 'ERR_MILLRACE_TASK_TIMEOUT' };
@@ -14,9 +15,8 @@ async function setup(t: TestContext) {
   const clock = new VirtualClock();
   const limits: (number | undefined)[] = [];
   const levers = {
+    ...fakePorts().levers,
     limitType: (_: string, atMost: number | undefined) => void limits.push(atMost),
-    shedBelow: () => assert.fail(),
-    allowClaimsAhead: () => assert.fail(),
   };
   const breakers = new TypeBreakers(clock, levers, { ...RULE, incarnation: 'here' });
   await breakers.start();

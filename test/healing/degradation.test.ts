@@ -4,19 +4,15 @@ import { publish } from '../../src/core/channels.js';
 import { Degradation } from '../../src/healing/degradation.js';
 import { resolveHealing } from '../../src/healing/healing-options.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
+import { fakePorts } from './ports.js';
 
 async function setup(t: TestContext) {
   const clock = new VirtualClock();
-  const pulled: string[] = [];
-  const degradation = new Degradation(
-    clock,
-    {
-      limitType: () => assert.fail(),
-      shedBelow: (priority) => void pulled.push(`shed ${priority}`),
-      allowClaimsAhead: (isAllowed) => void pulled.push(`ahead ${isAllowed}`),
-    },
-    { incarnation: 'here', watchDelay: resolveHealing(true, false)!.watchDelay },
-  );
+  const { levers, pulled } = fakePorts();
+  const degradation = new Degradation(clock, levers, {
+    incarnation: 'here',
+    watchDelay: resolveHealing(true, false)!.watchDelay,
+  });
   await degradation.start();
   t.after(() => degradation.stop());
   /** A canary every 10 s, each so late, for so long. */
@@ -104,24 +100,31 @@ test('it is degraded while any reason holds; lifting what was not said does noth
 test('options: off in parts, as a whole, or with other figures', () => {
   assert.equal(resolveHealing(true, true), undefined);
   assert.equal(resolveHealing(false, false), undefined);
-  assert.deepEqual(resolveHealing({ rules: { breaker: false, watchDelay: false } }, false), {
-    breaker: undefined,
-    watchDelay: undefined,
-  });
+  const none = resolveHealing(
+    { rules: { breaker: false, watchDelay: false, dependency: false } },
+    false,
+  )!;
   assert.deepEqual(
-    resolveHealing(
-      { rules: { breaker: { open: '1m', max: '1s' }, watchDelay: { for: 0 } } },
-      false,
-    ),
-    {
-      breaker: { failures: 5, openMs: 60_000, openMsMax: 60_000, probes: 1 },
-      watchDelay: { aboveMs: 2_000, forMs: 0 },
-    },
+    [none.breaker, none.watchDelay, none.dependency, none.cpu],
+    Array(4).fill(undefined),
   );
+  const other = resolveHealing(
+    { rules: { breaker: { open: '1m', max: '1s' }, watchDelay: { for: 0 }, cpu: true } },
+    false,
+  )!;
+  assert.deepEqual(other.breaker, { failures: 5, openMs: 60_000, openMsMax: 60_000, probes: 1 });
+  assert.deepEqual(other.watchDelay, { aboveMs: 2_000, forMs: 0 });
+  assert.deepEqual(other.cpu, { above: 0.9, forMs: 180_000 });
+  assert.deepEqual(other.dependency, { above: 0.15, forMs: 60_000 });
+  assert.ok(!other.allowed.has('exit') && other.allowed.has('restart-pool'));
   for (const [options, message] of [
     [{ rules: { breaker: { failures: 0 } } }, /healing.rules.breaker.failures is 0/],
     [{ rules: { breaker: { open: 0 } } }, /healing.rules.breaker.open is 0/],
     [{ rules: { watchDelay: { above: 'x' } } }, /healing.rules.watchDelay.above/],
+    [{ rules: { cpu: { above: -1 } } }, /healing.rules.cpu.above is -1/],
+    [{ actions: ['reboot'] }, /healing.actions is 'reboot'/],
+    [{ webhook: { token: 'short' } }, /healing.webhook.token is 'a token of 5 characters'/],
+    [{ dryRun: 'yes' }, /healing.dryRun is 'yes'/],
     [{ rules: { breakers: false } }, /did you mean healing.rules.breaker\?/],
   ] as const) {
     assert.throws(() => resolveHealing(options as never, false), { message });

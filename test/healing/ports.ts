@@ -1,0 +1,49 @@
+/** Levers and a cluster that write down what is asked of them. */
+import type { HealGate } from '../../src/core/heal-gate.js';
+import type { Levers } from '../../src/core/levers.js';
+
+export interface FakePorts {
+  readonly levers: Levers;
+  readonly gate: HealGate;
+  /** What was pulled, in order. */
+  readonly pulled: string[];
+  /** Another node is healing. */
+  isBusy: boolean;
+  /** The store does not answer. */
+  isSilent: boolean;
+}
+
+export function fakePorts(): FakePorts {
+  const said = new Set<string>();
+  const pulled: string[] = [];
+  const ports: FakePorts = {
+    pulled,
+    isBusy: false,
+    isSilent: false,
+    levers: {
+      limitType: (type, atMost) => void pulled.push(`limit ${type} ${atMost}`),
+      shedBelow: (priority) => void pulled.push(`shed ${priority}`),
+      allowClaimsAhead: (isAllowed) => void pulled.push(`ahead ${isAllowed}`),
+      replaceThreads: async (count) => void pulled.push(`replace ${count}`),
+      captureDiagnostics: async () => {
+        pulled.push('capture');
+        return '/tmp/report.json';
+      },
+      exit: async (code) => void pulled.push(`exit ${code}`),
+    },
+    gate: {
+      async exclusive(_, act) {
+        if (ports.isBusy) return false;
+        await act();
+        return true;
+      },
+      async once(key) {
+        if (ports.isSilent) throw new Error('silent');
+        const isFirst = !said.has(key);
+        said.add(key);
+        return isFirst;
+      },
+    },
+  };
+  return ports;
+}
