@@ -19,6 +19,11 @@ export interface ShardOwnership {
   readonly epoch: number;
 }
 
+/** A shard that has another owner now. */
+export interface ReassignedShard extends ShardOwnership {
+  readonly node: string;
+}
+
 /** Every channel name with the payload its subscribers get. `incarnation` names the runtime, where one speaks. */
 export interface ChannelPayloads {
   /** Submits of one segment are durable. */
@@ -244,7 +249,7 @@ export interface ChannelPayloads {
   /** Who owns its shards now; `orphaned` of them nobody took within two ttls. */
   'millrace:member:reassigned': {
     readonly node: string;
-    readonly owners: readonly (ShardOwnership & { readonly node: string })[];
+    readonly owners: readonly ReassignedShard[];
     readonly orphaned: number;
     readonly elapsedMs: number;
   };
