@@ -135,6 +135,20 @@ test('a segment that ends while a visit is under way is not revived by it', asyn
   assert.ok(!w.holds(ref));
 });
 
+test('a segment that was let go of while a visit was under way is read again', async (t) => {
+  const w = await setup(t);
+  await w.far.load(w.untilMs(1));
+  const ref = await w.put(5);
+  w.beforeAnswer('t/', async () => {
+    const over = await w.far.visit(ref);
+    over!();
+    w.far.settle();
+    assert.ok(!w.holds(ref));
+  });
+  assert.ok(await w.far.visit(ref));
+  assert.ok(w.holds(ref));
+});
+
 test('two visits at a time take a segment in once, and it goes when both are over', async (t) => {
   const w = await setup(t);
   await w.far.load(w.untilMs(1));
