@@ -230,8 +230,18 @@ export class Workload {
     }
   }
 
-  async #submit(name: string, n: number): Promise<void> {
-    const input: WorkInput = { effects: this.#fleet.effects, name, ms: n === 3 ? 300 : 5 };
+  /** So many tasks of this length beside the others. Resolves when all of them run. */
+  async runLong(count: number, ms: number): Promise<void> {
+    const names = Array.from({ length: count }, (_, i) => `long.${i}`);
+    await Promise.all(names.map((name) => this.#submit(name, 3, ms)));
+    const begun = (): number =>
+      this.#fleet.seen().filter(({ kind, name }) => kind === 'begin' && names.includes(name))
+        .length;
+    await until('the long ones run', () => begun() >= count, LIMIT_MS);
+  }
+
+  async #submit(name: string, n: number, ms = n === 3 ? 300 : 5): Promise<void> {
+    const input: WorkInput = { effects: this.#fleet.effects, name, ms };
     const options = {
       ...(n === 1 && { delay: 100 }),
       ...(n === 2 && { idempotencyKey: name }),
