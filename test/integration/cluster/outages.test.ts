@@ -40,9 +40,14 @@ describe('nodes on one etcd', () => {
     const handle = await soon('acknowledged', runtime.submit(held, {}));
     await until('it runs', () => finish.length === 1);
     await etcd.node.kill();
-    const refused = runtime.submit(held, {});
+    // Perhaps sent before the connection was found broken: then it may be stored, and hears of that when somebody answers.
+    const onItsWay = runtime.submit(held, {}).catch((error: unknown) => {
+      assert.ok(hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE'));
+      return undefined;
+    });
     finish[0]!();
     await until('it has ended', () => ran === 1);
+    const refused = runtime.submit(held, {});
     await assert.rejects(soon('refused', refused), (error) =>
       hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE'),
     );
@@ -52,9 +57,10 @@ describe('nodes on one etcd', () => {
     await etcd.node.start();
     assert.equal(await soon('the result', handle.result()), 1);
     const next = await soon('acknowledged', runtime.submit(held, {}));
-    await until('it runs', () => finish.length === 2);
-    finish[1]!();
-    assert.equal(await soon('its result', next.result()), 2);
+    const others = [next, (await soon('its answer', onItsWay)) ?? next];
+    await until('they run', () => finish.length === 1 + new Set(others).size);
+    for (const end of finish) end();
+    await soon('their results', Promise.all(others.map((other) => other.result())));
   });
 
   test('records that do not decode are set aside, and their shards go on', async (t) => {
