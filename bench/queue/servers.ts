@@ -28,11 +28,9 @@ export function startRedis(folder: string, fsync: 'everysec' | 'always'): Promis
     const { program, libraries } = await redisProgram();
     const [port = 0] = await freePorts(1);
     const flags = ['--appendonly', 'yes', '--appendfsync', fsync, '--save', '', '--dir', folder];
-    const server = startServer(
-      program,
-      ['--port', `${port}`, '--bind', '127.0.0.1', ...flags],
-      { libraries },
-    );
+    const server = startServer(program, ['--port', `${port}`, '--bind', '127.0.0.1', ...flags], {
+      libraries,
+    });
     await server.answers(port);
     const { stdout } = await run(program, ['--version'], { env: withLibraries(libraries) });
     return {
