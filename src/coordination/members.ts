@@ -219,6 +219,7 @@ export class Members extends BaseService {
     const backoff = new Backoff(this.#clock, this.#random);
     const { leaseId } = tenure;
     while (!tenure.signal.aborted) {
+      let isTaken = false;
       const joinedAt = await this.#store
         .txn({
           compares: [{ target: 'create', key, operator: '=', operand: 0 }],
@@ -231,7 +232,9 @@ export class Members extends BaseService {
           if (outcome.kind === 'done') return outcome.revision;
           const [found] = outcome.results;
           const entry = found?.type === 'get' ? found.entry : undefined;
-          return entry?.leaseId === leaseId ? entry.createRevision : undefined;
+          if (entry?.leaseId === leaseId) return entry?.createRevision;
+          isTaken = true;
+          return undefined;
         })
         .catch((error: unknown) => {
           if (!isTransient(error)) throw error;
@@ -241,7 +244,8 @@ export class Members extends BaseService {
         this.#self = { node: this.node, record: this.#record, joinedAt, leaseId };
         return;
       }
-      if (this.#clock.monoMs() >= deadlineMs) throw inUse(this.node);
+      // A store that does not answer says nothing of the name.
+      if (isTaken && this.#clock.monoMs() >= deadlineMs) throw inUse(this.node);
       await backoff.pause(AbortSignal.any([this.#closing.signal, tenure.signal]));
     }
     throw tenure.signal.reason;

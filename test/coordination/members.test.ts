@@ -116,3 +116,16 @@ test('a name that a live process has is refused, one of a dead process is waited
   assert.equal(successor.started.state, 'done');
   await successor.c.stop();
 });
+
+test('a store that does not answer says nothing of a name: who has a new lease joins as soon as it can', async (t) => {
+  const w = await world(t);
+  const { c, faults } = await w.join();
+  faults.isLost = ({ success }) => success.some((o) => o.type === 'put' && o.key.startsWith('n/'));
+  await w.store.revokeLease(c.session.leaseId!);
+  // Longer than a predecessor of the same name is waited for.
+  await w.clock.advance(3 * TTL_MS);
+  assert.deepEqual(await c.members.list(), []);
+  faults.isLost = () => false;
+  await w.clock.advance(2_000);
+  assert.deepEqual(names(await c.members.list()), ['node0']);
+});

@@ -55,6 +55,12 @@ export class FaultyStore implements Store {
   watchGate: Promise<void> | undefined;
   /** Which ranges the gate holds up. */
   isGated: (range: KeyRange) => boolean = () => true;
+  /** Transactions that are lost on the way. */
+  isLost: (txn: Txn) => boolean = () => false;
+  /** Ranges that cannot be read. */
+  failsRead: (range: KeyRange) => boolean = () => false;
+  /** Called before a key is read. */
+  beforeGet: ((key: Key) => Promise<void>) | undefined;
   /** Transactions after so many are never answered, nor applied: the process is dead by then. */
   diesAfter = Number.POSITIVE_INFINITY;
 
@@ -84,7 +90,7 @@ export class FaultyStore implements Store {
     this.sent.push(txn);
     if (this.sent.length > this.diesAfter) return new Promise(() => {});
     if (this.gate) await this.gate;
-    const fate = this.isCut ? 'request lost' : (this.fates.shift() ?? 'ok');
+    const fate = this.isCut || this.isLost(txn) ? 'request lost' : (this.fates.shift() ?? 'ok');
     if (fate === 'late') {
       this.#late.push(txn);
       return unknown(fate);
@@ -97,11 +103,12 @@ export class FaultyStore implements Store {
 
   async get(key: Key, options?: ReadOptions): Promise<Entry | undefined> {
     this.#requireReads();
+    await this.beforeGet?.(key);
     return this.#inner.get(key, options);
   }
 
   async range(range: KeyRange, options?: RangeOptions): Promise<Snapshot> {
-    this.#requireReads();
+    this.#requireReads(this.failsRead(range));
     return this.#inner.range(range, options);
   }
 
@@ -147,9 +154,9 @@ export class FaultyStore implements Store {
     return this.#inner.close();
   }
 
-  #requireReads(): void {
+  #requireReads(isFailing = this.readsFail): void {
     this.#requireLink();
-    if (!this.readsFail) return;
+    if (!isFailing && !this.readsFail) return;
     throw new MillraceError('ERR_MILLRACE_STORE_UNAVAILABLE', 'the read failed (injected)');
   }
 
