@@ -67,7 +67,7 @@ export class Elsewhere {
     const tasks = this.#byExecutor.get(executor) ?? new Set();
     this.#byExecutor.set(executor, tasks.add(task));
     this.#executorOf.set(task, executor);
-    if (this.#there.has(executor)) return this.#events.onThere(executor, [task]);
+    if (this.#isThere(executor)) return this.#events.onThere(executor, [task]);
     // The watch may have told of its end already, or nothing yet.
     this.#fresh.add(task);
     void this.#confirm();
@@ -101,8 +101,13 @@ export class Elsewhere {
     }
   }
 
+  /** This node is there for itself: what it runs goes on without a lease too. */
+  #isThere(executor: string): boolean {
+    return executor === this.#members.node || this.#there.has(executor);
+  }
+
   #suspects(): string[] {
-    return [...this.#byExecutor.keys()].filter((executor) => !this.#there.has(executor));
+    return [...this.#byExecutor.keys()].filter((executor) => !this.#isThere(executor));
   }
 
   /** A watch may be behind: the list decides who is dead. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
-import { describe, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { hasCode } from '../../src/core/errors.js';
 import { TaskState } from '../../src/core/states.js';
 import type { Accepted } from '../../src/engine/intake.js';
@@ -468,6 +468,21 @@ describe('a cluster of engines', () => {
     assert.equal(a.open + b.open + producer.open, 1);
   });
 
+  test('keyed tasks: clocks of nodes that differ where a window of keys ends make no second one', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 0);
+    const b = await cluster.join(['work'], 0);
+    await settled(cluster);
+    const task = cluster.newTask('1', { idempotencyKey: 'one' });
+    const endsInMs = 3_600_000 - (cluster.clock.wallMs() % 3_600_000);
+    cluster.clock.jumpWall(endsInMs + 1_000);
+    const first = await cluster.within(a.submit(task));
+    cluster.clock.jumpWall(-2_000);
+    const second = await cluster.within(b.submit(task));
+    assert.equal(idOf(second), idOf(first));
+    assert.equal(second.isCreated, false);
+  });
+
   test('an owner that is lost between two commits: its submits go to another shard', async (t) => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 0);
@@ -498,6 +513,90 @@ describe('a cluster of engines', () => {
     completing(worker)();
     await settled(cluster);
     assert.equal(await producer.engine.status(first), 'completed');
+  });
+
+  test('what still runs here is not taken for dead when this node has lost its lease and has its shards back', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 2);
+    await settled(cluster);
+    await submitMany(cluster, a, 1);
+    // Its record is the last to come back: until then it is no member, by anybody's list.
+    a.store.isLost = ({ success }) => success.some((o) => o.type === 'put' && o.key[0] === 'n');
+    await cluster.store.revokeLease(a.coordination.session.leaseId!);
+    await cluster.until('it has shards again', async () => {
+      const { entries } = await cluster.store.range({ from: 'o/', to: 'o0' });
+      return entries.length === 4 && a.open === 1;
+    });
+    await cluster.clock.advance(3_000);
+    assert.equal(a.pool.batches.length, 1, 'it does not run twice');
+    a.store.isLost = () => false;
+    completing(a)();
+    await cluster.until('it ended', async () => (await cluster.keys('t/')).length === 0);
+    assert.equal(a.open, 0);
+  });
+
+  describe('a shard that is being read', () => {
+    /** A node that has read the segments of its new shards, and hears nothing of their inboxes yet. */
+    async function reading(t: TestContext) {
+      const cluster = await scriptedCluster(t);
+      const b = await cluster.join(['work'], 0);
+      await settled(cluster);
+      const heir = await cluster.join(['work'], 0);
+      await settled(cluster);
+      const all = await submitMany(cluster, b, 3);
+      heir.store.failsRead = ({ from }) => from.startsWith('i/');
+      b.die();
+      await cluster.clock.advance(3 * CLUSTER_TTL_MS);
+      const { entries } = await cluster.store.range({ from: 'o/', to: 'o0' });
+      assert.ok(entries.every(({ value }) => Buffer.from(value).toString() === heir.incarnation));
+      const goOn = (): void => {
+        heir.store.failsRead = () => false;
+      };
+      return { cluster, heir, all, goOn };
+    }
+
+    test('is not written to: a cancel waits until all of it is known', async (t) => {
+      const { cluster, heir, all, goOn } = await reading(t);
+      const cancel = heir.engine.cancel(fromAfar(all[0]!), 'no');
+      await settled(cluster);
+      assert.deepEqual(await cluster.keys('z/'), []);
+      goOn();
+      assert.equal(await cluster.within(cancel), 'cancelled');
+      await settled(cluster);
+      assert.equal(heir.open, 2);
+    });
+
+    test('and lost before that gives back no room that it never took', async (t) => {
+      const { cluster, heir, goOn } = await reading(t);
+      const { entries } = await cluster.store.range({ from: 'o/', to: 'o0' });
+      await cluster.store.txn({
+        compares: [],
+        success: entries.map(({ key }) => ({ type: 'delete', key })),
+      });
+      await settled(cluster);
+      goOn();
+      await settled(cluster);
+      assert.equal(heir.open, 3);
+    });
+  });
+
+  test('a task that ends while its status is read is not gone', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join(['work'], 0);
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    producer.store.beforeGet = async (key) => {
+      if (!key.startsWith('t/')) return;
+      producer.store.beforeGet = undefined;
+      worker.pool.freePlaces = 1;
+      worker.pool.onFree?.();
+      await cluster.clock.advance(100);
+      completing(worker)();
+      await cluster.clock.advance(100);
+      assert.deepEqual(await cluster.keys('i/'), []);
+    };
+    assert.equal(await cluster.within(producer.engine.status(accepted)), 'completed');
   });
 });
 
