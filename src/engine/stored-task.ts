@@ -1,10 +1,13 @@
 /**
  * Where a task stands by what the store says, for tasks that this node does not hold.
  *
- *   filed as ended            that
  *   overlay names it          its state there; an end that is not filed stands as running
+ *   filed as ended            that
  *   its segment is stored     pending
  *   none of these             gone
+ *
+ * Read one after another, with the filed ends last: whoever ends meanwhile is filed by then, in the transaction that
+ * deletes overlay and segment at the latest.
  */
 import { FrameKind, openFrame } from '../core/frame.js';
 import { type SegmentRef, taskId } from '../core/ids.js';
@@ -30,14 +33,11 @@ export async function storedState(
       if (at === index && state <= TaskState.RUNNING) return state;
     }
   }
-  // Read after the overlay: whoever ends meanwhile is filed by then.
+  const segment = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
   const filed = await findFinished(store, id);
   if (filed !== undefined) return filed.state;
-  for (const key of [segmentKey(ref), inboxKey(ref)]) {
-    const segment = await store.get(key);
-    if (segment !== undefined && index < openFrame(segment.value, FrameKind.TASKS).count) {
-      return TaskState.PENDING;
-    }
+  if (segment !== undefined && index < openFrame(segment.value, FrameKind.TASKS).count) {
+    return TaskState.PENDING;
   }
   throw goneError(id);
 }
