@@ -34,8 +34,8 @@ import type { Letter } from './outbox.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
-/** A nested transaction of a keyed submission counts itself plus at most two inner operations. */
-const NESTED_OPERATIONS = 2;
+/** A nested transaction of a keyed submission counts itself plus at most three inner operations. */
+const NESTED_OPERATIONS = 3;
 /** A segment that is newly claimed from may need two guards: its shard's, and its own. */
 const SEGMENT_GUARDS = 2;
 /** Letters may wait a little for tasks, and tasks for letters. */

@@ -124,8 +124,8 @@ export interface ClosedFrame extends EncodedFrame {
 /** A keyed task as one nested transaction. */
 export interface KeyedFrame extends ClosedFrame {
   readonly submission: Submission;
-  /** Where the key may be: this window, and the one before. */
-  readonly keys: readonly [string, string];
+  /** Where the key may be: this window, in which a new one is put, the one before, and the next. */
+  readonly keys: readonly [string, string, string];
 }
 
 /** Single submissions that share a frame. */
@@ -170,7 +170,7 @@ export class Intake {
   readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
 
   /**
-   * @param options.keyWindowMs - idempotency keys are filed in windows this wide and looked up in two
+   * @param options.keyWindowMs - idempotency keys are filed in windows this wide and looked up in three
    * @param options.handled - types that this node runs: these share frames, each other has frames of its own, since
    *   the nodes that run it may be others than for the next
    */
@@ -242,13 +242,10 @@ export class Intake {
     owner.submissions.push(submission);
     const closed = this.#name(this.#encode(owner.submissions), owner, homeOf);
     const window = Math.floor(nowMs / this.#keyWindowMs) * this.#keyWindowMs;
-    const key = idempotencyKey(window, task.type, task.idempotencyKey!);
-    const previousKey = idempotencyKey(
-      Math.max(0, window - this.#keyWindowMs),
-      task.type,
-      task.idempotencyKey!,
-    );
-    const keys = [key, previousKey] as const;
+    const keyIn = (begin: number): string =>
+      idempotencyKey(Math.max(0, begin), task.type, task.idempotencyKey!);
+    const width = this.#keyWindowMs;
+    const keys = [keyIn(window), keyIn(window - width), keyIn(window + width)] as const;
     return { ...closed, submission, keys, operation: keyedOperation(closed, keys) };
   }
 
@@ -343,26 +340,21 @@ export class Intake {
 /**
  * One transaction that creates a keyed task, or tells which task has the key already:
  *
- *   if    neither this window nor the one before holds the key
+ *   if    neither this window nor the one before nor the next holds the key
  *   then  put the key -> task id, put the segment
- *   else  get the key from both windows
+ *   else  get the key from all three
  *
+ * The next window has begun on a node whose clock is ahead, and on this one before its clock was set back.
  * A key is thus known for at least one window's width after its first use, and for at most two.
  */
-function keyedOperation(closed: ClosedFrame, [key, previousKey]: KeyedFrame['keys']): Operation {
+function keyedOperation(closed: ClosedFrame, keys: KeyedFrame['keys']): Operation {
   const id = taskId(closed.ref, 0);
   return {
     type: 'txn',
     txn: {
-      compares: [
-        { target: 'create', key, operator: '=', operand: 0 },
-        { target: 'create', key: previousKey, operator: '=', operand: 0 },
-      ],
-      success: [{ type: 'put', key, value: Buffer.from(id) }, closed.operation],
-      failure: [
-        { type: 'get', key },
-        { type: 'get', key: previousKey },
-      ],
+      compares: keys.map((key) => ({ target: 'create', key, operator: '=', operand: 0 })),
+      success: [{ type: 'put', key: keys[0], value: Buffer.from(id) }, closed.operation],
+      failure: keys.map((key) => ({ type: 'get', key })),
     },
   };
 }
