@@ -144,7 +144,7 @@ export class Cluster {
         onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
         onCommandGone: (key) => this.#desk.onCommandGone(key),
         onHeld: (segment) => ports.wallTimes.delete(segment),
-        release: (segment) => this.#release(segment),
+        release: (segment, { isResumed }) => this.#release(segment, { isOpen: isResumed }),
         onOver: (shard) => this.#onOver(shard),
         onChanged: () => ports.onChanged(),
       },
@@ -295,9 +295,15 @@ export class Cluster {
       this.shards.onBroken(guard);
       const segment = this.shards.segmentOf(guard);
       if (segment === undefined) continue;
-      this.#release(segment);
+      this.#release(segment, { isOpen: true });
       this.shards.dropped(segment);
     }
+  }
+
+  /** Whether a task is of a shard of ours, and that is ours to act on: not while it is read, nor after its end. */
+  holds(task: TaskHandle): boolean {
+    const info = this.#ports.table.inspect(task);
+    return info !== undefined && !info.isReleased && this.shards.isResumed(info.segment);
   }
 
   /** Whether this task belongs to somebody else by now, and only runs here. */
@@ -352,8 +358,11 @@ export class Cluster {
     this.#ports.onChanged();
   }
 
-  /** @returns how many of its tasks were open */
-  #release(segment: SegmentHandle): number {
+  /**
+   * @param what.isOpen - whether its tasks were counted as open here
+   * @returns how many of its tasks were open
+   */
+  #release(segment: SegmentHandle, { isOpen }: { readonly isOpen: boolean }): number {
     const { table, wallTimes } = this.#ports;
     wallTimes.delete(segment);
     const ref = table.segmentRef(segment) as SegmentRef;
@@ -369,7 +378,7 @@ export class Cluster {
     }
     const released = table.release(segment);
     if (released === undefined) return 0;
-    if (released.open > 0) this.#ports.onHandedOver(released.openBytes, released.open);
+    if (isOpen && released.open > 0) this.#ports.onHandedOver(released.openBytes, released.open);
     for (const { index, task } of released.watched) {
       this.#ports.moveWaiters(task, taskId(ref, index));
     }

@@ -603,8 +603,10 @@ export class Engine extends BaseService implements CommitSource {
 
   /** The table's handle of a task, if this node holds it: perhaps not the one it had when it was submitted. */
   #held(task: TaskPlace): TaskHandle {
-    if (task.task !== 0 && this.#table.inspect(task.task)?.isReleased === false) return task.task;
-    return this.find(task.segment, task.index) || (this.#cluster ? NOT_HELD : task.task);
+    if (this.#cluster === undefined) return this.find(task.segment, task.index) || task.task;
+    if (this.#cluster.holds(task.task)) return task.task;
+    const found = this.find(task.segment, task.index);
+    return this.#cluster.holds(found) ? found : NOT_HELD;
   }
 
   #cancelHeld(held: TaskHandle, id: TaskId, reason: string | undefined): AnswerOfOwner {

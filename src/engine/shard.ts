@@ -18,6 +18,8 @@ export class Shard {
    * `over`: somebody else's, or nobody's.
    */
   stage: 'loading' | 'active' | 'leaving' | 'over' = 'loading';
+  /** Whether its tasks count as open here: they do from the moment on that it is `active`. */
+  isResumed = false;
   /** What is in the table, and the create revision of what came through the inbox. */
   readonly segments: Map<SegmentHandle, Guard | undefined> = new Map();
   /** Types of tasks that turned due in it and have no handler here. */

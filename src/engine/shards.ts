@@ -49,8 +49,8 @@ export interface ShardEvents {
   onCommandGone(key: Key): void;
   /** A segment is held for good: its shard goes to somebody else. */
   onHeld(segment: SegmentHandle): void;
-  /** The table is to let go of a segment. @returns how many of its tasks were open */
-  release(segment: SegmentHandle): number;
+  /** The table is to let go of a segment of a shard. @returns how many of its tasks were open */
+  release(segment: SegmentHandle, shard: Shard): number;
   onOver(shard: Shard): void;
   /** There may be something to write, or to claim. */
   onChanged(): void;
@@ -117,6 +117,11 @@ export class Shards implements ShardOwner {
     const segment = this.#table.findSegment(refOfKey(key));
     const guard = this.#bySegment.get(segment)?.segments.get(segment);
     return guard?.createRevision === createRevision ? segment : undefined;
+  }
+
+  /** Whether the tasks of a segment are open here. */
+  isResumed(segment: SegmentHandle): boolean {
+    return this.#bySegment.get(segment)?.isResumed === true;
   }
 
   /** Where a segment is stored. */
@@ -238,6 +243,7 @@ export class Shards implements ShardOwner {
 
   #activate(shard: Shard): void {
     shard.stage = 'active';
+    shard.isResumed = true;
     const active = this.#active.get(shard.queue);
     if (active === undefined) this.#active.set(shard.queue, { shards: [shard], turn: 0 });
     else active.shards.push(shard);
@@ -270,7 +276,7 @@ export class Shards implements ShardOwner {
     shard.stage = 'over';
     for (const segment of shard.segments.keys()) {
       this.#bySegment.delete(segment);
-      this.#events.release(segment);
+      this.#events.release(segment, shard);
     }
     shard.segments.clear();
     this.#events.onOver(shard);
@@ -331,7 +337,7 @@ export class Shards implements ShardOwner {
       },
       release: (segment) => {
         this.dropped(segment);
-        return this.#events.release(segment);
+        return this.#events.release(segment, shard);
       },
       pause: () => sleep(this.#clock, RETRY_MS, shard.reading.signal).catch(() => {}),
       onChanged: () => {
