@@ -1,6 +1,8 @@
 /**
- * millrace/testing: time and the store under control, for tests of services that embed millrace.
+ * millrace/testing: time, the store and whole clusters under control, for tests of services that embed millrace.
  */
+export { type Cluster, type ClusterOptions, cluster } from './cluster.js';
+export type { ClusterNode } from './cluster-node.js';
 export type { AppliedTxn, SimConnection } from './sim-connection.js';
 export { type SimStore, type SimStoreOptions, simStore } from './sim-store.js';
 export type { FaultCounts, StoreFaults } from './store-faults.js';

@@ -18,6 +18,7 @@ import type {
   Lease,
   LeaseId,
   LeaseKeeper,
+  LockSpace,
   MutationOptions,
   Operation,
   RangeOptions,
@@ -61,11 +62,14 @@ export interface SimServer {
   readonly faults: StoreFaults;
   readonly counts: FaultCounts;
   readonly onApplied: ((applied: AppliedTxn) => void) | undefined;
+  readonly isShared: boolean;
 }
 
 export class SimConnection implements Store {
   readonly limits: StoreLimits;
   readonly durability = 'durable';
+  /** Where others share the store, locks and elections are theirs too. */
+  declare readonly lockSpace?: LockSpace;
   readonly #server: SimServer;
   readonly #view: StoreView;
   readonly #clock: Clock;
@@ -89,6 +93,7 @@ export class SimConnection implements Store {
     this.#clock = clock;
     this.#random = random;
     this.limits = view.limits;
+    if (server.isShared) this.lockSpace = { store: this, prefix: '' };
   }
 
   // --- What a test does to it -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@
 import type { Clock } from '../core/clock.js';
 import { knownOptions } from '../core/options.js';
 import { type Random, seededRandom } from '../core/random.js';
-import type { Revision } from '../core/store.js';
+import { type Entry, prefixRange, type Revision } from '../core/store.js';
 import type { HistoryOptions, StoreContext, StoreFactory } from '../store/factory.js';
 import { StateMachine } from '../store/machine/state-machine.js';
 import { StoreView } from '../store/machine/store-view.js';
@@ -30,6 +30,8 @@ export interface SimStoreOptions {
   readonly faults?: StoreFaults;
   /** The store's own time. @defaultValue the clock of whoever opened it last */
   readonly clock?: Clock;
+  /** Whether its processes share it, as they do etcd: runtimes on it are then nodes of one cluster. @defaultValue false */
+  readonly shared?: boolean;
   /** Keys and values it may hold, with 200 bytes for each entry. @defaultValue 1 GiB */
   readonly bytesMax?: number;
   readonly history?: HistoryOptions;
@@ -46,12 +48,15 @@ export interface SimStore extends StoreFactory {
   setFaults(faults?: StoreFaults): void;
   /** Forgets all history: a watch that is behind must list again. */
   compact(): Promise<void>;
+  /** What the store holds below a prefix at this moment, whatever the network does; in order of keys. */
+  entries(prefix: string): readonly Entry[];
 }
 
 const OPTIONS: Readonly<Record<keyof SimStoreOptions, true>> = {
   seed: true,
   faults: true,
   clock: true,
+  shared: true,
   bytesMax: true,
   history: true,
   onApplied: true,
@@ -64,7 +69,7 @@ const OPTIONS: Readonly<Record<keyof SimStoreOptions, true>> = {
  */
 export function simStore(options: SimStoreOptions = {}): SimStore {
   knownOptions(options, '', OPTIONS);
-  const { seed = 1, bytesMax = BYTES_MAX, history = {}, onApplied } = options;
+  const { seed = 1, shared = false, bytesMax = BYTES_MAX, history = {}, onApplied } = options;
   const random: Random = seededRandom(seed);
   const counts = noCounts();
   const connections: SimConnection[] = [];
@@ -89,6 +94,7 @@ export function simStore(options: SimStoreOptions = {}): SimStore {
         machine: opened,
         counts,
         onApplied,
+        isShared: shared,
         get clock() {
           return opened.clock;
         },
@@ -113,6 +119,7 @@ export function simStore(options: SimStoreOptions = {}): SimStore {
       counts.compaction++;
       machine.compact(machine.revision as Revision);
     },
+    entries: (prefix) => machine?.peek(prefixRange(prefix)) ?? [],
   };
 }
 

@@ -90,6 +90,11 @@ export class StateMachine {
     return this.#keyspace.durable;
   }
 
+  /** What is durable in a range at this moment. */
+  peek(range: KeyRange): readonly Entry[] {
+    return this.#keyspace.scan(range, { revision: this.#keyspace.durable }).entries;
+  }
+
   /** Resolves when everything asked for so far is done. */
   idle(): Promise<void> {
     return this.#group.idle();
