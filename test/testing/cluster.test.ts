@@ -110,7 +110,8 @@ test('faults of the network are drawn by the seed: the same seed is the same run
   const run = async (seed: number): Promise<string> => {
     const { c, work, ran } = await setup(t, 2, { seed, faults });
     await c.run(async () => {
-      for (let n = 0; n < 5; n++) await (await c.nodes[n % 2]!.runtime.submit(work, { n })).result();
+      for (let n = 0; n < 5; n++)
+        await (await c.nodes[n % 2]!.runtime.submit(work, { n })).result();
     });
     return JSON.stringify([ran, c.nowMs]);
   };
@@ -128,7 +129,9 @@ test('what stays open is told, with what to do', async (t) => {
 test('a size and options that make no sense are refused', async () => {
   const tasks = defineTasks({});
   for (const size of [-1, 1.5, 101, Number.NaN]) {
-    await assert.rejects(cluster(size, { tasks }), (e) => hasCode(e, 'ERR_MILLRACE_INVALID_OPTION'));
+    await assert.rejects(cluster(size, { tasks }), (e) =>
+      hasCode(e, 'ERR_MILLRACE_INVALID_OPTION'),
+    );
   }
   await assert.rejects(cluster(1, { tasks, sed: 1 } as never), /sed/);
 });
