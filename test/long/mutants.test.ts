@@ -10,9 +10,9 @@ import { MUTANTS } from '../sim/mutants.js';
 const SEEDS = 200;
 const MAIN = fileURLToPath(new URL('../sim/main.js', import.meta.url));
 
-for (const { name } of MUTANTS) {
+for (const { name, world = 'lone' } of MUTANTS) {
   test(`an engine that ${name} is caught within ${SEEDS} seeds`, { timeout: 300_000 }, (t) => {
-    const args = [MAIN, '--seeds', `${SEEDS}`, '--first-only', '--mutant', name];
+    const args = [MAIN, '--seeds', `${SEEDS}`, '--first-only', '--world', world, '--mutant', name];
     const { status, stdout, stderr } = spawnSync(process.execPath, args, { encoding: 'utf8' });
     const violation = stdout.split('\n').find((line) => /^seed \d+: /.test(line));
     assert.equal(status, 1, stdout + stderr);

@@ -1,12 +1,13 @@
 /**
- * `npm run sim -- --seeds 200 [--from 1]`, `--seed 8123 --trace`, `--only kill,late`, `--mutant <name>`.
+ * `npm run sim -- --seeds 200 [--from 1]`, `--seed 8123 --trace`, `--world cluster`, `--only kill,late`,
+ * `--mutant <name>`.
  *
  * Prints a line per violation and the totals; exits with 1 when a seed violated something.
  */
 import { parseArgs } from 'node:util';
 import { applyMutant } from './mutants.js';
 import { FAULT_CLASSES, type FaultClass } from './plan.js';
-import type { SimResult } from './simulation.js';
+import type { SimResult, WorldName } from './run.js';
 
 const { values } = parseArgs({
   options: {
@@ -14,6 +15,7 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     trace: { type: 'boolean', default: false },
+    world: { type: 'string' },
     only: { type: 'string' },
     mutant: { type: 'string' },
     'first-only': { type: 'boolean', default: false },
@@ -31,6 +33,9 @@ const unknown = only?.find((name) => !FAULT_CLASSES.includes(name));
 if (unknown !== undefined) {
   throw new Error(`no faults are called ${unknown}; there are ${FAULT_CLASSES.join(', ')}`);
 }
+if (values.world !== undefined && !['lone', 'cluster'].includes(values.world)) {
+  throw new Error(`no world is called ${values.world}; there are lone and cluster`);
+}
 
 const startedAtMs = performance.now();
 const results: SimResult[] = [];
@@ -38,10 +43,11 @@ const seen = new Map<string, number>();
 for (let seed = first; seed < first + count; seed++) {
   const result = await simulate(seed, {
     ...(only && { only: new Set(only) }),
+    ...(values.world && { world: values.world as WorldName }),
     keepsTrace: values.trace,
   });
   for (const line of result.lines) console.log(line);
-  for (const violation of result.violations) console.log(`seed ${seed}: ${violation}`);
+  for (const violation of result.violations) console.log(`seed ${seed}: ${result.world}: ${violation}`);
   for (const [what, times] of result.seen) seen.set(what, (seen.get(what) ?? 0) + times);
   results.push(result);
   if (values['first-only'] && result.violations.length > 0) break;

@@ -6,6 +6,8 @@ import { register } from 'node:module';
 
 export interface Mutant {
   readonly name: string;
+  /** Where it shows. @defaultValue 'lone' */
+  readonly world?: 'cluster';
   /** Below dist/src. */
   readonly file: string;
   readonly find: string;
@@ -40,9 +42,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'acknowledges before the commit',
     file: 'engine/cut.js',
-    find: 'this.#frames.push({ frame, segment: context.adopt(frame) });',
-    replace:
-      'const segment = context.adopt(frame); this.#frames.push({ frame, segment }); context.onAccepted(frame, segment);',
+    find: 'this.#frames.push({ frame, segment });',
+    replace: 'this.#frames.push({ frame, segment }); context.onAccepted(frame, segment);',
   },
   {
     name: 'takes no head for its own',
@@ -107,8 +108,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'starts delayed tasks a little early',
     file: 'engine/intake.js',
-    find: '(submission) => submission.task.dueMonoMs)',
-    replace: '(submission) => submission.task.dueMonoMs - 5)',
+    find: '({ task }) => task.dueMonoMs)',
+    replace: '({ task }) => task.dueMonoMs - 5)',
   },
   {
     name: 'ignores overlays when it recovers',
@@ -129,16 +130,16 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'for (const task of [])',
   },
   {
-    name: 'does not look at the window before',
+    name: 'takes no key of this window for known',
     file: 'engine/intake.js',
-    find: "{ target: 'create', key, operator: '=', operand: 0 },",
-    replace: '',
+    find: "compares: keys.map(",
+    replace: 'compares: keys.slice(1).map(',
   },
   {
     name: 'never takes up keyed tasks',
     file: 'engine/engine.js',
-    find: 'const task = this.#table.taskAt(this.#adopt(frame), 0);',
-    replace: 'const task = 0;',
+    find: 'this.#table.taskAt(this.#adopt(frame), 0)',
+    replace: '0',
   },
   {
     name: 'releases no room',
@@ -157,6 +158,146 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'engine/engine.js',
     find: 'this.#rejectUnsent(cause);\n        this.#stopClaiming();',
     replace: 'this.#stopClaiming();',
+  },
+  {
+    name: 'writes under no epoch',
+    world: 'cluster',
+    file: 'engine/cut.js',
+    find: 'for (const guard of added)',
+    replace: 'for (const guard of [])',
+  },
+  {
+    name: 'stands on no segment of an inbox',
+    world: 'cluster',
+    file: 'engine/shards.js',
+    find: '[shard.guard, inbox]',
+    replace: '[shard.guard]',
+  },
+  {
+    name: 'lets go of a shard before what ended is written',
+    world: 'cluster',
+    file: 'engine/shards.js',
+    find: 'if (!hasMore(shard) && !this.#isDirty(shard))',
+    replace: '',
+  },
+  {
+    name: 'reads a shard that it has not let go of',
+    world: 'cluster',
+    file: 'engine/shards.js',
+    find: 'await this.untilOver(shard);',
+    replace: '',
+  },
+  {
+    name: 'takes a segment of an inbox twice',
+    world: 'cluster',
+    file: 'engine/shards.js',
+    find: 'if (this.#table.findSegment(ref) !== 0)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'ignores the death of an executor',
+    world: 'cluster',
+    file: 'engine/elsewhere.js',
+    find: 'this.#events.onDead(tasks);',
+    replace: ';',
+  },
+  {
+    name: 'takes itself for dead',
+    world: 'cluster',
+    file: 'engine/elsewhere.js',
+    find: 'executor !== node && ',
+    replace: '',
+  },
+  {
+    name: 'runs again what another node still runs',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: 'this.#elsewhere.note(task, executor);',
+    replace: "this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } }); continue;",
+  },
+  {
+    name: 'leaves probes unanswered',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: 'for (const probe of probes)',
+    replace: 'for (const probe of [])',
+  },
+  {
+    name: 'deletes commands before their effect is written',
+    world: 'cluster',
+    file: 'engine/outbox.js',
+    find: 'table.segmentInfo(segment)?.isDirty === true',
+    replace: 'false',
+  },
+  {
+    name: 'accepts the result of any executor',
+    world: 'cluster',
+    file: 'engine/command-desk.js',
+    find: 'elsewhere.executorOf(task) === executor',
+    replace: 'true',
+  },
+  {
+    name: 'deletes a subscription with its first end',
+    world: 'cluster',
+    file: 'engine/command-desk.js',
+    find: 'if (subscription.left === 0)',
+    replace: '',
+  },
+  {
+    name: 'starts tasks while it is fenced',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: "return this.#options.session.state === 'live';",
+    replace: 'return true;',
+  },
+  {
+    name: 'tells nobody that it leaves',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: 'members.change({ ...members.self?.record, ...shardRecord([]) })',
+    replace: 'undefined',
+  },
+  {
+    name: 'forgets who waits for a task that moves',
+    world: 'cluster',
+    file: 'engine/engine.js',
+    find: 'this.#cluster.remote.wait(id).then(resolve, reject);',
+    replace: '',
+  },
+  {
+    name: 'drops submissions of a shard that is lost',
+    world: 'cluster',
+    file: 'engine/engine.js',
+    find: 'this.#intake.putBack(frame);',
+    replace: '',
+  },
+  {
+    name: 'gives back room that it never took',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: 'if (isOpen && released.open > 0)',
+    replace: 'if (released.open > 0)',
+  },
+  {
+    name: 'acts on tasks of a shard that it is reading',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: ' && this.shards.isResumed(info.segment)',
+    replace: '',
+  },
+  {
+    name: 'takes silence for a name in use',
+    world: 'cluster',
+    file: 'coordination/members.js',
+    find: 'if (isTaken && ',
+    replace: 'if (',
+  },
+  {
+    name: 'keeps the mail of the dead',
+    world: 'cluster',
+    file: 'engine/undertaker.js',
+    find: 'await this.#bury(node);',
+    replace: ';',
   },
 ];
 

@@ -4,21 +4,24 @@
  *
  *   S1   no acknowledged task is lost                S8   late only within a bound
  *   S2   nothing runs that was refused for certain   S9   nothing grows without bound, nothing is left over
- *   S3   one accepted end, of the newest execution   S10  every submit gets an answer
+ *   S3   one accepted end, of the newest execution   S10  every submit, wait and cancel gets an answer
  *   S4   states only move forward                    S14  after healing everything ends
- *   S5   who has lost the lane writes no more        S16  nothing is swallowed
+ *   S5   only who may write does, and nothing runs   S16  nothing is swallowed
+ *        in two places at once
  *   S7   nothing starts early
  *
- * S1, S2, S3, S4 and S5 are checked at every transaction, so a violation stands in the trace where it happened.
+ * S1, S2, S3, S4 and S5 are checked at every transaction, so a violation stands in the trace where it happened. Who may
+ * write what depends on the world: lane-law.ts, shard-law.ts.
  */
 import { FrameKind, openFrame, utf8 } from '../../src/core/frame.js';
 import { type SegmentRef, type TaskId, taskId } from '../../src/core/ids.js';
 import { type BatchRecord, readState, readTask, type StateRecord } from '../../src/core/records.js';
 import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
-import type { Operation, OperationResult, Revision } from '../../src/core/store.js';
+import type { Revision, Txn } from '../../src/core/store.js';
 import type { TaskEnd } from '../../src/engine/ends.js';
 import { LOSSES_MAX } from '../../src/pool/loss-policy.js';
 import type { AppliedTxn } from '../../src/testing/sim-connection.js';
+import { type Law, type Put, writesOf } from './law.js';
 import type { PlannedTask } from './plan.js';
 import type { SimNode } from './sim-node.js';
 import { type Execution, SNOOZE_MS } from './sim-pool.js';
@@ -42,6 +45,9 @@ interface StoredTask {
   readonly id: TaskId;
   readonly label: number;
   readonly key: string | undefined;
+  /** Under which its segment was put; undefined in an inbox, and where there is only one. */
+  readonly epoch: Revision | undefined;
+  readonly isInbox: boolean;
   state: TaskState;
   attempt: number;
   losses: number;
@@ -52,7 +58,10 @@ interface StoredTask {
   end?: { readonly state: TaskState; readonly json: string };
 }
 
-type Claim = Pick<StateRecord, 'executor' | 'attempt' | 'dueAtMs'>;
+interface Claim extends Pick<StateRecord, 'executor' | 'attempt' | 'dueAtMs'> {
+  /** Of the shard, for whoever claimed. */
+  readonly epoch: Revision | undefined;
+}
 
 interface Run {
   readonly number: number;
@@ -60,6 +69,9 @@ interface Run {
   readonly task: StoredTask;
   readonly token: number;
   readonly attempt: number;
+  readonly epoch: Revision | undefined;
+  /** The membership of its node when it started. */
+  readonly session: Revision | undefined;
   outcome?: Outcome | 'lost';
   endedAtMonoMs: number;
 }
@@ -73,14 +85,21 @@ export class Oracle {
   readonly #segments = new Map<SegmentRef, TaskId[]>();
   readonly #runs: Run[] = [];
   readonly #trace: (line: string) => void;
-  /** Incarnations that have written the lane's head, in order. */
-  readonly #writers: string[] = [];
+  readonly #law: Law;
   /** Wall clocks jumped: then keys may have left their window, and due times of the wall mean little. */
   readonly #hasJumps: boolean;
+  /** They may jump further than ended tasks are kept. */
+  readonly #mayForget: boolean;
 
-  constructor(trace: (line: string) => void, hasJumps: boolean) {
+  constructor(
+    trace: (line: string) => void,
+    law: Law,
+    wall: { readonly hasJumps: boolean; readonly mayForget: boolean },
+  ) {
     this.#trace = trace;
-    this.#hasJumps = hasJumps;
+    this.#law = law;
+    this.#hasJumps = wall.hasJumps;
+    this.#mayForget = wall.mayForget;
   }
 
   get accepted(): number {
@@ -143,9 +162,7 @@ export class Oracle {
 
   /** A process says that somebody else has the lane. */
   fenced(node: SimNode): void {
-    if (this.#writers.at(-1) === node.incarnation) {
-      this.violate('S5', `${node.name} was the last to write and thinks that it is fenced`);
-    }
+    this.#law.fenced(node);
   }
 
   heardEnd(id: TaskId, heard: TaskEnd): void {
@@ -158,43 +175,38 @@ export class Oracle {
     }
   }
 
+  /** Somebody was told that nobody knows a task. */
+  heardGone(id: TaskId): void {
+    this.count('heard that a task is gone');
+    if (this.#tasks.has(id) && !this.#mayForget) this.violate('S3', `${id} told as gone`);
+  }
+
   // --- What the store sees ----------------------------------------------------------------------------------------
 
   applied({ txn, outcome }: AppliedTxn, node: SimNode): void {
     if (outcome.kind !== 'done') return this.#trace(`store refused ${node.name}`);
-    const writes: Write[] = [];
-    listWrites(txn.success, outcome.results, writes);
+    const writes = writesOf(txn.success, outcome.results);
     if (writes.length === 0) return;
-    this.#trace(`store r${outcome.revision} ${node.name} ${writes.map((w) => w.key).join(' ')}`);
-    const put = (prefix: string): Put[] =>
-      writes.filter((w): w is Put => w.value !== undefined && w.key.startsWith(prefix));
-    for (const { value } of put('h/')) this.#onHead(value, node);
-    // The layout is put before the lane is opened, by whoever is the first of all.
-    const besideLane = put('').filter(({ key }) => key !== 'v/layout');
-    if (put('h/').length === 0 && besideLane.length > 0) {
-      this.violate('S5', `${node.name} writes past its lane: ${besideLane[0]!.key}`);
-    }
-    for (const { key, value } of put('t/')) this.#onSegment(key, value);
+    const { revision } = outcome;
+    const shown = writes.map(({ key, value }) => (value === undefined ? `-${key}` : key));
+    this.#trace(`store r${revision} ${node.name} ${shown.join(' ')}`);
+    this.#law.judge({ txn, revision, node, writes });
+    const put = (...prefixes: string[]): Put[] =>
+      writes.filter(
+        (w): w is Put => w.value !== undefined && prefixes.includes(w.key.slice(0, 2)),
+      );
+    for (const { key, value } of put('t/', 'i/')) this.#onSegment(key, value, txn);
     for (const { key, value } of put('z/')) this.#onFinished(key, value, node);
     for (const { key, value } of put('d/')) this.#onDeadLetter(key, value, node);
-    for (const { key, value } of put('s/')) this.#onOverlay(key, value, node, outcome.revision);
+    for (const { key, value } of put('s/')) this.#onOverlay(key, value, { node, revision, txn });
     for (const { key, value } of writes) {
-      if (value === undefined && key.startsWith('t/')) this.#onSegmentDeleted(refOf(key));
+      if (value === undefined && /^[ti]\//.test(key)) this.#onSegmentDeleted(refOf(key));
     }
   }
 
-  #onHead(value: Uint8Array, node: SimNode): void {
-    const { incarnation } = JSON.parse(utf8(value)) as { incarnation: string };
-    if (this.#writers.at(-1) === incarnation) return;
-    if (this.#writers.includes(incarnation)) {
-      this.violate('S5', `${node.name} writes after ${this.#writers.at(-1)} took the lane`);
-    }
-    if (this.#writers.length > 0) this.count('lane taken over');
-    this.#writers.push(incarnation);
-  }
-
-  #onSegment(key: string, value: Uint8Array): void {
+  #onSegment(key: string, value: Uint8Array, txn: Txn): void {
     const ref = refOf(key);
+    const isInbox = key.startsWith('i/');
     const frame = openFrame(value, FrameKind.TASKS);
     const ids: TaskId[] = [];
     for (let index = 0; index < frame.count; index++) {
@@ -207,7 +219,7 @@ export class Oracle {
       if (submission?.answer === 'refused') this.violate('S2', `${label} refused, then stored`);
       for (const other of this.#tasks.values()) {
         if (other.label === label) this.violate('S2', `${label} stored twice: ${other.id}, ${id}`);
-        if (taskKey !== undefined && other.key === taskKey && !this.#hasJumps) {
+        if (taskKey !== undefined && other.key === taskKey && !this.#mayForget) {
           this.violate('S2', `key '${taskKey}' twice: ${other.id}, ${id}`);
         }
       }
@@ -215,6 +227,8 @@ export class Oracle {
         id,
         label,
         key: taskKey,
+        epoch: isInbox ? undefined : this.#law.epochOf(txn, ref),
+        isInbox,
         state: TaskState.PENDING,
         attempt: record.attempt,
         losses: record.losses,
@@ -226,7 +240,7 @@ export class Oracle {
     this.#segments.set(ref, ids);
   }
 
-  #onOverlay(key: string, value: Uint8Array, node: SimNode, revision: Revision): void {
+  #onOverlay(key: string, value: Uint8Array, by: OverlayWrite): void {
     const ref = refOf(key);
     const frame = openFrame(value, FrameKind.STATES);
     const listed = new Map<number, StateRecord>();
@@ -234,6 +248,7 @@ export class Oracle {
       const state = readState(frame, i);
       listed.set(state.index, state);
     }
+    const epoch = this.#law.epochOf(by.txn, ref);
     for (const [index, id] of (this.#segments.get(ref) ?? []).entries()) {
       const task = this.#tasks.get(id)!;
       const state = listed.get(index);
@@ -242,11 +257,15 @@ export class Oracle {
         else if (task.attempt > 0 || task.losses > 0) {
           this.violate('S4', `${id} lost its attempt ${task.attempt} and ${task.losses} losses`);
         }
-      } else this.#onState(task, state, node, revision);
+      } else this.#onState(task, state, { ...by, epoch });
     }
   }
 
-  #onState(task: StoredTask, next: StateRecord, node: SimNode, revision: Revision): void {
+  #onState(
+    task: StoredTask,
+    next: StateRecord,
+    { node, revision, epoch }: OverlayWrite & { readonly epoch: Revision | undefined },
+  ): void {
     if (isEnded(next.state)) {
       if (task.end === undefined) this.violate('S1', `${task.id} ends without being filed`);
       return;
@@ -259,13 +278,16 @@ export class Oracle {
     }
     const last = this.#lastRun(task);
     // What the writer itself saw must be in what it writes.
-    if (last !== undefined && last.node === node && last.token > 0) {
+    if (last !== undefined && last.node === node && last.epoch === epoch && last.token > 0) {
       this.#checkAccount(task, next, last);
     }
     if (next.state === TaskState.RUNNING) {
-      task.claims.set(revision, next);
-      if (next.executor !== node.incarnation) {
-        this.violate('S5', `${node.name} claims ${task.id} for ${next.executor}`);
+      const isOwn = next.executor === node.incarnation;
+      const { executor, attempt, dueAtMs } = next;
+      if (isOwn) task.claims.set(revision, { executor, attempt, dueAtMs, epoch });
+      // What ran elsewhere when the shard changed hands stands there as before.
+      else if (executor !== task.executor || attempt !== task.attempt) {
+        this.violate('S5', `${node.name} claims ${task.id} for ${executor}`);
       }
     }
     task.state = next.state;
@@ -328,7 +350,9 @@ export class Oracle {
     if (run !== last) {
       this.violate('S3', `${id} ends with execution ${run.token}, the newest is ${last?.token}`);
     }
-    if (run.node !== node) this.violate('S5', `${node.name} records what ${run.node.name} ran`);
+    if (run.node.incarnation !== task.executor) {
+      this.violate('S5', `${node.name} records what ${run.node.name} ran, not ${task.executor}`);
+    }
     if (state.state === TaskState.COMPLETED && run.outcome !== Outcome.COMPLETED) {
       this.violate('S3', `${id} is completed by an execution that came to ${run.outcome}`);
     }
@@ -368,6 +392,9 @@ export class Oracle {
       if (run.node === node && run.token >= record.token) {
         this.violate('S5', `${id} runs with token ${record.token} after ${run.token}`);
       }
+      if (run.token < record.token && this.#goesOn(run, node)) {
+        this.violate('S5', `${id} runs on ${node.name}, and still on ${run.node.name}`);
+      }
     }
     if (record.attempt > ATTEMPTS) this.violate('S4', `${id} runs in attempt ${record.attempt}`);
     this.#checkNotEarly(task, submission, node, claim);
@@ -378,11 +405,19 @@ export class Oracle {
       task,
       token: record.token,
       attempt: record.attempt,
+      epoch: claim?.epoch,
+      session: this.#law.sessionOf(node),
       endedAtMonoMs: 0,
     };
     this.#runs.push(run);
     task.runs.push(run);
     return { task: submission.task, run: number };
+  }
+
+  /** Whether an execution goes on which nobody may take for lost: its node has kept its session since it began. */
+  #goesOn({ node, outcome, session }: Run, starter: SimNode): boolean {
+    if (outcome !== undefined || !node.process.isAlive) return false;
+    return node === starter || (session !== undefined && session === this.#law.sessionOf(node));
   }
 
   #checkNotEarly(
@@ -392,24 +427,28 @@ export class Oracle {
     claim: Claim | undefined,
   ): void {
     const monoMs = node.process.clock.monoMs();
-    const before = task.runs.filter((run) => run.node === node).at(-1);
-    if (before !== undefined) {
+    const wallMs = node.process.clock.wallMs();
+    const before = task.runs.at(-1);
+    if (before?.node === node) {
       const delayMs =
         before.outcome === Outcome.FAILED
           ? RETRY_MS
           : before.outcome === Outcome.SNOOZED
             ? SNOOZE_MS
             : 0;
-      if (monoMs < before.endedAtMonoMs + delayMs) {
+      // Under another ownership it counts on the wall clock, in whole milliseconds.
+      const isSame = before.epoch === claim?.epoch;
+      if (!isSame && this.#hasJumps) return;
+      if (monoMs < before.endedAtMonoMs + delayMs - (isSame ? 0 : 1)) {
         this.violate('S7', `${task.id} runs again ${monoMs - before.endedAtMonoMs} ms after`);
       }
-    } else if (submission.node === node) {
+    } else if (submission.node === node && !task.isInbox && task.epoch === claim?.epoch) {
       if (monoMs < submission.dueMonoMs) {
         this.violate('S7', `${task.id} starts ${submission.dueMonoMs - monoMs} ms early`);
       }
     } else if (!this.#hasJumps && claim !== undefined) {
       // As of its claim: when a zombie starts it, somebody else may have put it off meanwhile.
-      if (node.process.clock.wallMs() < claim.dueAtMs - 1) {
+      if (wallMs < claim.dueAtMs - 1) {
         this.violate('S7', `${task.id} starts before its due time ${claim.dueAtMs}`);
       }
     }
@@ -477,31 +516,11 @@ export class Oracle {
   }
 }
 
-interface Put {
-  readonly key: string;
-  readonly value: Uint8Array;
-}
-
-/** `value` undefined: deleted. */
-interface Write {
-  readonly key: string;
-  readonly value: Uint8Array | undefined;
-}
-
-function listWrites(
-  operations: readonly Operation[],
-  results: readonly OperationResult[],
-  into: Write[],
-): void {
-  operations.forEach((operation, i) => {
-    const result = results[i];
-    if (operation.type === 'put') into.push({ key: operation.key, value: operation.value });
-    else if (operation.type === 'delete') into.push({ key: operation.key, value: undefined });
-    else if (operation.type === 'txn' && result?.type === 'txn') {
-      const { success, failure = [] } = operation.txn;
-      listWrites(result.succeeded ? success : failure, result.results, into);
-    }
-  });
+/** A transaction that has written an overlay. */
+interface OverlayWrite {
+  readonly node: SimNode;
+  readonly revision: Revision;
+  readonly txn: Txn;
 }
 
 function refOf(key: string): SegmentRef {

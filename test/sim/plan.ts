@@ -8,7 +8,7 @@
 import type { Random } from '../../src/core/random.js';
 import { drawMs, type StoreFaults } from '../../src/testing/store-faults.js';
 
-export const FAULT_CLASSES = [
+const COMMON_CLASSES = [
   'requestLost',
   'answerLost',
   'late',
@@ -20,15 +20,20 @@ export const FAULT_CLASSES = [
   'partition',
   'kill',
   'pause',
-  'usurp',
-  'restart',
   'wallJump',
   'crash',
   'stuck',
   'echo',
   'cancel',
 ] as const;
-export type FaultClass = (typeof FAULT_CLASSES)[number];
+/** A rival for the one lane; a process that closes and is started again. */
+const LONE_CLASSES = [...COMMON_CLASSES, 'usurp', 'restart'] as const;
+/** Nodes that come and go; leases that end under them; history that is gone under a watch. */
+const CLUSTER_CLASSES = [...COMMON_CLASSES, 'join', 'leave', 'leaseLost', 'compaction'] as const;
+export type FaultClass = (typeof LONE_CLASSES)[number] | (typeof CLUSTER_CLASSES)[number];
+export const FAULT_CLASSES: readonly FaultClass[] = [
+  ...new Set([...LONE_CLASSES, ...CLUSTER_CLASSES]),
+];
 
 /** Probability that a class takes part in a seed. */
 const CLASS_SHARE = 0.35;
@@ -78,9 +83,47 @@ export interface Plan {
   readonly bursts: readonly { readonly atMs: number; readonly tasks: readonly PlannedTask[] }[];
 }
 
-export function drawPlan(random: Random, only?: ReadonlySet<FaultClass>): Plan {
+/** A node that the run keeps alive, on a machine of its own. */
+export interface Seat {
+  /** Whether it has handlers; others only submit. */
+  readonly isWorker: boolean;
+  /** Whether it is there at the beginning. */
+  readonly isTaken: boolean;
+}
+
+export interface ClusterPlan extends Plan {
+  readonly ttlMs: number;
+  readonly shardCount: number;
+  /** The first is a worker. */
+  readonly seats: readonly Seat[];
+}
+
+export function drawLonePlan(random: Random, only?: ReadonlySet<FaultClass>): Plan {
+  return drawPlan(random, LONE_CLASSES, only);
+}
+
+export function drawClusterPlan(random: Random, only?: ReadonlySet<FaultClass>): ClusterPlan {
+  const plan = drawPlan(random, CLUSTER_CLASSES, only);
+  const taken = 1 + Math.floor(random.float() * 4);
+  const seats = Array.from({ length: 4 }, (_, i) => ({
+    isWorker: i === 0 || random.float() < 0.75,
+    isTaken: i < taken,
+  }));
+  return {
+    ...plan,
+    ttlMs: Math.round(drawMs(random, 2_000, random.float() < 0.7 ? 5_000 : 15_000)),
+    shardCount: 2 + Math.floor(random.float() * 7),
+    seats,
+  };
+}
+
+function drawPlan(
+  random: Random,
+  all: readonly FaultClass[],
+  only: ReadonlySet<FaultClass> | undefined,
+): Plan {
   const classes = new Set(
-    FAULT_CLASSES.filter((name) => random.float() < CLASS_SHARE && (only?.has(name) ?? true)),
+    all.filter((name) => random.float() < CLASS_SHARE && (only?.has(name) ?? true)),
   );
   const rate = (name: FaultClass, max: number): number =>
     random.float() * max * (classes.has(name) ? 1 : 0);

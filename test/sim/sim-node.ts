@@ -1,12 +1,14 @@
 /**
- * One process of the simulation: the real engine, with the real native core, on simulated ports. This is the only
- * file that knows how an engine is put together.
+ * One process of the simulation: the real engine, with the real native core, on simulated ports; in a cluster with a
+ * session and members of its own. This is the only file that knows how an engine is put together.
  */
+import { Coordination } from '../../src/coordination/coordination.js';
+import { shardRecord } from '../../src/coordination/shard-keeper.js';
 import { hasCode, isMillraceError } from '../../src/core/errors.js';
-import { type Incarnation, newIncarnation, taskId } from '../../src/core/ids.js';
+import { type Incarnation, newIncarnation, type TaskId, taskId } from '../../src/core/ids.js';
 import type { Random } from '../../src/core/random.js';
 import { defineTask } from '../../src/core/task.js';
-import { Engine } from '../../src/engine/engine.js';
+import { Engine, type TaskPlace } from '../../src/engine/engine.js';
 import type { Accepted } from '../../src/engine/intake.js';
 import type { SimConnection } from '../../src/testing/sim-connection.js';
 import type { SimStore } from '../../src/testing/sim-store.js';
@@ -31,6 +33,10 @@ const RETENTION = {
   idempotencyMs: 3_600_000,
 };
 
+/** Of a process at rest. */
+const TIMERS_MAX = 20;
+/** Shorter than in production, where nobody waits for it: longer than most pauses, and not than all. */
+export const GONE_AFTER_MS = 12_000;
 /** How long a process that was fenced takes to end. */
 const FENCED_MS = 200;
 
@@ -44,6 +50,15 @@ export interface NodeWorld {
   readonly hasEchoes: boolean;
   /** The machine's wall clock, against the world's. */
   readonly wallOffsetMs: number;
+  onAccepted(node: SimNode, task: PlannedTask, accepted: Accepted): void;
+}
+
+/** A node among others. */
+export interface ClusterSeat {
+  readonly ttlMs: number;
+  readonly shardCount: number;
+  /** Whether it has handlers. */
+  readonly isWorker: boolean;
 }
 
 export type NodeState = 'starting' | 'running' | 'stopping' | 'over';
@@ -56,22 +71,34 @@ export class SimNode {
   connection: SimConnection | undefined;
   readonly #sim: NodeWorld;
   readonly #random: Random;
+  readonly #seat: ClusterSeat | undefined;
+  #coordination: Coordination | undefined;
   #engine: Engine | undefined;
   #pools: SimPool[] = [];
   /** Tasks that this process holds a permit for, as the runtime's admission does. */
   #permits = 0;
-  /** Ends that somebody waits for. */
+  /** Answers that somebody waits for: ends, and what became of cancels. */
   #awaited = 0;
   #isFenced = false;
 
-  constructor(name: string, sim: NodeWorld) {
+  /** @param seat - undefined: it has the store for itself */
+  constructor(name: string, sim: NodeWorld, seat?: ClusterSeat) {
     this.name = name;
     this.#sim = sim;
+    this.#seat = seat;
     this.#random = sim.random.fork(name);
     this.incarnation = newIncarnation(() => this.#random.u32());
     this.process = sim.world.spawn(name);
     this.process.jumpWall(sim.wallOffsetMs);
     this.#in(() => void this.#start());
+  }
+
+  get isWorker(): boolean {
+    return this.#seat?.isWorker ?? true;
+  }
+
+  count(what: string): void {
+    this.#sim.oracle.count(what);
   }
 
   /** Nothing more will come of this process. */
@@ -84,23 +111,28 @@ export class SimNode {
     const { clock } = this.process;
     try {
       this.connection = await store.open({ clock });
-      this.#pools = [this.#pool(true), this.#pool(false)];
+      const isWorker = this.#seat?.isWorker ?? true;
+      if (isWorker) this.#pools = [this.#pool(true), this.#pool(false)];
+      const [thread, inline] = this.#pools;
       const engine = new Engine({
         clock,
         random: this.#random.fork('engine'),
         incarnation: this.incarnation,
         store: this.connection,
-        pools: { thread: this.#pools[0]!, inline: this.#pools[1]! },
-        specs: SPECS,
-        node: 'local',
+        pools: { ...(thread && { thread }), ...(inline && { inline }) },
+        specs: isWorker ? SPECS : [],
+        node: this.#seat === undefined ? 'local' : this.incarnation,
+        ...(this.#seat && { cluster: await this.#join(this.#seat, this.connection) }),
         retention: RETENTION,
       });
       engine.onRecovered = (_, tasks) => {
         this.#permits += tasks;
+        trace(`${this.name} takes on ${tasks}, holds ${this.#permits}`);
         oracle.count('recovered a segment');
       };
       engine.onReleased = (_, tasks) => {
         this.#permits -= tasks;
+        trace(`${this.name} lets go of ${tasks}, holds ${this.#permits}`);
       };
       this.#engine = engine;
       await engine.start();
@@ -111,6 +143,25 @@ export class SimNode {
       trace(`${this.name} does not start`);
       this.kill();
     }
+  }
+
+  /** A session of its own, and a place among the members. */
+  async #join({ ttlMs, shardCount, isWorker }: ClusterSeat, store: SimConnection) {
+    const queues = isWorker ? [{ queue: 'default', shardCount }] : [];
+    this.#coordination = new Coordination(
+      { clock: this.process.clock, random: this.#random.fork('coordination'), store },
+      {
+        ttlMs,
+        node: this.incarnation,
+        label: this.name,
+        record: shardRecord(queues),
+        isMember: true,
+        locking: 'queueing',
+      },
+    );
+    await this.#coordination.start();
+    const { session, members } = this.#coordination;
+    return { session, members, queues, shardCount, goneAfterMs: GONE_AFTER_MS };
   }
 
   kill(): void {
@@ -125,11 +176,18 @@ export class SimNode {
   shutdown(softMs: number, hardMs: number): void {
     this.state = 'stopping';
     this.#in(() => {
-      this.#engine!.shutdown({ softMs, hardMs }).then(
+      this.#close({ softMs, hardMs }).then(
         () => this.kill(),
         (error) => this.#sim.oracle.violate('S16', `${this.name} shutdown: ${String(error)}`),
       );
     });
+  }
+
+  async #close(budget: { readonly softMs: number; readonly hardMs: number }): Promise<void> {
+    await this.#engine!.shutdown(budget);
+    await this.#coordination?.stop();
+    if (this.#coordination !== undefined) await this.connection!.close();
+    this.#judgeAnswers();
   }
 
   submit(task: PlannedTask): void {
@@ -168,7 +226,7 @@ export class SimNode {
         const id = taskId(accepted.segment, accepted.index);
         trace(`accepted ${this.name} ${task.label} ${id}`);
         oracle.acceptedAs(task.label, id, accepted.isCreated);
-        this.#follow(task, accepted);
+        this.#sim.onAccepted(this, task, accepted);
       },
       (cause) => {
         this.#permits--;
@@ -197,25 +255,29 @@ export class SimNode {
     });
   }
 
-  #follow(task: PlannedTask, accepted: Accepted): void {
+  /** Waits for the end of a task, perhaps one that another node was given. */
+  follow(place: TaskPlace): void {
     const { oracle } = this.#sim;
-    const id = taskId(accepted.segment, accepted.index);
-    const engine = this.#engine!;
+    const id = taskId(place.segment, place.index);
+    this.#await(`ended ${id}`, id, this.#engine!.ended(place), (end) => oracle.heardEnd(id, end));
+  }
+
+  /** Cancels a task, perhaps one that another node was given. */
+  cancel(place: TaskPlace): void {
+    const id = taskId(place.segment, place.index);
+    this.#await(`cancel ${id}`, id, this.#engine!.cancel(place, 'simulated'), (answer) =>
+      this.count(`cancel: ${answer}`),
+    );
+  }
+
+  #await<T>(what: string, id: TaskId, answer: Promise<T>, onAnswer: (answer: T) => void): void {
     this.#awaited++;
-    engine
-      .ended(accepted)
+    answer
       .finally(() => this.#awaited--)
-      .then(
-        (end) => oracle.heardEnd(id, end),
-        (error) => this.#mustBeTyped(error, `ended ${id}`),
-      );
-    if (task.cancelAfterMs === undefined) return;
-    this.process.clock.wakeIn(task.cancelAfterMs, () => {
-      engine.cancel(accepted, 'simulated').then(
-        (answer) => oracle.count(`cancel: ${answer}`),
-        (error) => this.#mustBeTyped(error, `cancel ${id}`),
-      );
-    });
+      .then(onAnswer, (error) => {
+        this.#mustBeTyped(error, what);
+        if (hasCode(error, 'ERR_MILLRACE_TASK_GONE')) this.#sim.oracle.heardGone(id);
+      });
   }
 
   #mustBeTyped(error: unknown, what: string): void {
@@ -226,6 +288,12 @@ export class SimNode {
     this.#sim.oracle.violate('S16', `${this.name} ${what}: ${shown}`);
   }
 
+  #judgeAnswers(): void {
+    const { oracle } = this.#sim;
+    oracle.judgeAnswers(this);
+    if (this.#awaited > 0) oracle.violate('S10', `${this.name}: ${this.#awaited} not answered`);
+  }
+
   /** When nothing is left to do: everything must have been given back. */
   judgeRest(): void {
     const { oracle, world } = this.#sim;
@@ -233,13 +301,13 @@ export class SimNode {
     const left = Object.entries(stats).filter(([, count]) => count !== 0);
     if (left.length > 0) oracle.violate('S9', `${this.name} at rest: ${JSON.stringify(stats)}`);
     if (this.#permits !== 0) oracle.violate('S9', `${this.name} at rest: ${this.#permits} permits`);
-    if (this.#awaited > 0) oracle.violate('S10', `${this.name}: ${this.#awaited} ends not told`);
+    this.#judgeAnswers();
     if (this.#pools.some((pool) => !pool.isIdle))
       oracle.violate('S9', `${this.name}: busy threads`);
     const { outstanding } = this.connection!;
     if (outstanding > 0) oracle.violate('S9', `${this.name} at rest: ${outstanding} calls`);
     const timers = world.pendingOf(this.process);
-    if (timers > 20) oracle.violate('S9', `${this.name} at rest: ${timers} timers`);
+    if (timers > TIMERS_MAX) oracle.violate('S9', `${this.name} at rest: ${timers} timers`);
   }
 
   #pool(isMortal: boolean): SimPool {
@@ -249,6 +317,11 @@ export class SimNode {
       random: this.#random.fork('pool'),
       hasEchoes,
       isMortal,
+      onLaunch: () => {
+        const state = this.#coordination?.session.state ?? 'live';
+        if (state === 'live') return;
+        oracle.violate('S5', `${this.name} starts tasks, and its session is ${state}`);
+      },
       onStart: (record) => {
         const earlier = oracle.runsOf(record);
         const { task, run } = oracle.started(record, this);

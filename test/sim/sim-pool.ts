@@ -33,6 +33,8 @@ export interface PoolWorld {
   readonly hasEchoes: boolean;
   /** Whether threads can die. */
   readonly isMortal: boolean;
+  /** The engine hands over a batch. */
+  onLaunch(): void;
   /** A handler is called. */
   onStart(record: BatchRecord): Execution;
   /** Its work is done. */
@@ -112,6 +114,7 @@ export class SimPool implements Pool {
   }
 
   #begin(frame: Uint8Array, listener: BatchListener, leave: () => void): RunningBatch {
+    this.world.onLaunch();
     const batch = new SimBatch(this.world, frame, listener, (restartMs) => {
       this.#running.delete(batch);
       if (this.#running.size === 0) for (const resolve of this.#onIdle.splice(0)) resolve();

@@ -3,7 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type SimResult, simulate } from './simulation.js';
+import type { SimResult } from './run.js';
+import { simulate } from './simulation.js';
 
 const SEEDS = 300;
 /** So many of them must have had work and faults. */
@@ -48,10 +49,18 @@ const REACHED = [
     'readFailed',
     'partition',
   ].map((fault) => `fault ${fault}`),
-  ...['outage', 'partition', 'kill', 'pause', 'usurp', 'restart', 'wallJump'].map(
+  ...[
+    ...['outage', 'partition', 'kill', 'pause', 'usurp', 'restart', 'wallJump'],
+    ...['join', 'leave', 'leaseLost', 'compaction'],
+  ].map(
     (act) => `nemesis ${act}`,
   ),
   ...['lane taken over', 'fenced', 'recovered a segment', 'run again', 'deduplicated'],
+  ...['shard claimed', 'came back too late', 'heard that a task is gone', 'fault watchCut'],
+  ...['session:fenced', 'session:lifted', 'session:lost', 'shard:released', 'shard:lost'].map(
+    (what) => `millrace:${what}`,
+  ),
+  ...['millrace:commit:broken', 'millrace:watch:relisted'],
   ...['thread died under a task', 'dead letter', 'millrace:result:stale', 'millrace:task:retry'],
   ...[
     'millrace:commit:unknown',

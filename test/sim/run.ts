@@ -1,0 +1,273 @@
+/**
+ * What every run has, in either world: the kernel, a plan, a store that misbehaves, the oracle, and a result.
+ */
+import { channel } from 'node:diagnostics_channel';
+import type { ChannelName } from '../../src/core/channels.js';
+import type { Random } from '../../src/core/random.js';
+import type { SimConnection } from '../../src/testing/sim-connection.js';
+import { type SimStore, simStore } from '../../src/testing/sim-store.js';
+import { drawMs } from '../../src/testing/store-faults.js';
+import { World } from '../../src/testing/world.js';
+import type { Law } from './law.js';
+import { Oracle } from './oracle.js';
+import type { FaultClass, Plan, PlannedTask } from './plan.js';
+import type { NodeWorld, SimNode } from './sim-node.js';
+import { Trace } from './trace.js';
+
+/** `lone`: one process at a time on a store of its own. `cluster`: several nodes that share one. */
+export type WorldName = 'lone' | 'cluster';
+
+export interface SimOptions {
+  /** @defaultValue by the seed: every third is a cluster */
+  readonly world?: WorldName;
+  /** Classes of faults that may take part. @defaultValue all */
+  readonly only?: ReadonlySet<FaultClass>;
+  /** Keeps the lines of the trace. @defaultValue false: their hash only */
+  readonly keepsTrace?: boolean;
+}
+
+export interface SimResult {
+  readonly seed: number;
+  readonly world: WorldName;
+  readonly violations: readonly string[];
+  readonly hash: string;
+  readonly lines: readonly string[];
+  /** Whether enough was accepted, and faults that were drawn did happen. */
+  readonly counts: boolean;
+  readonly accepted: number;
+  readonly virtualMs: number;
+  readonly events: number;
+  readonly seen: ReadonlyMap<string, number>;
+  readonly classes: readonly FaultClass[];
+}
+
+const MIN_ACCEPTED = 10;
+/** More would be a storm without end. */
+const EVENTS_MAX = 400_000;
+/** Labels of probes, above those of all planned tasks. */
+export const PROBE_LABEL = 1_000_000;
+export const PROBE: PlannedTask = {
+  label: PROBE_LABEL,
+  type: 'work',
+  delayMs: 0,
+  priority: 0,
+  ttlMs: 0,
+  key: undefined,
+  script: ['ok'],
+  runMs: 1,
+  cancelAfterMs: undefined,
+  paddingBytes: 0,
+};
+/** From due to start on an idle, healed system, beside the commits' round trips. */
+const LATE_MAX_MS = 60;
+
+/** Counted when they are published, to show what a run has reached. */
+const WATCHED: readonly ChannelName[] = [
+  'millrace:commit:unknown',
+  'millrace:commit:failed',
+  'millrace:commit:broken',
+  'millrace:task:retry',
+  'millrace:task:lost',
+  'millrace:task:failed',
+  'millrace:result:stale',
+  'millrace:session:granted',
+  'millrace:session:fenced',
+  'millrace:session:lifted',
+  'millrace:session:lost',
+  'millrace:shard:released',
+  'millrace:shard:lost',
+  'millrace:watch:relisted',
+];
+
+export abstract class Run<P extends Plan = Plan> {
+  protected readonly world: World;
+  protected readonly plan: P;
+  protected readonly oracle: Oracle;
+  protected readonly store: SimStore;
+  /** The nemesis draws from here. */
+  protected readonly random: Random;
+  protected readonly nodes: SimNode[] = [];
+  protected isHealed = false;
+  readonly #seed: number;
+  readonly #name: WorldName;
+  readonly #trace: Trace;
+
+  constructor(
+    seed: number,
+    options: SimOptions,
+    parts: {
+      readonly world: WorldName;
+      readonly drawPlan: (random: Random, only: ReadonlySet<FaultClass> | undefined) => P;
+      readonly lawOf: (store: () => SimStore, judge: Oracle['violate']) => Law;
+    },
+  ) {
+    this.#seed = seed;
+    this.#name = parts.world;
+    this.world = new World(seed);
+    this.#trace = new Trace(() => this.world.nowMs, options.keepsTrace ?? false);
+    this.plan = parts.drawPlan(this.world.random.fork('plan'), options.only);
+    this.random = this.world.random.fork('nemesis');
+    const law = parts.lawOf(
+      () => this.store,
+      (rule, what) => this.oracle.violate(rule, what),
+    );
+    const hasJumps = this.plan.classes.has('wallJump');
+    this.oracle = new Oracle(this.trace, law, { hasJumps, mayForget: hasJumps && parts.world === 'lone' });
+    this.store = simStore({
+      seed: this.world.random.u32(),
+      clock: this.world.clock,
+      faults: this.plan.faults,
+      onApplied: (applied) => this.oracle.applied(applied, this.#nodeOf(applied.connection)),
+    });
+  }
+
+  /** The course of the run. */
+  protected abstract phases(): Promise<void>;
+  /** What the nemesis does next. */
+  protected abstract act(): void;
+  /** Somebody who can submit now. */
+  protected abstract anyNode(): SimNode | undefined;
+  /** A task was accepted: who waits for it, and who cancels it. */
+  protected abstract onAccepted(...accepted: Parameters<NodeWorld['onAccepted']>): void;
+
+  protected readonly trace = (line: string): void => this.#trace.add(line);
+
+  onUnhandled(reason: unknown): void {
+    const shown = reason instanceof Error ? reason.stack : String(reason);
+    this.oracle.violate('S16', `unhandled: ${shown}`);
+  }
+
+  async run(): Promise<SimResult> {
+    const stopCounting = this.#countEvents();
+    try {
+      this.trace(`classes ${[...this.plan.classes].join(' ')}`);
+      await this.phases();
+    } catch (error) {
+      this.onUnhandled(error);
+    } finally {
+      stopCounting();
+    }
+    const { oracle } = this;
+    for (const [fault, count] of Object.entries(this.store.counts)) {
+      if (count > 0) oracle.seen.set(`fault ${fault}`, count);
+    }
+    const faults = [...oracle.seen.keys()].filter((what) => /^(fault|nemesis) /.test(what));
+    return {
+      seed: this.#seed,
+      world: this.#name,
+      violations: oracle.violations,
+      hash: this.#trace.hash,
+      lines: this.#trace.lines,
+      counts: oracle.accepted >= MIN_ACCEPTED && faults.length > 0,
+      accepted: oracle.accepted,
+      virtualMs: this.world.nowMs,
+      events: this.world.eventCount,
+      seen: oracle.seen,
+      classes: [...this.plan.classes],
+    };
+  }
+
+  /** Lets time pass until something holds. @returns whether it does */
+  protected async until(holds: () => boolean, limitMs: number): Promise<boolean> {
+    const isStorm = (): boolean => this.world.eventCount > EVENTS_MAX;
+    const holdsNow = await this.world.runUntil(() => isStorm() || holds(), limitMs);
+    if (isStorm()) throw new Error(`${EVENTS_MAX} events: something goes round in circles`);
+    return holdsNow;
+  }
+
+  protected async pass(ms: number): Promise<void> {
+    await this.until(() => false, ms);
+  }
+
+  protected worldOfNodes(wallOffsetMs: number): NodeWorld {
+    return {
+      world: this.world,
+      store: this.store,
+      oracle: this.oracle,
+      random: this.world.random,
+      trace: this.trace,
+      threads: this.plan.threads,
+      hasEchoes: this.plan.classes.has('echo') && !this.isHealed,
+      wallOffsetMs,
+      onAccepted: (...accepted) => this.onAccepted(...accepted),
+    };
+  }
+
+  /** Everything that the plan submits, and what the nemesis does, until `heal`. */
+  protected begin(): void {
+    for (const { atMs, tasks } of this.plan.bursts) {
+      this.world.at(atMs, () => {
+        for (const task of tasks) this.anyNode()?.submit(task);
+      });
+    }
+    this.#scheduleNemesis();
+  }
+
+  /** Some time within `maxMs` from now. */
+  protected soon(maxMs: number, what: () => void): void {
+    this.world.at(drawMs(this.random, 20, maxMs), what);
+  }
+
+  /** The store answers nobody for a while. */
+  protected outage(): void {
+    this.store.setFaults({ ...this.plan.faults, refused: 1, readFailed: 1 });
+    this.soon(8_000, () => !this.isHealed && this.store.setFaults(this.plan.faults));
+  }
+
+  /** Ends all faults of the network, and whatever was done to processes. */
+  protected heal(): void {
+    this.trace('heal');
+    this.isHealed = true;
+    this.store.setFaults({ latency: { minMs: 0.1, maxMs: 2 } });
+    for (const node of this.nodes) {
+      node.process.resume();
+      node.connection?.heal();
+    }
+  }
+
+  /**
+   * On an idle system a task starts when it is due, not much later.
+   *
+   * @param skewMs - how far wall clocks may be apart: a task that changes hands is due by its owner's
+   */
+  protected async probe(label: number, skewMs = 0): Promise<void> {
+    const delayMs = 300;
+    this.submitProbe(label, delayMs);
+    const limitMs = delayMs + LATE_MAX_MS + skewMs;
+    const isStarted = await this.until(() => this.oracle.hasStarted(label), limitMs);
+    if (!isStarted) this.oracle.violate('S8', `the probe has not started within ${limitMs} ms`);
+  }
+
+  protected submitProbe(label: number, delayMs: number): void {
+    this.anyNode()?.submit({ ...PROBE, label, delayMs });
+  }
+
+  #nodeOf(connection: SimConnection): SimNode {
+    return this.nodes.find((node) => node.connection === connection)!;
+  }
+
+  #scheduleNemesis(): void {
+    const { minMs, maxMs } = this.plan.calmMs;
+    this.world.at(drawMs(this.random, minMs, maxMs), () => {
+      if (this.isHealed) return;
+      this.act();
+      this.#scheduleNemesis();
+    });
+  }
+
+  #countEvents(): () => void {
+    const cleanUps = WATCHED.map((name) => {
+      const listener = (event: unknown): void => {
+        this.oracle.count(name);
+        const { leaseId, shard, epoch } = event as Readonly<Record<string, unknown>>;
+        const named = [leaseId, shard, epoch].filter((value) => value !== undefined);
+        if (named.length > 0) this.trace(`${name} ${named.join(' ')}`);
+      };
+      channel(name).subscribe(listener);
+      return () => channel(name).unsubscribe(listener);
+    });
+    return () => {
+      for (const cleanUp of cleanUps) cleanUp();
+    };
+  }
+}
