@@ -228,6 +228,17 @@ export class Cluster {
     await Promise.all([told, this.#keeper.stop()]);
   }
 
+  /**
+   * This node has been replaced: it can write nothing any more, ever. So it holds nothing either: shards that it kept would
+   * stand still, and others would wait for what it runs.
+   */
+  giveUp(cause: MillraceError): void {
+    this.shards.abandon();
+    this.outbox.dropAll(cause);
+    this.remote.rejectAll(cause);
+    void this.#options.session.stop();
+  }
+
   /** No commit comes any more: whatever still waits for one is over. */
   async close(cause: MillraceError): Promise<void> {
     this.#isClosing = true;

@@ -436,6 +436,8 @@ export class Engine extends BaseService implements CommitSource {
     for (const dispatcher of this.#dispatchers) dispatcher.close();
     this.#waker.stop();
     this.#waiters.rejectAll(refusal);
+    // Whatever asks for a commit from here on comes too late.
+    this.#lane.abandon(refusal);
     this.#table.close();
   }
 
@@ -481,7 +483,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#rejectUnsent(cause);
     this.#stopClaiming();
     this.#waiters.rejectAll(cause);
-    this.#cluster?.remote.rejectAll(cause);
+    this.#cluster?.giveUp(cause);
   }
 
   /** Rejects what was submitted and is in no commit yet. */

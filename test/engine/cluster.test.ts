@@ -535,6 +535,30 @@ describe('a cluster of engines', () => {
     assert.equal(a.open, 0);
   });
 
+  test('a node that was replaced holds nothing any more: others run what it had', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 1);
+    const b = await cluster.join(['work'], 0);
+    await settled(cluster);
+    await submitMany(cluster, a, 4);
+    // It had been gone for so long that its head was cleared away.
+    await cluster.store.txn({
+      compares: [],
+      success: [{ type: 'delete', key: `h/${a.incarnation}` }],
+    });
+    await assert.rejects(cluster.within(a.submit(cluster.newTask('late'))), (error) =>
+      hasCode(error, 'ERR_MILLRACE_STORE_LOCKED'),
+    );
+    b.pool.freePlaces = 8;
+    b.pool.onFree?.();
+    const complete = completing(b);
+    await cluster.until('b has run all of it', async () => {
+      complete();
+      return (await cluster.keys('t/')).length === 0;
+    });
+    assert.deepEqual(await cluster.keys('n/'), [`n/${b.incarnation}`]);
+  });
+
   describe('a shard that is being read', () => {
     /** A node that has read the segments of its new shards, and hears nothing of their inboxes yet. */
     async function reading(t: TestContext) {

@@ -118,7 +118,8 @@ export class ClusterRun extends Run<ClusterPlan> {
       this.anyNode()?.cancel(unknown);
     }
     if (task.cancelAfterMs === undefined) return;
-    if (random.float() < 0.3) node.process.clock.wakeIn(task.cancelAfterMs, () => node.cancel(accepted));
+    if (random.float() < 0.3)
+      node.process.clock.wakeIn(task.cancelAfterMs, () => node.cancel(accepted));
     else this.world.at(task.cancelAfterMs, () => this.anyNode()?.cancel(fromAfar));
   }
 
@@ -188,6 +189,7 @@ export class ClusterRun extends Run<ClusterPlan> {
   /** Starts the next node on a machine where one is wanted. */
   #supervise(machine: Machine): void {
     this.world.at(drawMs(this.random, 20, this.isHealed ? 500 : 3_000), () => {
+      machine.node?.checkHealth();
       const isFree = machine.node === undefined || machine.node.isOver;
       if (isFree && machine.isWanted) this.#start(machine);
       this.#supervise(machine);

@@ -47,7 +47,8 @@ for (let seed = first; seed < first + count; seed++) {
     keepsTrace: values.trace,
   });
   for (const line of result.lines) console.log(line);
-  for (const violation of result.violations) console.log(`seed ${seed}: ${result.world}: ${violation}`);
+  for (const violation of result.violations)
+    console.log(`seed ${seed}: ${result.world}: ${violation}`);
   for (const [what, times] of result.seen) seen.set(what, (seen.get(what) ?? 0) + times);
   results.push(result);
   if (values['first-only'] && result.violations.length > 0) break;

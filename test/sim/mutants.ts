@@ -132,7 +132,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'takes no key of this window for known',
     file: 'engine/intake.js',
-    find: "compares: keys.map(",
+    find: 'compares: keys.map(',
     replace: 'compares: keys.slice(1).map(',
   },
   {
@@ -213,7 +213,8 @@ export const MUTANTS: readonly Mutant[] = [
     world: 'cluster',
     file: 'engine/cluster.js',
     find: 'this.#elsewhere.note(task, executor);',
-    replace: "this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } }); continue;",
+    replace:
+      "this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } }); continue;",
   },
   {
     name: 'leaves probes unanswered',

@@ -61,6 +61,8 @@ interface StoredTask {
 interface Claim extends Pick<StateRecord, 'executor' | 'attempt' | 'dueAtMs'> {
   /** Of the shard, for whoever claimed. */
   readonly epoch: Revision | undefined;
+  /** The membership of whoever claimed. */
+  readonly session: Revision | undefined;
 }
 
 interface Run {
@@ -70,7 +72,7 @@ interface Run {
   readonly token: number;
   readonly attempt: number;
   readonly epoch: Revision | undefined;
-  /** The membership of its node when it started. */
+  /** The membership of its node when it was claimed. */
   readonly session: Revision | undefined;
   outcome?: Outcome | 'lost';
   endedAtMonoMs: number;
@@ -192,9 +194,7 @@ export class Oracle {
     this.#trace(`store r${revision} ${node.name} ${shown.join(' ')}`);
     this.#law.judge({ txn, revision, node, writes });
     const put = (...prefixes: string[]): Put[] =>
-      writes.filter(
-        (w): w is Put => w.value !== undefined && prefixes.includes(w.key.slice(0, 2)),
-      );
+      writes.filter((w): w is Put => w.value !== undefined && prefixes.includes(w.key.slice(0, 2)));
     for (const { key, value } of put('t/', 'i/')) this.#onSegment(key, value, txn);
     for (const { key, value } of put('z/')) this.#onFinished(key, value, node);
     for (const { key, value } of put('d/')) this.#onDeadLetter(key, value, node);
@@ -284,7 +284,8 @@ export class Oracle {
     if (next.state === TaskState.RUNNING) {
       const isOwn = next.executor === node.incarnation;
       const { executor, attempt, dueAtMs } = next;
-      if (isOwn) task.claims.set(revision, { executor, attempt, dueAtMs, epoch });
+      const session = this.#law.sessionOf(node);
+      if (isOwn) task.claims.set(revision, { executor, attempt, dueAtMs, epoch, session });
       // What ran elsewhere when the shard changed hands stands there as before.
       else if (executor !== task.executor || attempt !== task.attempt) {
         this.violate('S5', `${node.name} claims ${task.id} for ${executor}`);
@@ -406,7 +407,7 @@ export class Oracle {
       token: record.token,
       attempt: record.attempt,
       epoch: claim?.epoch,
-      session: this.#law.sessionOf(node),
+      session: claim?.session,
       endedAtMonoMs: 0,
     };
     this.#runs.push(run);
@@ -414,7 +415,7 @@ export class Oracle {
     return { task: submission.task, run: number };
   }
 
-  /** Whether an execution goes on which nobody may take for lost: its node has kept its session since it began. */
+  /** Whether an execution goes on which nobody may take for lost: its node has kept its session since the claim. */
   #goesOn({ node, outcome, session }: Run, starter: SimNode): boolean {
     if (outcome !== undefined || !node.process.isAlive) return false;
     return node === starter || (session !== undefined && session === this.#law.sessionOf(node));
@@ -430,15 +431,16 @@ export class Oracle {
     const wallMs = node.process.clock.wallMs();
     const before = task.runs.at(-1);
     if (before?.node === node) {
+      const isSame = before.epoch === claim?.epoch;
+      // Under another ownership it counts on the wall clock, in whole milliseconds; and what it came to may be lost.
+      const isRetry = isSame || (claim?.attempt ?? 0) > before.attempt;
+      if (!isSame && (this.#hasJumps || !isRetry)) return;
       const delayMs =
         before.outcome === Outcome.FAILED
           ? RETRY_MS
           : before.outcome === Outcome.SNOOZED
             ? SNOOZE_MS
             : 0;
-      // Under another ownership it counts on the wall clock, in whole milliseconds.
-      const isSame = before.epoch === claim?.epoch;
-      if (!isSame && this.#hasJumps) return;
       if (monoMs < before.endedAtMonoMs + delayMs - (isSame ? 0 : 1)) {
         this.violate('S7', `${task.id} runs again ${monoMs - before.endedAtMonoMs} ms after`);
       }

@@ -112,7 +112,10 @@ export abstract class Run<P extends Plan = Plan> {
       (rule, what) => this.oracle.violate(rule, what),
     );
     const hasJumps = this.plan.classes.has('wallJump');
-    this.oracle = new Oracle(this.trace, law, { hasJumps, mayForget: hasJumps && parts.world === 'lone' });
+    this.oracle = new Oracle(this.trace, law, {
+      hasJumps,
+      mayForget: hasJumps && parts.world === 'lone',
+    });
     this.store = simStore({
       seed: this.world.random.u32(),
       clock: this.world.clock,

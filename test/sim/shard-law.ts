@@ -18,7 +18,6 @@ import type { SimNode } from './sim-node.js';
 /** What is empty when nothing is left to do. */
 const EMPTY_AT_REST = ['i/', 'c/', 'r/', 's/', 't/'];
 
-
 export class ShardLaw implements Law {
   readonly #store: () => SimStore;
   readonly #violate: Oracle['violate'];
@@ -126,7 +125,8 @@ export class ShardLaw implements Law {
   #judgeEpoch({ key }: Write, { txn, node }: AppliedWrites): void {
     const ref = refOfShardKey(key);
     const epoch = this.epochOf(txn, ref);
-    const owner = epoch === undefined ? undefined : this.#owners.get(`${ownerOfSegment(ref)}@${epoch}`);
+    const owner =
+      epoch === undefined ? undefined : this.#owners.get(`${ownerOfSegment(ref)}@${epoch}`);
     if (owner !== node) {
       this.#violate('S5', `${node.name} writes ${key} under epoch ${epoch} of ${owner?.name}`);
     }

@@ -101,6 +101,12 @@ export class SimNode {
     this.#sim.oracle.count(what);
   }
 
+  /** As its supervisor: ends it when it has been replaced. */
+  checkHealth(): void {
+    const isReplaced = this.#coordination?.session.state === 'closed';
+    if (this.state === 'running' && isReplaced) this.#onFenced();
+  }
+
   /** Nothing more will come of this process. */
   get isOver(): boolean {
     return this.state === 'over';
@@ -276,6 +282,7 @@ export class SimNode {
       .finally(() => this.#awaited--)
       .then(onAnswer, (error) => {
         this.#mustBeTyped(error, what);
+        if (hasCode(error, 'ERR_MILLRACE_STORE_LOCKED')) this.#onFenced();
         if (hasCode(error, 'ERR_MILLRACE_TASK_GONE')) this.#sim.oracle.heardGone(id);
       });
   }

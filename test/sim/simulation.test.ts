@@ -52,9 +52,7 @@ const REACHED = [
   ...[
     ...['outage', 'partition', 'kill', 'pause', 'usurp', 'restart', 'wallJump'],
     ...['join', 'leave', 'leaseLost', 'compaction'],
-  ].map(
-    (act) => `nemesis ${act}`,
-  ),
+  ].map((act) => `nemesis ${act}`),
   ...['lane taken over', 'fenced', 'recovered a segment', 'run again', 'deduplicated'],
   ...['shard claimed', 'came back too late', 'heard that a task is gone', 'fault watchCut'],
   ...['session:fenced', 'session:lifted', 'session:lost', 'shard:released', 'shard:lost'].map(
