@@ -13,7 +13,7 @@ import { drawMs } from '../../src/testing/store-faults.js';
 import { type ClusterPlan, drawClusterPlan, type Seat } from './plan.js';
 import { PROBE, PROBE_LABEL, Run, type SimOptions } from './run.js';
 import { ShardLaw } from './shard-law.js';
-import { GONE_AFTER_MS, type NodeWorld, SimNode } from './sim-node.js';
+import { type NodeWorld, SimNode } from './sim-node.js';
 
 /** After healing: the longest planned delay, retries, a takeover, and what wall clocks went back. */
 const LIVENESS_MS = 400_000;
@@ -24,6 +24,8 @@ const WALL_OFFSET_MAX_MS = 120_000;
 const JUMPS_MS = [700, -700, 5_000, -5_000, 60_000, -60_000];
 /** From the wish to leave until others have what one had. */
 const HAND_OVER_MAX_MS = 300;
+/** By then nothing is left of mail to nodes that are gone. */
+const SWEEP_MS = 900_000;
 /** Gentle ends, with a store that may have gone silent. */
 const CLOSE_MAX_MS = 60_000;
 
@@ -72,7 +74,7 @@ export class ClusterRun extends Run<ClusterPlan> {
   }
 
   protected async phases(): Promise<void> {
-    const { ttlMs, faultsMs, shardCount } = this.plan;
+    const { ttlMs, faultsMs, shardCount, isPatient } = this.plan;
     const roles = this.#machines.map((m) => (m.isTaken ? (m.isWorker ? 'w' : 'p') : '-')).join('');
     this.trace(`ttl ${ttlMs} shards ${shardCount} seats ${roles}`);
     for (const machine of this.#machines) {
@@ -86,8 +88,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     await this.pass(10_000);
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isWhole;
     if (!(await this.until(isQuiet, LIVENESS_MS))) this.#tellWhatIsMissing();
-    // Whoever is gone is forgotten after a while.
-    await this.pass(2 * ttlMs + 2 * GONE_AFTER_MS);
+    await this.pass(isPatient ? SWEEP_MS : 2 * ttlMs + 10_000);
     this.#machines[0]!.isWanted = true;
     await this.probe(PROBE_LABEL, this.plan.classes.has('wallJump') ? 2 * WALL_OFFSET_MAX_MS : 0);
     await this.until(isQuiet, LIVENESS_MS);
@@ -229,7 +230,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     const isSilent = (): boolean => live.every(({ connection }) => connection?.outstanding === 0);
     await this.until(isSilent, CALLS_MAX_MS);
     for (const node of live) node.judgeRest();
-    this.#law.judgeRest(live);
+    this.#law.judgeRest(live, { isSwept: this.plan.isPatient });
   }
 
   async #close(): Promise<void> {

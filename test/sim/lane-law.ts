@@ -18,7 +18,8 @@ export class LaneLaw implements Law {
   judge({ writes, node }: AppliedWrites): void {
     const heads = writes.filter(({ key }) => key.startsWith('h/'));
     for (const { value } of heads) if (value !== undefined) this.#onHead(value, node);
-    const puts = writes.filter(({ value }) => value !== undefined);
+    // The format of the store is said once, before anything else.
+    const puts = writes.filter(({ key, value }) => value !== undefined && !key.startsWith('v/'));
     if (heads.length === 0 && puts.length > 0) {
       this.#violate('S5', `${node.name} writes past its lane: ${puts[0]!.key}`);
     }

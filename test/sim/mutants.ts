@@ -205,14 +205,14 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'takes itself for dead',
     world: 'cluster',
     file: 'engine/elsewhere.js',
-    find: 'executor !== node && ',
+    find: 'executor === this.#members.node || ',
     replace: '',
   },
   {
     name: 'runs again what another node still runs',
     world: 'cluster',
     file: 'engine/cluster.js',
-    find: 'this.#elsewhere.note(task, executor);',
+    find: "for (const task of lost)\n            this.#elsewhere.note(task, table.executorOf(task) ?? '');",
     replace:
       "this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } }); continue;",
   },
@@ -296,8 +296,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'keeps the mail of the dead',
     world: 'cluster',
-    file: 'engine/undertaker.js',
-    find: 'await this.#bury(node);',
+    file: 'engine/mail-sweeper.js',
+    find: 'await this.#noteAbsent(node);',
     replace: ';',
   },
 ];

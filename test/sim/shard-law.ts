@@ -2,10 +2,10 @@
  * The law of a cluster: what belongs to a shard is written by its owner, under the epoch of an ownership of that very
  * node; what belongs to a node is written by that node.
  *
- *   t/ s/ z/ d/              put and deleted under the epoch; z/ and d/ are also deleted by any janitor
+ *   t/ s/ w/ z/ d/           put and deleted under the epoch; z/ and d/ are also deleted by any janitor
  *   i/ c/                    put by any lane, deleted under the epoch
- *   h/ n/ b/ of a node       by that node; heads and mail of nodes that are gone are deleted by others
- *   r/ of a node             put by any lane, deleted by that node
+ *   h/ n/ b/ of a node       by that node
+ *   r/ of a node             put by any lane, deleted by that node, and by others when it is gone
  *   overlays of an inbox     also under the create revision of the segment, so that none of it comes back
  */
 import type { SegmentRef } from '../../src/core/ids.js';
@@ -16,15 +16,13 @@ import type { Oracle } from './oracle.js';
 import type { SimNode } from './sim-node.js';
 
 /** What is empty when nothing is left to do. */
-const EMPTY_AT_REST = ['i/', 'c/', 'r/', 's/', 't/'];
+const EMPTY_AT_REST = ['i/', 'c/', 's/', 't/', 'w/'];
 
 export class ShardLaw implements Law {
   readonly #store: () => SimStore;
   readonly #violate: Oracle['violate'];
   /** Whose each ownership was. */
   readonly #owners = new Map<string, SimNode>();
-  /** Nodes that were gone for so long that others have cleared away what they left. */
-  readonly #buried = new Set<string>();
   /** Segments in inboxes. */
   readonly #inbox = new Set<Key>();
 
@@ -47,10 +45,9 @@ export class ShardLaw implements Law {
       if ('nbh'.includes(kind!) && value !== undefined && !isOwn) {
         this.#violate('S5', `${node.name} writes ${key} of another node`);
       }
-      if ('ticrszdk'.includes(kind!) && value !== undefined && !hasHead) {
+      if ('ticrszdkw'.includes(kind!) && value !== undefined && !hasHead) {
         this.#violate('S5', `${node.name} writes past its lane: ${key}`);
       }
-      if (kind === 'h' && value === undefined) this.#buried.add(name!);
       if (needsEpoch(write)) this.#judgeEpoch(write, applied);
       if (kind !== 'i') continue;
       if (value === undefined) this.#inbox.delete(key);
@@ -59,7 +56,6 @@ export class ShardLaw implements Law {
   }
 
   fenced(node: SimNode): void {
-    if (this.#buried.has(node.incarnation)) return node.count('came back too late');
     this.#violate('S5', `${node.name} thinks that somebody else has its lane`);
   }
 
@@ -74,15 +70,17 @@ export class ShardLaw implements Law {
   }
 
   /** When nothing is left to do: what the store still holds. */
-  judgeRest(live: readonly SimNode[]): void {
+  judgeRest(live: readonly SimNode[], { isSwept }: { readonly isSwept: boolean }): void {
     const shardCount = this.#shardCount();
     for (const prefix of EMPTY_AT_REST) {
       const keys = this.#entries(prefix).map(({ key }) => key);
       if (keys.length > 0) this.#violate('S9', `at rest: ${keys.length} keys, ${keys[0]}`);
     }
-    const heads = this.#entries('h/').length;
-    if (heads > live.length) this.#violate('S9', `${heads} heads, and ${live.length} live`);
     const names = live.map(({ incarnation }) => incarnation).sort();
+    const mail = this.#entries('r/').filter(
+      ({ key }) => isSwept || names.includes(key.split('/')[1] as never),
+    );
+    if (mail.length > 0) this.#violate('S9', `at rest: ${mail.length} letters, ${mail[0]!.key}`);
     const members = this.#entries('n/').map(({ key }) => key.slice(2));
     if (String(members) !== String(names)) {
       this.#violate('S9', `members are ${members}, and ${names} live`);
@@ -139,7 +137,7 @@ export class ShardLaw implements Law {
 }
 
 function needsEpoch({ key, value }: Write): boolean {
-  if ('ts'.includes(key[0]!)) return true;
+  if ('tsw'.includes(key[0]!)) return true;
   return value === undefined ? 'ic'.includes(key[0]!) : 'zd'.includes(key[0]!);
 }
 

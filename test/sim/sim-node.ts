@@ -3,7 +3,7 @@
  * session and members of its own. This is the only file that knows how an engine is put together.
  */
 import { Coordination } from '../../src/coordination/coordination.js';
-import { shardRecord } from '../../src/coordination/shard-keeper.js';
+import { shardRecord } from '../../src/coordination/shard-map.js';
 import { hasCode, isMillraceError } from '../../src/core/errors.js';
 import { type Incarnation, newIncarnation, type TaskId, taskId } from '../../src/core/ids.js';
 import type { Random } from '../../src/core/random.js';
@@ -35,8 +35,6 @@ const RETENTION = {
 
 /** Of a process at rest. */
 const TIMERS_MAX = 20;
-/** Shorter than in production, where nobody waits for it: longer than most pauses, and not than all. */
-export const GONE_AFTER_MS = 12_000;
 /** How long a process that was fenced takes to end. */
 const FENCED_MS = 200;
 
@@ -160,14 +158,14 @@ export class SimNode {
         ttlMs,
         node: this.incarnation,
         label: this.name,
-        record: shardRecord(queues),
+        record: shardRecord(queues, 1, isWorker ? SPECS.map(({ name }) => name) : []),
         isMember: true,
         locking: 'queueing',
       },
     );
     await this.#coordination.start();
     const { session, members } = this.#coordination;
-    return { session, members, queues, shardCount, goneAfterMs: GONE_AFTER_MS };
+    return { session, members, queues, shardCount };
   }
 
   kill(): void {

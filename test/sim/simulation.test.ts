@@ -54,7 +54,7 @@ const REACHED = [
     ...['join', 'leave', 'leaseLost', 'compaction'],
   ].map((act) => `nemesis ${act}`),
   ...['lane taken over', 'fenced', 'recovered a segment', 'run again', 'deduplicated'],
-  ...['shard claimed', 'came back too late', 'heard that a task is gone', 'fault watchCut'],
+  ...['shard claimed', 'heard that a task is gone', 'fault watchCut'],
   ...['session:fenced', 'session:lifted', 'session:lost', 'shard:released', 'shard:lost'].map(
     (what) => `millrace:${what}`,
   ),
