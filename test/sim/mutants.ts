@@ -214,7 +214,7 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'engine/cluster.js',
     find: "for (const task of lost)\n            this.#elsewhere.note(task, table.executorOf(task) ?? '');",
     replace:
-      "this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } }); continue;",
+      "for (const task of lost) this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } });",
   },
   {
     name: 'leaves probes unanswered',

@@ -318,6 +318,7 @@ export class SimNode {
   #pool(isMortal: boolean): SimPool {
     const { oracle, hasEchoes, threads } = this.#sim;
     const world: PoolWorld = {
+      isStopped: false,
       clock: this.process.clock,
       random: this.#random.fork('pool'),
       hasEchoes,

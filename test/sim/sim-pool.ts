@@ -27,6 +27,8 @@ export interface Execution {
 }
 
 export interface PoolWorld {
+  /** Set by the pool. */
+  isStopped: boolean;
   readonly clock: Clock;
   readonly random: Random;
   /** Whether reports come twice, and after the end. */
@@ -80,8 +82,10 @@ export class SimPool implements Pool {
     this.onFree?.();
   }
 
-  stop(): Promise<void> {
-    return this.drain(0);
+  /** Nothing is heard of its threads afterwards, no echo either. */
+  async stop(): Promise<void> {
+    await this.drain(0);
+    this.world.isStopped = true;
   }
 
   async drain(graceMs: number): Promise<void> {
@@ -274,7 +278,9 @@ class SimBatch implements RunningBatch {
     if (!this.#world.hasEchoes || this.#world.random.float() < 0.5) return;
     // The same report once more, maybe when the batch is long over.
     const echoMs = drawMs(this.#world.random, 0, 300);
-    this.#world.clock.wakeIn(echoMs, () => this.#listener.onResults(frame));
+    this.#world.clock.wakeIn(echoMs, () => {
+      if (!this.#world.isStopped) this.#listener.onResults(frame);
+    });
   }
 }
 
