@@ -24,8 +24,6 @@ const WALL_OFFSET_MAX_MS = 120_000;
 const JUMPS_MS = [700, -700, 5_000, -5_000, 60_000, -60_000];
 /** From the wish to leave until others have what one had. */
 const HAND_OVER_MAX_MS = 300;
-/** By then nothing is left of mail to nodes that are gone. */
-const SWEEP_MS = 900_000;
 /** Gentle ends, with a store that may have gone silent. */
 const CLOSE_MAX_MS = 60_000;
 
@@ -74,7 +72,7 @@ export class ClusterRun extends Run<ClusterPlan> {
   }
 
   protected async phases(): Promise<void> {
-    const { ttlMs, faultsMs, shardCount, isPatient } = this.plan;
+    const { ttlMs, faultsMs, shardCount } = this.plan;
     const roles = this.#machines.map((m) => (m.isTaken ? (m.isWorker ? 'w' : 'p') : '-')).join('');
     this.trace(`ttl ${ttlMs} shards ${shardCount} seats ${roles}`);
     for (const machine of this.#machines) {
@@ -88,7 +86,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     await this.pass(10_000);
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isWhole;
     if (!(await this.until(isQuiet, LIVENESS_MS))) this.#tellWhatIsMissing();
-    await this.pass(isPatient ? SWEEP_MS : 2 * ttlMs + 10_000);
+    await this.pass(2 * ttlMs + 10_000);
     this.#machines[0]!.isWanted = true;
     await this.probe(PROBE_LABEL, this.plan.classes.has('wallJump') ? 2 * WALL_OFFSET_MAX_MS : 0);
     await this.until(isQuiet, LIVENESS_MS);
@@ -230,7 +228,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     const isSilent = (): boolean => live.every(({ connection }) => connection?.outstanding === 0);
     await this.until(isSilent, CALLS_MAX_MS);
     for (const node of live) node.judgeRest();
-    this.#law.judgeRest(live, { isSwept: this.plan.isPatient });
+    this.#law.judgeRest(live);
   }
 
   async #close(): Promise<void> {

@@ -293,13 +293,6 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'if (isTaken && ',
     replace: 'if (',
   },
-  {
-    name: 'keeps the mail of the dead',
-    world: 'cluster',
-    file: 'engine/mail-sweeper.js',
-    find: 'await this.#noteAbsent(node);',
-    replace: ';',
-  },
 ];
 
 /** Makes modules that are loaded from here on have the bug. */

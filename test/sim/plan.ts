@@ -94,8 +94,6 @@ export interface Seat {
 export interface ClusterPlan extends Plan {
   readonly ttlMs: number;
   readonly shardCount: number;
-  /** Whether it waits until mail to nodes that are gone has been swept away. */
-  readonly isPatient: boolean;
   /** The first is a worker. */
   readonly seats: readonly Seat[];
 }
@@ -115,7 +113,6 @@ export function drawClusterPlan(random: Random, only?: ReadonlySet<FaultClass>):
     ...plan,
     ttlMs: Math.round(drawMs(random, 2_000, random.float() < 0.7 ? 5_000 : 15_000)),
     shardCount: 2 + Math.floor(random.float() * 7),
-    isPatient: random.float() < 0.1,
     seats,
   };
 }

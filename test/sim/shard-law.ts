@@ -70,15 +70,15 @@ export class ShardLaw implements Law {
   }
 
   /** When nothing is left to do: what the store still holds. */
-  judgeRest(live: readonly SimNode[], { isSwept }: { readonly isSwept: boolean }): void {
+  judgeRest(live: readonly SimNode[]): void {
     const shardCount = this.#shardCount();
     for (const prefix of EMPTY_AT_REST) {
       const keys = this.#entries(prefix).map(({ key }) => key);
       if (keys.length > 0) this.#violate('S9', `at rest: ${keys.length} keys, ${keys[0]}`);
     }
     const names = live.map(({ incarnation }) => incarnation).sort();
-    const mail = this.#entries('r/').filter(
-      ({ key }) => isSwept || names.includes(key.split('/')[1] as never),
+    const mail = this.#entries('r/').filter(({ key }) =>
+      names.includes(key.split('/')[1] as never),
     );
     if (mail.length > 0) this.#violate('S9', `at rest: ${mail.length} letters, ${mail[0]!.key}`);
     const members = this.#entries('n/').map(({ key }) => key.slice(2));

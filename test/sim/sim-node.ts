@@ -164,8 +164,8 @@ export class SimNode {
       },
     );
     await this.#coordination.start();
-    const { session, members } = this.#coordination;
-    return { session, members, queues, shardCount };
+    const { session, members, supervisor } = this.#coordination;
+    return { session, members, supervisor, queues, shardCount };
   }
 
   kill(): void {
