@@ -436,7 +436,8 @@ export class Engine extends BaseService implements CommitSource {
     for (const dispatcher of this.#dispatchers) dispatcher.close();
     this.#waker.stop();
     this.#waiters.rejectAll(refusal);
-    // Whatever asks for a commit from here on comes too late.
+    // What no commit has taken gets its answer, and whatever asks for one from here on comes too late.
+    this.#rejectUnsent(refusal);
     this.#lane.abandon(refusal);
     this.#table.close();
   }
