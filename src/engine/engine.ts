@@ -135,8 +135,10 @@ export class Engine extends BaseService implements CommitSource {
   readonly #keep: readonly TaskState[];
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
-  /** Keyed submissions in a commit that flies. */
+  /** Keyed submissions in a commit that flies, or that is applied and does not say yet what they came to. */
   #keyedFlying = 0;
+  /** Those of the second kind: closing does not wait for what the store may not tell. */
+  readonly #keyedOpen = new Set<KeyedFrame>();
   #commitPart = 0;
   /** Why nothing is taken any more. */
   #refusal: MillraceError | undefined;
@@ -438,6 +440,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#waiters.rejectAll(refusal);
     // What no commit has taken gets its answer, and whatever asks for one from here on comes too late.
     this.#rejectUnsent(refusal);
+    for (const frame of this.#keyedOpen) this.#refuseKeyed(frame, refusal);
     this.#lane.abandon(refusal);
     this.#table.close();
   }
@@ -675,18 +678,15 @@ export class Engine extends BaseService implements CommitSource {
 
   async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
     let existing: TaskId | undefined;
+    this.#keyedOpen.add(frame);
     try {
       existing = await this.#existingTask(frame, result);
     } catch (cause) {
-      this.#settleKeyed(frame, (submission) => submission.reject(cause as MillraceError));
-      return;
+      return this.#refuseKeyed(frame, cause as MillraceError);
     }
-    if (this.#isHalted) {
-      // Stored, or there before; but nobody here can wait for it any more.
-      const refusal = this.#refusal!;
-      this.#settleKeyed(frame, (submission) => submission.reject(refusal));
-      return;
-    }
+    // Stored, or there before; but nobody here can wait for it any more.
+    if (this.#isHalted) return this.#refuseKeyed(frame, this.#refusal!);
+    this.#keyedOpen.delete(frame);
     if (existing !== undefined) {
       const { segment, index } = requireTaskId(existing);
       const accepted = { segment, index, task: this.find(segment, index), isCreated: false };
@@ -728,6 +728,12 @@ export class Engine extends BaseService implements CommitSource {
         await sleep(this.clock, KEYED_READ_DELAY_MS);
       }
     }
+  }
+
+  /** Does nothing when it has been answered. */
+  #refuseKeyed(frame: KeyedFrame, cause: MillraceError): void {
+    if (!this.#keyedOpen.delete(frame)) return;
+    this.#settleKeyed(frame, (submission) => submission.reject(cause));
   }
 
   /** @returns how many submissions that were */

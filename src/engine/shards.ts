@@ -414,7 +414,8 @@ export class Shards implements ShardOwner {
     overlay: Uint8Array | undefined,
   ): SegmentHandle | undefined {
     const ref = refOfKey(key);
-    if (this.#table.findSegment(ref) !== 0) return undefined;
+    // Read for a shard that was let go of meanwhile: nobody would ever let go of it again.
+    if (shard.stage === 'over' || this.#table.findSegment(ref) !== 0) return undefined;
     let segment = 0 as SegmentHandle;
     try {
       segment = this.#table.ingest(value, ref, this.#now(), { hold: true });

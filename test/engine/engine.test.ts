@@ -454,6 +454,21 @@ test('a keyed task whose answer was lost is told from a duplicate', async () => 
   await closing(bed, runtime);
 });
 
+test('a keyed task whose answer was lost, and whose key cannot be read, is answered at the end', async () => {
+  const { bed, echo } = setup();
+  const runtime = await bed.start();
+  bed.faults.fates.push('answer lost');
+  const submitted = assert.rejects(runtime.submit(echo, 1, { idempotencyKey: 'k' }), (error) =>
+    hasCode(error, 'ERR_MILLRACE_CLOSED'),
+  );
+  await bed.clock.advance(40);
+  // The store takes writes and answers no reads any more.
+  bed.faults.get = () => new Promise(() => {});
+  await bed.clock.advance(1_000);
+  await closing(bed, runtime);
+  await submitted;
+});
+
 test('a keyed task whose answer was lost is taken up when the store can be read again', async () => {
   const { bed, echo, runs } = setup();
   const runtime = await bed.start();
