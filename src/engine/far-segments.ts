@@ -72,6 +72,8 @@ export class FarSegments {
   readonly #goneMeanwhile = new Set<SegmentRef>();
   /** Noted while tasks are counted; undefined when they are not. */
   #notedMeanwhile: Set<SegmentRef> | undefined;
+  /** The same of what came into the table. */
+  #startedMeanwhile: Set<SegmentRef> | undefined;
   #isClosed = false;
 
   constructor(at: ShardPlace, ports: FarPorts) {
@@ -185,9 +187,21 @@ export class FarSegments {
     }
   }
 
-  async #countOnce(): Promise<void> {
+  /**
+   * What is read may be in the table: visited before, and noted when it goes again; or put since, and near by the clock as
+   * it is now. Only what came into the table from beyond while it was counted has been subtracted already.
+   */
+  #countOnce(): Promise<void> {
+    return this.reading(() => this.#countStored());
+  }
+
+  async #countStored(): Promise<void> {
     const noted = new Set<SegmentRef>();
+    const started = new Set<SegmentRef>();
     this.#notedMeanwhile = noted;
+    this.#startedMeanwhile = started;
+    const isHere = (ref: SegmentRef): boolean =>
+      this.#ports.table.findSegment(ref) !== 0 || this.#goneMeanwhile.has(ref);
     this.#tasks = 0;
     const { store } = this.#ports;
     const beyond = (kind: 't' | 'i' | 's'): KeyRange =>
@@ -197,7 +211,8 @@ export class FarSegments {
     for (const kind of ['s', 't', 'i'] as const) {
       for await (const { key, value } of entriesOf(store, ranges[kind])) {
         if (this.#isClosed) return;
-        if (noted.has(refOfKey(key))) continue;
+        const ref = refOfKey(key);
+        if (noted.has(ref) || (isHere(ref) && !started.has(ref))) continue;
         tasks += unlessCorrupt(() =>
           kind === 's' ? -countEnded(value) : openFrame(value, FrameKind.TASKS).count,
         );
@@ -205,6 +220,7 @@ export class FarSegments {
     }
     this.#tasks += tasks;
     this.#notedMeanwhile = undefined;
+    this.#startedMeanwhile = undefined;
   }
 
   // --- What is put -------------------------------------------------------------------------------------------------
@@ -341,7 +357,9 @@ export class FarSegments {
 
   #start(segment: SegmentHandle): void {
     if (this.#isClosed) return;
-    this.#tasks -= this.#ports.table.segmentInfo(segment)?.open ?? 0;
+    const { table } = this.#ports;
+    this.#tasks -= table.segmentInfo(segment)?.open ?? 0;
+    this.#startedMeanwhile?.add(table.segmentRef(segment) as SegmentRef);
     this.#ports.resume(segment);
   }
 
