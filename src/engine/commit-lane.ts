@@ -263,6 +263,8 @@ export class CommitLane {
       // A refusal is definite only for a first try: after an unknown one it says nothing about that.
       if (outcome.kind === 'failed' && tries === 1) {
         publish('millrace:commit:failed', () => ({ cause: outcome.cause }));
+        // Its fate is known: who gives up during the pause must not tell it again.
+        this.#flying = undefined;
         commit.onFailed(outcome.cause);
         return sleep(this.#clock, REFUSED_DELAY_MS);
       }

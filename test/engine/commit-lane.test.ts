@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { MillraceError } from '../../src/core/errors.js';
+import { MillraceError } from '../../src/core/errors.js';
 import type { Incarnation } from '../../src/core/ids.js';
 import {
   type Operation,
@@ -126,6 +126,16 @@ test('an unknown outcome, then an epoch that changes: the head is read first, an
   submit(['b', 't/3']);
   await clock.settle();
   assert.equal(source.done.length, 2, 'the lane goes on from the head it found');
+});
+
+test('a commit that was refused hears so once, also when the lane is given up in the pause after it', async () => {
+  const { clock, store, source, lane, submit } = await setup();
+  store.fates.push('full');
+  submit(['a', 't/1']);
+  await clock.settle();
+  assert.equal(source.failed?.code, 'ERR_MILLRACE_STORE_FULL');
+  lane.abandon(new MillraceError('ERR_MILLRACE_CLOSED', 'over'));
+  assert.equal(source.failed?.code, 'ERR_MILLRACE_STORE_FULL');
 });
 
 test('a request that comes while a commit is cut does not make the lane look idle', async () => {
