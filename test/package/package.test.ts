@@ -55,6 +55,8 @@ describe('the packed tarball', () => {
       // What the linker exports.
       /^native\/exports\.map$/,
       /^prebuilds\/[a-z0-9]+-[a-z0-9]+\/millrace(\.\w+)?\.node$/,
+      // Rules and dashboard, to be loaded into Prometheus and Grafana.
+      /^monitoring\/[a-z.-]+\.(yml|json)$/,
     ];
     const strangers = files.filter((file) => !allowed.some((pattern) => pattern.test(file)));
     assert.deepEqual(strangers, []);
