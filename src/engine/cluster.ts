@@ -317,11 +317,6 @@ export class Cluster {
     return info !== undefined && !info.isReleased && this.shards.isResumed(info.segment);
   }
 
-  /** Whether this task belongs to somebody else by now, and only runs here. */
-  isOrphan(task: TaskHandle): boolean {
-    return this.#ports.table.inspect(task)?.isReleased === true;
-  }
-
   /** Sends on what an orphan came to. */
   report(task: TaskHandle, report: Report): void {
     const { table } = this.#ports;
