@@ -103,5 +103,5 @@ async function longTests() {
     console.log('there are no long tests');
     return true;
   }
-  return runTests([], files, { serialTimeoutMs: LONG_FILE_TIMEOUT_MS });
+  return runTests({ alone: files }, { longTimeoutMs: LONG_FILE_TIMEOUT_MS });
 }

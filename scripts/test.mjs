@@ -12,8 +12,10 @@ import { at, fail, filesBelow } from './lib/project.mjs';
 import { withServers } from './lib/servers.mjs';
 import { runTests } from './lib/test-run.mjs';
 
-/** Folders whose tests start processes, threads or servers and watch the clock. */
-const SERIAL = /^(integration|cli|package|examples|bench)\/|^conformance\/store\/etcd/;
+/** Tests of threads that watch the clock: alone, or they would measure their neighbours. */
+const ALONE = /^integration\/(workers|runtime)\//;
+/** Tests that start processes or servers, and mostly wait for them. */
+const WITH_PROCESSES = /^(integration|cli|package|examples|bench)\/|^conformance\/store\/etcd/;
 const SEPARATE = /^(long|soak)\//;
 
 const { values, positionals } = parseArgs({
@@ -33,10 +35,10 @@ if (wanted.length === 0) {
 }
 
 const { files, notes, isAskedFor } = await withServers(wanted);
-const path = (file) => at('dist/test', file);
+const groups = { pure: [], withProcesses: [], alone: [] };
+for (const file of files) groups[groupOf(file)].push(at('dist/test', file));
 const passed = await runTests(
-  files.filter((file) => !SERIAL.test(file)).map(path),
-  files.filter((file) => SERIAL.test(file)).map(path),
+  groups,
   values.name === undefined ? {} : { namePattern: values.name },
 );
 for (const note of notes) console.log(note);
@@ -46,6 +48,11 @@ if (notes.length > 0 && !isAskedFor) {
   );
 }
 process.exitCode = passed && (notes.length === 0 || isAskedFor) ? 0 : 1;
+
+function groupOf(file) {
+  if (ALONE.test(file)) return 'alone';
+  return WITH_PROCESSES.test(file) ? 'withProcesses' : 'pure';
+}
 
 /** Sources, outputs and bare words all name a test: test/core/ids.test.ts, dist/test/core/ids.test.js, ids. */
 function matches(file, part) {

@@ -1,9 +1,9 @@
 /**
  * Runs test files with node:test and reports them as one run.
  *
- * Test files are of two kinds. Most are pure and run side by side, one process per core. Those that start
- * processes, threads or servers, and watch the clock while doing so, run one after another when the others
- * are done: on two cores they would otherwise measure each other.
+ * Test files are of three kinds. Most are pure and run side by side, one process per core. Those that start
+ * processes or servers come after them, two at a time: they wait for events, with generous limits, and most of their
+ * time is waiting. Those that watch the clock run last, one after another: they would otherwise measure each other.
  *
  * Every file is a run of node:test of its own, because only whole runs can be ended from outside in every Node
  * from 20 on: the `timeout` of a run is a budget for each file up to Node 22, and for each test from 24 on,
@@ -19,21 +19,23 @@ import { ROOT } from './project.mjs';
 
 /** Time budget of one test file. A test that needs another limit for itself sets `timeout`. */
 const FILE_TIMEOUT_MS = 120_000;
-/** The same for files that run alone: they start processes and install packages. */
-const SERIAL_FILE_TIMEOUT_MS = 300_000;
+/** The same for files that start processes and install packages. */
+const LONG_FILE_TIMEOUT_MS = 300_000;
+/** So many files with processes of their own run at once. */
+const WITH_PROCESSES_WIDTH = 2;
 const SLOWEST_COUNT = 10;
 
 /**
- * @param parallel - files to run side by side
- * @param serial - files to run one after another, after the others
+ * @param groups.pure - files to run side by side
+ * @param groups.withProcesses - files to run two at a time, after those
+ * @param groups.alone - files to run one after another, at the end
  * @param options.namePattern - run only the tests whose name matches
- * @param options.serialTimeoutMs - time budget of a file that runs alone
+ * @param options.longTimeoutMs - time budget of a file of the last two groups
  * @returns whether at least one test passed, none failed, and every file ran to its end
  */
 export async function runTests(
-  parallel,
-  serial,
-  { namePattern, serialTimeoutMs = SERIAL_FILE_TIMEOUT_MS } = {},
+  { pure = [], withProcesses = [], alone = [] },
+  { namePattern, longTimeoutMs = LONG_FILE_TIMEOUT_MS } = {},
 ) {
   const startedAt = Date.now();
   const report = new spec();
@@ -45,8 +47,9 @@ export async function runTests(
       for (const event of result.events) report.write(event);
       ended.push(result);
     });
-  await runGroup(parallel, availableParallelism(), FILE_TIMEOUT_MS);
-  await runGroup(serial, 1, serialTimeoutMs);
+  await runGroup(pure, availableParallelism(), FILE_TIMEOUT_MS);
+  await runGroup(withProcesses, WITH_PROCESSES_WIDTH, longTimeoutMs);
+  await runGroup(alone, 1, longTimeoutMs);
 
   // Repeats the failures: Node 20 does so when its reporter ends, newer ones when they are given the summary.
   const summary = ended.find((result) => result.summary !== undefined)?.summary;
