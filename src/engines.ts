@@ -7,6 +7,7 @@
  */
 import type { TaskSpec } from './core/task.js';
 import type { Engine, EngineStats } from './engine/engine.js';
+import type { ShutdownBudget } from './engine/shutdown.js';
 
 export class Engines {
   /** On the runtime's store. */
@@ -64,7 +65,7 @@ export class Engines {
     await Promise.all(this.#all.map((engine) => engine.drain()));
   }
 
-  async shutdown(budget: { readonly softMs: number; readonly hardMs: number }): Promise<void> {
+  async shutdown(budget: ShutdownBudget): Promise<void> {
     await Promise.all(this.#all.map((engine) => engine.shutdown(budget)));
   }
 

@@ -10,8 +10,9 @@ import { MillraceError } from './core/errors.js';
 import { type TaskId, taskId } from './core/ids.js';
 import { statusOf, TaskState, type TaskStatus } from './core/states.js';
 import { errorOfEnd, type TaskEnd, valueOfEnd } from './engine/ends.js';
-import type { CancelAnswer, Engine } from './engine/engine.js';
+import type { Engine } from './engine/engine.js';
 import type { Accepted } from './engine/intake.js';
+import type { CancelAnswer } from './engine/task-desk.js';
 
 export interface WaitOptions {
   /** Give up waiting after this time; the task goes on. @defaultValue no limit */

@@ -13,9 +13,8 @@
  */
 import type { Load } from '../coordination/load.js';
 import { publish } from '../core/channels.js';
-import { type Clock, sleep } from '../core/clock.js';
-import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
-import { utf8 } from '../core/frame.js';
+import type { Clock } from '../core/clock.js';
+import { MillraceError } from '../core/errors.js';
 import {
   type Incarnation,
   requireTaskId,
@@ -27,8 +26,8 @@ import {
 import type { Pool } from '../core/pool.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
-import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js';
-import type { Entry, OperationResult, Store } from '../core/store.js';
+import { TaskState, type TaskStatus } from '../core/states.js';
+import type { Store } from '../core/store.js';
 import type { TaskSpec } from '../core/task.js';
 import type { Timers } from '../pool/deadlines.js';
 import {
@@ -43,10 +42,7 @@ import { Cluster, type ClusterOptions } from './cluster.js';
 import { type Commit, type CommitBudget, CommitLane, type CommitSource } from './commit-lane.js';
 import { Cut, type CutContext, type SharedContext } from './cut.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
-import { EndWaiters } from './end-waiters.js';
-import { cancelledBytes, expiredBytes, goneError, type TaskEnd } from './ends.js';
-import { FarSegments } from './far-segments.js';
-import { findFinished } from './finished.js';
+import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
 import { Horizon } from './horizon.js';
 import {
   type Accepted,
@@ -60,14 +56,14 @@ import {
   Submission,
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
-import { existingTask } from './keyed.js';
-import { mailRange, type ShardPlace } from './keys.js';
+import { KeyedSubmissions } from './keyed-submissions.js';
 import { requireLayout } from './layout.js';
 import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
-import { ProgressBoard, ProgressStream } from './progress.js';
-import { storedShards, takeStored } from './recovery.js';
+import { LoneShards } from './lone-shards.js';
+import { ProgressBoard } from './progress.js';
 import { Settler } from './settler.js';
-import { storedState } from './stored-task.js';
+import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
+import { type CancelAnswer, NOT_HELD, TaskDesk, type TaskPlace } from './task-desk.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
 import { WallTimes } from './wall-times.js';
@@ -91,11 +87,6 @@ export interface EngineOptions {
   readonly retention: RetentionMs;
 }
 
-/** Where a task is; `task` is 0 when that is not known. */
-export type TaskPlace = Pick<Accepted, 'segment' | 'index' | 'task'>;
-
-export type CancelAnswer = Exclude<AnswerOfOwner, 'gone'>;
-
 export interface EngineStats {
   /** Accepted and not durably ended. */
   readonly open: number;
@@ -104,11 +95,6 @@ export interface EngineStats {
   readonly running: number;
 }
 
-const NOT_HELD = 0 as TaskHandle;
-/** What closing allows for the last commits after everything has stopped. */
-const LAST_COMMITS_MS = 5_000;
-/** What became of a keyed submission is read again after so long. */
-const KEYED_READ_DELAY_MS = 200;
 /** Where the store has one writer, all tasks of a queue are in one shard. */
 const ONLY_HOME: Home = { shard: 0, owner: undefined, isInbox: false };
 
@@ -130,22 +116,19 @@ export class Engine extends BaseService implements CommitSource {
   readonly #settler: Settler;
   readonly #pools: Pool[];
   readonly #janitor: Janitor;
-  readonly #waiters = new EndWaiters();
   readonly #progress = new ProgressBoard();
   readonly #keep: readonly TaskState[];
+  readonly #desk: TaskDesk;
+  readonly #keyed: KeyedSubmissions;
+  readonly #lone: LoneShards;
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
-  /** Keyed submissions in a commit that flies, or that is applied and does not say yet what they came to. */
-  #keyedFlying = 0;
-  /** Those of the second kind: closing does not wait for what the store may not tell. */
-  readonly #keyedOpen = new Set<KeyedFrame>();
   #commitPart = 0;
   /** Why nothing is taken any more. */
   #refusal: MillraceError | undefined;
   /** Why nothing is taken at the moment: the lane waits for an answer. */
   #stall: MillraceError | undefined;
   #isHalted = false;
-  #isRecovered = false;
 
   /** Called when ends are durable and their room in the queue is free; for admission. */
   onReleased: ((bytes: number, tasks: number) => void) | undefined;
@@ -188,6 +171,9 @@ export class Engine extends BaseService implements CommitSource {
     this.#pools = [thread, inline].filter((pool) => pool !== undefined);
     this.#janitor = new Janitor(options.store, options.clock, retention);
     this.#keep = keptStates(retention);
+    this.#desk = this.#openDesk();
+    this.#keyed = this.#takeKeyed();
+    this.#lone = this.#ownShards();
     this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
   }
 
@@ -210,7 +196,7 @@ export class Engine extends BaseService implements CommitSource {
   protected async onStart(): Promise<void> {
     await requireLayout(this.#store, this.clock);
     await this.#lane.open();
-    const near = this.#cluster === undefined ? await this.#recover() : [];
+    const near = this.#cluster === undefined ? await this.#lone.recover() : [];
     await Promise.all(this.#pools.map((pool) => pool.start()));
     for (const segment of near) this.#resume(segment);
     await this.#cluster?.start();
@@ -218,65 +204,6 @@ export class Engine extends BaseService implements CommitSource {
     this.#onTimePassed();
     this.#waker.update();
     this.#lane.request();
-  }
-
-  /** What is stored comes into the table as far as the horizon, held. */
-  async #recover(): Promise<SegmentHandle[]> {
-    const near: SegmentHandle[] = [];
-    for (const place of await storedShards(this.#store)) {
-      const far = this.#farOf(place);
-      await far.load(this.#horizon.untilMs, (segment) => near.push(segment));
-      this.#horizon.add(far);
-    }
-    this.#isRecovered = true;
-    return near;
-  }
-
-  #farOf(place: ShardPlace): FarSegments {
-    return new FarSegments(place, {
-      store: this.#store,
-      table: this.#table,
-      take: (entry, overlay) => this.#take(entry, overlay),
-      resume: (segment) => {
-        this.#resume(segment);
-        this.#onShardsChanged();
-      },
-      release: (segment) => this.#releaseFar(segment),
-      pause: () => sleep(this.clock, KEYED_READ_DELAY_MS),
-      onChanged: () => {
-        this.#horizon.update();
-        this.#lane.request();
-      },
-    });
-  }
-
-  /** A newer version's segment keeps this node from starting; later it is set aside, as one that is damaged. */
-  #take(entry: Entry, overlay: Uint8Array | undefined): SegmentHandle | undefined {
-    try {
-      return takeStored(this.#table, entry, overlay, this.#now());
-    } catch (cause) {
-      if (!this.#isRecovered || !isMillraceError(cause)) throw cause;
-      publish('millrace:store:corrupt', () => ({ key: entry.key, cause }));
-      return undefined;
-    }
-  }
-
-  /** It stays in the store until it is near. @returns how many of its tasks are open */
-  #releaseFar(segment: SegmentHandle): number {
-    const ref = this.#table.segmentRef(segment) as SegmentRef;
-    this.#wallTimes.delete(segment);
-    const released = this.#table.release(segment);
-    if (released === undefined) return 0;
-    if (released.open > 0) this.onReleased?.(released.openBytes, released.open);
-    for (const { index, task } of released.watched) this.#moveWaiters(task, ref, index);
-    return released.open;
-  }
-
-  /** Who waits here for a task that this node holds no more waits where it is now. */
-  #moveWaiters(task: TaskHandle, segment: SegmentRef, index: number): void {
-    for (const { resolve, reject } of this.#waiters.take(task)) {
-      this.ended({ segment, index, task: NOT_HELD }).then(resolve, reject);
-    }
   }
 
   /** Stops at once: what runs is killed and will run again. For a gentle end, `shutdown` first. */
@@ -311,7 +238,7 @@ export class Engine extends BaseService implements CommitSource {
 
   /** The task when this node holds it, else 0. */
   find(segment: SegmentRef, index: number): TaskHandle {
-    return this.#table.taskAt(this.#table.findSegment(segment), index);
+    return this.#desk.find(segment, index);
   }
 
   /**
@@ -321,28 +248,7 @@ export class Engine extends BaseService implements CommitSource {
    * @throws ERR_MILLRACE_CLOSED when the engine stops first
    */
   ended(task: TaskPlace): Promise<TaskEnd> {
-    if (this.#refusal) return Promise.reject(this.#refusal);
-    const held = this.#held(task);
-    if (this.#table.watch(held) === 'watching') return this.#waiters.wait(held);
-    const beyond = this.#beyond(task.segment);
-    if (beyond !== undefined) return this.#endedBeyond(beyond, task);
-    const id = taskId(task.segment, task.index);
-    // Who held it here knows that it has ended; else its owner is asked.
-    if (this.#cluster === undefined || held !== 0) return this.#storedEnd(id);
-    return this.#remoteEnd(this.#cluster, id);
-  }
-
-  /** Where a segment of one of our shards may be, if it is not in the table. */
-  #beyond(segment: SegmentRef): FarSegments | undefined {
-    return this.#table.findSegment(segment) === 0 ? this.#horizon.beyond(segment) : undefined;
-  }
-
-  async #endedBeyond(far: FarSegments, { segment, index }: TaskPlace): Promise<TaskEnd> {
-    if (await far.untilHeld(segment, index)) return this.ended({ segment, index, task: NOT_HELD });
-    if (this.#refusal) throw this.#refusal;
-    const id = taskId(segment, index);
-    const cluster = this.#horizon.of(segment) === undefined ? this.#cluster : undefined;
-    return cluster === undefined ? this.#storedEnd(id) : this.#remoteEnd(cluster, id);
+    return this.#desk.ended(task);
   }
 
   /**
@@ -350,19 +256,12 @@ export class Engine extends BaseService implements CommitSource {
    * is durable. Errors are those of `ended`, and the signal's reason.
    */
   progress(task: TaskPlace, signal?: AbortSignal): AsyncIterableIterator<unknown> {
-    const id = taskId(task.segment, task.index);
-    const listen = (listener: (json: string) => void) => this.#progress.listen(id, listener);
-    return new ProgressStream(listen, this.ended(task), signal);
+    return this.#desk.progress(task, signal);
   }
 
   /** Where a task stands. An end that is not durable is not told. @throws ERR_MILLRACE_TASK_GONE */
-  async status(task: TaskPlace): Promise<TaskStatus> {
-    if (this.#refusal) throw this.#refusal;
-    const info = this.#table.inspect(this.#held(task));
-    if (info === undefined) {
-      return statusOf(await storedState(this.#store, task.segment, task.index));
-    }
-    return info.isSettled || !isEnded(info.state) ? statusOf(info.state) : 'running';
+  status(task: TaskPlace): Promise<TaskStatus> {
+    return this.#desk.status(task);
   }
 
   /**
@@ -372,30 +271,8 @@ export class Engine extends BaseService implements CommitSource {
    * @returns when the answer is durable
    * @throws ERR_MILLRACE_TASK_GONE
    */
-  async cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
-    if (this.#refusal) throw this.#refusal;
-    const id = taskId(task.segment, task.index);
-    const visitOver = await this.#beyond(task.segment)?.visit(task.segment);
-    if (visitOver !== undefined) {
-      return this.cancel({ ...task, task: NOT_HELD }, reason).finally(visitOver);
-    }
-    const held = this.#held(task);
-    if (held === 0 && this.#cluster !== undefined) {
-      const answer = await this.#askCancel(this.#cluster, id, reason);
-      if (answer === 'gone') throw goneError(id);
-      return answer;
-    }
-    const answer = this.#cancelHeld(held, id, reason);
-    if (answer === 'gone') {
-      await this.#storedEnd(id);
-      return 'ended';
-    }
-    if (answer === 'cancelled') {
-      const ended = this.ended(task);
-      this.#lane.request();
-      await ended;
-    }
-    return answer;
+  cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
+    return this.#desk.cancel(task, reason);
   }
 
   /** Resolves when every task that has a handler here has ended, retries and delayed ones included. */
@@ -412,35 +289,30 @@ export class Engine extends BaseService implements CommitSource {
    * kills what is left at `hardMs`. What was interrupted stays stored and spends no attempt. Resolves when all is
    * written; the engine is then stopped.
    */
-  async shutdown(budget: { readonly softMs: number; readonly hardMs: number }): Promise<void> {
+  async shutdown(budget: ShutdownBudget): Promise<void> {
     if (this.#isHalted) return;
     this.#isHalted = true;
-    const deadlineMs = this.clock.monoMs() + budget.hardMs + LAST_COMMITS_MS;
     const closed = new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     const refusal = this.#refusal ?? closed;
     this.#refusal = refusal;
     this.#stopClaiming();
-    // What waits goes to other nodes at once; what runs reports to them.
-    const leaving = this.#cluster?.leave();
-    await this.#untilIdle(budget.softMs);
-    for (const dispatcher of this.#dispatchers) dispatcher.interruptAll('the runtime shuts down');
-    const graceMs = Math.max(0, budget.hardMs - budget.softMs);
-    await Promise.all(this.#pools.map((pool) => pool.drain(graceMs)));
-    await this.#janitor.stop();
-    // What was submitted gets its answer, and what ended is written: unless the store does not let us.
-    this.#lane.request();
-    await this.#lanesLast(deadlineMs);
-    await this.#cluster?.close(refusal);
-    await this.#horizon.close();
-    await leaving;
-    if (this.#cluster !== undefined) await this.#within(deadlineMs, this.#retire());
-    await Promise.all(this.#pools.map((pool) => pool.stop()));
-    for (const dispatcher of this.#dispatchers) dispatcher.close();
+    const parts: ShutdownParts = {
+      clock: this.clock,
+      node: this.#options.node,
+      lane: this.#lane,
+      dispatchers: this.#dispatchers,
+      pools: this.#pools,
+      janitor: this.#janitor,
+      horizon: this.#horizon,
+      cluster: this.#cluster,
+      running: () => this.#table.busyCount,
+    };
+    await shutDown(parts, budget, refusal);
     this.#waker.stop();
-    this.#waiters.rejectAll(refusal);
+    this.#desk.waiters.rejectAll(refusal);
     // What no commit has taken gets its answer, and whatever asks for one from here on comes too late.
     this.#rejectUnsent(refusal);
-    for (const frame of this.#keyedOpen) this.#refuseKeyed(frame, refusal);
+    this.#keyed.refuseOpen(refusal);
     this.#lane.abandon(refusal);
     this.#table.close();
   }
@@ -486,7 +358,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#refusal = cause;
     this.#rejectUnsent(cause);
     this.#stopClaiming();
-    this.#waiters.rejectAll(cause);
+    this.#desk.waiters.rejectAll(cause);
     this.#cluster?.giveUp(cause);
   }
 
@@ -509,7 +381,7 @@ export class Engine extends BaseService implements CommitSource {
       takeFrame: (bytesMax) => this.#intake.takeFrame(bytesMax, homeOf),
       takeKeyed: (bytesMax) => {
         const frame = this.#intake.takeKeyed(bytesMax, this.clock.wallMs(), homeOf);
-        if (frame) this.#keyedFlying++;
+        if (frame) this.#keyed.taken();
         return frame;
       },
       adopt: (frame) => this.#adopt(frame),
@@ -523,9 +395,8 @@ export class Engine extends BaseService implements CommitSource {
         if (isBeyond) this.#horizon.of(frame.ref)?.letGo(segment, frame.ref);
       },
       onRejected: (frame, cause) => frame.owner.reject(cause),
-      onKeyedDone: (frame, result) => void this.#onKeyedDone(frame, result),
-      onKeyedFailed: (frame, cause) =>
-        this.#settleKeyed(frame, (submission) => submission.reject(cause)),
+      onKeyedDone: (frame, result) => void this.#keyed.done(frame, result),
+      onKeyedFailed: (frame, cause) => this.#keyed.failed(frame, cause),
       onSettled: (settled) => this.#onSettled(settled),
       onDropped: (segment) => {
         this.#wallTimes.delete(segment);
@@ -545,7 +416,7 @@ export class Engine extends BaseService implements CommitSource {
       onLettersFailed: (letters) => outbox.putBack(letters),
       onDropped: (segment) => shards.dropped(segment),
       onDisplaced: (frame) => {
-        if ('keys' in frame) this.#keyedFlying--;
+        if ('keys' in frame) this.#keyed.displaced();
         this.#intake.putBack(frame);
       },
       onBroken: (broken) => cluster.onBroken(broken),
@@ -571,10 +442,7 @@ export class Engine extends BaseService implements CommitSource {
       abort: (task, reason) => {
         for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason);
       },
-      moveWaiters: (task, id) => {
-        const { segment, index } = requireTaskId(id);
-        this.#moveWaiters(task, segment, index);
-      },
+      moveWaiters: (task, id) => this.#desk.moveWaiters(task, id),
       onChanged: () => this.#onShardsChanged(),
     });
   }
@@ -607,14 +475,6 @@ export class Engine extends BaseService implements CommitSource {
     this.#settler.settle(task, report.outcome, Buffer.from(report.json), overranMs);
   }
 
-  /** The table's handle of a task, if this node holds it: perhaps not the one it had when it was submitted. */
-  #held(task: TaskPlace): TaskHandle {
-    if (this.#cluster === undefined) return this.find(task.segment, task.index) || task.task;
-    if (this.#cluster.holds(task.task)) return task.task;
-    const found = this.find(task.segment, task.index);
-    return this.#cluster.holds(found) ? found : NOT_HELD;
-  }
-
   #cancelHeld(held: TaskHandle, id: TaskId, reason: string | undefined): AnswerOfOwner {
     const answer = this.#table.cancel(held, cancelledBytes(id, reason), this.#now());
     if (answer !== 'running') return answer;
@@ -626,18 +486,6 @@ export class Engine extends BaseService implements CommitSource {
     return 'signalled';
   }
 
-  #askCancel(cluster: Cluster, id: TaskId, reason: string | undefined): Promise<AnswerOfOwner> {
-    const answer = cluster.remote.cancel(id, reason);
-    this.#lane.request();
-    return answer;
-  }
-
-  #remoteEnd(cluster: Cluster, id: TaskId): Promise<TaskEnd> {
-    const end = cluster.remote.wait(id);
-    this.#lane.request();
-    return end;
-  }
-
   /** Tasks in somebody's inbox are not open here any more. */
   #tellHandedOver({ ref, queue, type, owner }: ClosedFrame): void {
     if (this.#cluster?.isRun(queue, type) === false) {
@@ -646,12 +494,6 @@ export class Engine extends BaseService implements CommitSource {
       }
     }
     this.onReleased?.(owner.payloadBytes, owner.count);
-  }
-
-  async #storedEnd(id: TaskId): Promise<TaskEnd> {
-    const filed = await findFinished(this.#store, id);
-    if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
-    throw goneError(id);
   }
 
   #adopt(frame: ClosedFrame): SegmentHandle {
@@ -667,32 +509,12 @@ export class Engine extends BaseService implements CommitSource {
   /** Whether what was put stays in the store only, until it is near. */
   #isBeyond({ ref, home }: ClosedFrame): boolean {
     if (segmentDueAtMs(ref) < this.#horizon.untilMs) return false;
-    if (this.#cluster === undefined && this.#horizon.of(ref) === undefined) {
-      // The first one of its queue since this node began, and there was none before.
-      const far = this.#farOf({ queue: ref.slice(0, ref.indexOf('.')), shard: home.shard });
-      far.begin(this.#horizon.untilMs);
-      this.#horizon.add(far);
-    }
+    if (this.#cluster === undefined) this.#lone.know(ref, home.shard);
     return this.#horizon.isBeyond(ref);
   }
 
-  async #onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
-    let existing: TaskId | undefined;
-    this.#keyedOpen.add(frame);
-    try {
-      existing = await this.#existingTask(frame, result);
-    } catch (cause) {
-      return this.#refuseKeyed(frame, cause as MillraceError);
-    }
-    // Stored, or there before; but nobody here can wait for it any more.
-    if (this.#isHalted) return this.#refuseKeyed(frame, this.#refusal!);
-    this.#keyedOpen.delete(frame);
-    if (existing !== undefined) {
-      const { segment, index } = requireTaskId(existing);
-      const accepted = { segment, index, task: this.find(segment, index), isCreated: false };
-      const found = this.#settleKeyed(frame, (submission) => submission.accept(accepted));
-      return this.#tellSubmitted(frame, { tasks: 0, deduplicated: found });
-    }
+  /** A keyed task is new and stored. @returns 0 when this node does not hold it */
+  #takeUpKeyed(frame: KeyedFrame): TaskHandle {
     // Who has the shard by now finds it there.
     const { owner, isInbox } = frame.home;
     const isElsewhere = isInbox || (owner !== undefined && owner.stage !== 'active');
@@ -701,50 +523,7 @@ export class Engine extends BaseService implements CommitSource {
     const task = isHere ? this.#table.taskAt(this.#adopt(frame), 0) : NOT_HELD;
     if (!isHere) this.#tellHandedOver(frame);
     if (isBeyond) this.#horizon.of(frame.ref)?.note(frame.ref, 1);
-    const settled = this.#settleKeyed(frame, (submission) =>
-      submission.accept({
-        segment: frame.ref,
-        index: 0,
-        task,
-        // Those that joined the first did not create anything.
-        isCreated: submission === frame.submission,
-      }),
-    );
-    this.#tellSubmitted(frame, { tasks: 1, deduplicated: settled - 1 });
-    this.#waker.update();
-    this.#lane.request();
-  }
-
-  /** Asks until it is known: a task that is stored and not taken up here would wait for the next start. */
-  async #existingTask(
-    frame: KeyedFrame,
-    result: OperationResult | undefined,
-  ): Promise<TaskId | undefined> {
-    for (;;) {
-      try {
-        return await existingTask(this.#store, frame, result);
-      } catch (cause) {
-        if (this.#isHalted || !hasCode(cause, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw cause;
-        await sleep(this.clock, KEYED_READ_DELAY_MS);
-      }
-    }
-  }
-
-  /** Does nothing when it has been answered. */
-  #refuseKeyed(frame: KeyedFrame, cause: MillraceError): void {
-    if (!this.#keyedOpen.delete(frame)) return;
-    this.#settleKeyed(frame, (submission) => submission.reject(cause));
-  }
-
-  /** @returns how many submissions that were */
-  #settleKeyed(frame: KeyedFrame, settle: (submission: Submission) => void): number {
-    this.#keyedFlying--;
-    const first = frame.submission;
-    settle(first);
-    const joined = this.#intake.takeJoined(first);
-    for (const submission of joined) settle(submission);
-    this.#checkDrained();
-    return 1 + joined.length;
+    return task;
   }
 
   #tellSubmitted(
@@ -760,7 +539,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #onSettled(settled: Settled): void {
     if (settled.tasks > 0) this.onReleased?.(settled.bytes, settled.tasks);
-    this.#waiters.settle(settled.watched);
+    this.#desk.waiters.settle(settled.watched);
     this.#cluster?.onSettled(settled);
     if (this.#cluster?.hasLetters) this.#lane.request();
     this.#checkDrained();
@@ -769,9 +548,68 @@ export class Engine extends BaseService implements CommitSource {
   #checkDrained(): void {
     if (this.#drainWaiters.length === 0) return;
     const { open, unhandled } = this.#table.stats();
-    if (open > unhandled || !this.#intake.isEmpty || this.#keyedFlying > 0) return;
+    if (open > unhandled || !this.#intake.isEmpty || !this.#keyed.isEmpty) return;
     if (this.#cluster?.hasLetters || !this.#horizon.isEmpty) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
+  }
+
+  #openDesk(): TaskDesk {
+    return new TaskDesk({
+      store: this.#store,
+      table: this.#table,
+      horizon: this.#horizon,
+      progress: this.#progress,
+      cluster: () => this.#cluster,
+      refusal: () => this.#refusal,
+      cancel: (task, id, reason) => this.#cancelHeld(task, id, reason),
+      requestCommit: () => this.#lane.request(),
+    });
+  }
+
+  #takeKeyed(): KeyedSubmissions {
+    return new KeyedSubmissions({
+      clock: this.clock,
+      store: this.#store,
+      haltedBy: () => (this.#isHalted ? this.#refusal : undefined),
+      takeJoined: (first) => this.#intake.takeJoined(first),
+      find: (id) => {
+        const { segment, index } = requireTaskId(id);
+        return this.find(segment, index);
+      },
+      takeUp: (frame) => this.#takeUpKeyed(frame),
+      tellSubmitted: (frame, counts) => this.#tellSubmitted(frame, counts),
+      onSettled: () => this.#checkDrained(),
+      onNew: () => {
+        this.#waker.update();
+        this.#lane.request();
+      },
+    });
+  }
+
+  #ownShards(): LoneShards {
+    const { clock } = this;
+    const ports = { clock, store: this.#store, table: this.#table, horizon: this.#horizon };
+    return new LoneShards(ports, {
+      resume: (segment) => {
+        this.#resume(segment);
+        this.#onShardsChanged();
+      },
+      release: (segment) => this.#releaseFar(segment),
+      onChanged: () => this.#lane.request(),
+    });
+  }
+
+  /** A segment stays in the store until it is near. @returns how many of its tasks are open */
+  #releaseFar(segment: SegmentHandle): number {
+    const ref = this.#table.segmentRef(segment) as SegmentRef;
+    this.#wallTimes.delete(segment);
+    const released = this.#table.release(segment);
+    if (released === undefined) return 0;
+    if (released.open > 0) this.onReleased?.(released.openBytes, released.open);
+    for (const { index, task } of released.watched) {
+      this.#desk.moveWaiters(task, taskId(ref, index));
+    }
+    return released.open;
   }
 
   // --- Tasks on their way ------------------------------------------------------------------------------------------
@@ -865,40 +703,6 @@ export class Engine extends BaseService implements CommitSource {
 
   #requestClaim(): void {
     if (this.#dispatchers.some((dispatcher) => dispatcher.canClaim)) this.#lane.request();
-  }
-
-  /** Resolves when the lane has written everything, or gives up at the deadline. */
-  async #lanesLast(deadlineMs: number): Promise<void> {
-    if (await this.#within(deadlineMs, this.#lane.idle())) return;
-    this.#lane.abandon(
-      new MillraceError(
-        'ERR_MILLRACE_STORE_UNAVAILABLE',
-        'the store did not answer before the runtime had to close; what was not acknowledged may be stored all the same',
-      ),
-    );
-  }
-
-  /** Nobody will read mail to this node, and nobody needs its head. */
-  #retire(): Promise<void> {
-    return this.#lane.retire([{ type: 'deleteRange', range: mailRange(this.#options.node) }]);
-  }
-
-  /** @returns whether it was over by the deadline */
-  async #within(deadlineMs: number, work: Promise<void>): Promise<boolean> {
-    const patience = new AbortController();
-    const limit = sleep(this.clock, deadlineMs - this.clock.monoMs(), patience.signal);
-    const isOver = await Promise.race([work.then(() => true), limit.then(() => false)]);
-    patience.abort();
-    limit.catch(() => {});
-    return isOver;
-  }
-
-  /** Resolves when nothing runs, or after `limitMs`. */
-  async #untilIdle(limitMs: number): Promise<void> {
-    const untilMs = this.clock.monoMs() + limitMs;
-    while (this.stats.running > 0 && this.clock.monoMs() < untilMs) {
-      await sleep(this.clock, Math.min(20, untilMs - this.clock.monoMs()));
-    }
   }
 
   #now(): Instant {

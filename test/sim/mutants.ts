@@ -150,7 +150,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'does not tell waiters',
     file: 'engine/engine.js',
-    find: 'this.#waiters.settle(settled.watched);',
+    find: 'this.#desk.waiters.settle(settled.watched);',
     replace: '',
   },
   {
@@ -261,8 +261,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'forgets who waits for a task that moves',
     world: 'cluster',
-    file: 'engine/engine.js',
-    find: 'this.#cluster.remote.wait(id).then(resolve, reject);',
+    file: 'engine/task-desk.js',
+    find: 'this.ended(place).then(resolve, reject);',
     replace: '',
   },
   {

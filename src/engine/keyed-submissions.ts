@@ -1,0 +1,153 @@
+/**
+ * Keyed submissions from the commit that decides about them to the answer of those who wait: what the key came to is told
+ * by the commit's own answer, or read when that was lost (keyed.ts); a task that is new is taken up here.
+ *
+ *   taken       by a cut: `flying` counts it until it is answered
+ *   displaced   its shard is lost: it goes back, to be taken again
+ *   done        applied; open until it is known whether the key was new
+ *   failed      refused for certain
+ */
+import { type Clock, sleep } from '../core/clock.js';
+import { hasCode, type MillraceError } from '../core/errors.js';
+import { requireTaskId, type TaskId } from '../core/ids.js';
+import type { OperationResult, Store } from '../core/store.js';
+import type { TaskHandle } from '../timing/task-table.js';
+import type { Accepted, KeyedFrame, Submission } from './intake.js';
+import { existingTask } from './keyed.js';
+
+/** What became of a keyed submission is read again after so long. */
+const READ_DELAY_MS = 200;
+
+/** What the engine does for them. */
+export interface KeyedPorts {
+  readonly clock: Clock;
+  readonly store: Store;
+  /** Why nobody here waits for anything any more. */
+  haltedBy(): MillraceError | undefined;
+  /** Those that joined the first one of a key. */
+  takeJoined(first: Submission): readonly Submission[];
+  /** The task of an earlier submission, where this node has it. */
+  find(task: TaskId): TaskHandle;
+  /** A new task is stored: this node takes it up, if it is one of its own and near. @returns 0 when it did not */
+  takeUp(frame: KeyedFrame): TaskHandle;
+  tellSubmitted(
+    frame: KeyedFrame,
+    counts: { readonly tasks: number; readonly deduplicated: number },
+  ): void;
+  /** One and those that joined it have their answers. */
+  onSettled(): void;
+  /** A new task is here, and told of. */
+  onNew(): void;
+}
+
+export class KeyedSubmissions {
+  readonly #ports: KeyedPorts;
+  /** In a commit that flies, or that is applied and does not say yet what they came to. */
+  #flying = 0;
+  /** Those of the second kind: closing does not wait for what the store may not tell. */
+  readonly #open = new Set<KeyedFrame>();
+
+  constructor(ports: KeyedPorts) {
+    this.#ports = ports;
+  }
+
+  /** Whether all that was taken is answered, or back. */
+  get isEmpty(): boolean {
+    return this.#flying === 0;
+  }
+
+  /** A cut has it. */
+  taken(): void {
+    this.#flying++;
+  }
+
+  /** It was not written, and is to be taken again. */
+  displaced(): void {
+    this.#flying--;
+  }
+
+  failed(frame: KeyedFrame, cause: MillraceError): void {
+    this.#settle(frame, (submission) => submission.reject(cause));
+  }
+
+  /** @param result - of its nested transaction; undefined when the answer was lost */
+  async done(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
+    let existing: TaskId | undefined;
+    this.#open.add(frame);
+    try {
+      existing = await this.#existingTask(frame, result);
+    } catch (cause) {
+      return this.#refuse(frame, cause as MillraceError);
+    }
+    // Stored, or there before; but nobody here can wait for it any more.
+    const haltedBy = this.#ports.haltedBy();
+    if (haltedBy !== undefined) return this.#refuse(frame, haltedBy);
+    this.#open.delete(frame);
+    if (existing === undefined) this.#acceptNew(frame);
+    else this.#acceptFound(frame, existing);
+  }
+
+  /** Whatever is still open is answered with this. */
+  refuseOpen(cause: MillraceError): void {
+    for (const frame of this.#open) this.#refuse(frame, cause);
+  }
+
+  #acceptFound(frame: KeyedFrame, existing: TaskId): void {
+    const { segment, index } = requireTaskId(existing);
+    const accepted: Accepted = {
+      segment,
+      index,
+      task: this.#ports.find(existing),
+      isCreated: false,
+    };
+    const found = this.#settle(frame, (submission) => submission.accept(accepted));
+    this.#ports.tellSubmitted(frame, { tasks: 0, deduplicated: found });
+  }
+
+  #acceptNew(frame: KeyedFrame): void {
+    const task = this.#ports.takeUp(frame);
+    const settled = this.#settle(frame, (submission) =>
+      submission.accept({
+        segment: frame.ref,
+        index: 0,
+        task,
+        // Those that joined the first did not create anything.
+        isCreated: submission === frame.submission,
+      }),
+    );
+    this.#ports.tellSubmitted(frame, { tasks: 1, deduplicated: settled - 1 });
+    this.#ports.onNew();
+  }
+
+  /** Asks until it is known: a task that is stored and not taken up here would wait for the next start. */
+  async #existingTask(
+    frame: KeyedFrame,
+    result: OperationResult | undefined,
+  ): Promise<TaskId | undefined> {
+    const { store, clock, haltedBy } = this.#ports;
+    for (;;) {
+      try {
+        return await existingTask(store, frame, result);
+      } catch (cause) {
+        if (haltedBy() || !hasCode(cause, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw cause;
+        await sleep(clock, READ_DELAY_MS);
+      }
+    }
+  }
+
+  /** Does nothing when it has been answered. */
+  #refuse(frame: KeyedFrame, cause: MillraceError): void {
+    if (this.#open.delete(frame)) this.failed(frame, cause);
+  }
+
+  /** @returns how many submissions that were */
+  #settle(frame: KeyedFrame, settle: (submission: Submission) => void): number {
+    this.#flying--;
+    const first = frame.submission;
+    settle(first);
+    const joined = this.#ports.takeJoined(first);
+    for (const submission of joined) settle(submission);
+    this.#ports.onSettled();
+    return 1 + joined.length;
+  }
+}

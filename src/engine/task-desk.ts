@@ -1,0 +1,179 @@
+/**
+ * TaskDesk: what this process wants of single tasks, wherever they are.
+ *
+ *   held here                 the table answers
+ *   ours, beyond the horizon  its segment is visited, or the store answers
+ *   another node's            its owner is asked by a letter (remote-ends.ts)
+ *   ended                     the store knows it, as long as its retention lasts
+ *
+ * What other nodes want of tasks that this one holds is at the `CommandDesk`.
+ */
+import type { MillraceError } from '../core/errors.js';
+import { utf8 } from '../core/frame.js';
+import { requireTaskId, type SegmentRef, type TaskId, taskId } from '../core/ids.js';
+import { isEnded, statusOf, type TaskStatus } from '../core/states.js';
+import type { Store } from '../core/store.js';
+import type { TaskHandle, TaskTable } from '../timing/task-table.js';
+import type { Cluster } from './cluster.js';
+import { EndWaiters } from './end-waiters.js';
+import { goneError, type TaskEnd } from './ends.js';
+import type { FarSegments } from './far-segments.js';
+import { findFinished } from './finished.js';
+import type { Horizon } from './horizon.js';
+import type { Accepted } from './intake.js';
+import type { CancelAnswer as AnswerOfOwner } from './letters.js';
+import { type ProgressBoard, ProgressStream } from './progress.js';
+import { storedState } from './stored-task.js';
+
+/** Where a task is; `task` is 0 when that is not known. */
+export type TaskPlace = Pick<Accepted, 'segment' | 'index' | 'task'>;
+
+export type CancelAnswer = Exclude<AnswerOfOwner, 'gone'>;
+
+export const NOT_HELD = 0 as TaskHandle;
+
+/** What the engine knows and does for it. */
+export interface TaskDeskPorts {
+  readonly store: Store;
+  readonly table: TaskTable;
+  readonly horizon: Horizon;
+  readonly progress: ProgressBoard;
+  /** Undefined: nobody shares the store. */
+  cluster(): Cluster | undefined;
+  /** Why nothing is answered any more. */
+  refusal(): MillraceError | undefined;
+  /** Asks a task in the table to end. */
+  cancel(task: TaskHandle, id: TaskId, reason: string | undefined): AnswerOfOwner;
+  /** There is something to write. */
+  requestCommit(): void;
+}
+
+export class TaskDesk {
+  /** Who waits for tasks in the table. */
+  readonly waiters: EndWaiters = new EndWaiters();
+  readonly #ports: TaskDeskPorts;
+
+  constructor(ports: TaskDeskPorts) {
+    this.#ports = ports;
+  }
+
+  /** The task when the table holds it, else 0. */
+  find(segment: SegmentRef, index: number): TaskHandle {
+    const { table } = this.#ports;
+    return table.taskAt(table.findSegment(segment), index);
+  }
+
+  /** See `Engine.ended`. */
+  ended(task: TaskPlace): Promise<TaskEnd> {
+    const refusal = this.#ports.refusal();
+    if (refusal) return Promise.reject(refusal);
+    const held = this.#held(task);
+    if (this.#ports.table.watch(held) === 'watching') return this.waiters.wait(held);
+    const beyond = this.#beyond(task.segment);
+    if (beyond !== undefined) return this.#endedBeyond(beyond, task);
+    const id = taskId(task.segment, task.index);
+    const cluster = this.#ports.cluster();
+    // Who held it here knows that it has ended; else its owner is asked.
+    if (cluster === undefined || held !== 0) return this.#storedEnd(id);
+    return this.#remoteEnd(cluster, id);
+  }
+
+  /** See `Engine.progress`. */
+  progress(task: TaskPlace, signal?: AbortSignal): AsyncIterableIterator<unknown> {
+    const id = taskId(task.segment, task.index);
+    const { progress } = this.#ports;
+    const listen = (listener: (json: string) => void) => progress.listen(id, listener);
+    return new ProgressStream(listen, this.ended(task), signal);
+  }
+
+  /** See `Engine.status`. */
+  async status(task: TaskPlace): Promise<TaskStatus> {
+    const refusal = this.#ports.refusal();
+    if (refusal) throw refusal;
+    const info = this.#ports.table.inspect(this.#held(task));
+    if (info === undefined) {
+      return statusOf(await storedState(this.#ports.store, task.segment, task.index));
+    }
+    return info.isSettled || !isEnded(info.state) ? statusOf(info.state) : 'running';
+  }
+
+  /** See `Engine.cancel`. */
+  async cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
+    const refusal = this.#ports.refusal();
+    if (refusal) throw refusal;
+    const id = taskId(task.segment, task.index);
+    const visitOver = await this.#beyond(task.segment)?.visit(task.segment);
+    if (visitOver !== undefined) {
+      return this.cancel({ ...task, task: NOT_HELD }, reason).finally(visitOver);
+    }
+    const held = this.#held(task);
+    const cluster = this.#ports.cluster();
+    if (held === 0 && cluster !== undefined) {
+      const answer = await this.#askCancel(cluster, id, reason);
+      if (answer === 'gone') throw goneError(id);
+      return answer;
+    }
+    const answer = this.#ports.cancel(held, id, reason);
+    if (answer === 'gone') {
+      await this.#storedEnd(id);
+      return 'ended';
+    }
+    if (answer === 'cancelled') {
+      const ended = this.ended(task);
+      this.#ports.requestCommit();
+      await ended;
+    }
+    return answer;
+  }
+
+  /** Who waits here for a task that this node holds no more waits where it is now. */
+  moveWaiters(task: TaskHandle, id: TaskId): void {
+    const place = { ...requireTaskId(id), task: NOT_HELD };
+    for (const { resolve, reject } of this.waiters.take(task)) {
+      this.ended(place).then(resolve, reject);
+    }
+  }
+
+  /** The table's handle of a task, if this node holds it: perhaps not the one it had when it was submitted. */
+  #held(task: TaskPlace): TaskHandle {
+    const cluster = this.#ports.cluster();
+    if (cluster === undefined) return this.find(task.segment, task.index) || task.task;
+    if (cluster.holds(task.task)) return task.task;
+    const found = this.find(task.segment, task.index);
+    return cluster.holds(found) ? found : NOT_HELD;
+  }
+
+  /** Where a segment of one of our shards may be, if it is not in the table. */
+  #beyond(segment: SegmentRef): FarSegments | undefined {
+    const { table, horizon } = this.#ports;
+    return table.findSegment(segment) === 0 ? horizon.beyond(segment) : undefined;
+  }
+
+  async #endedBeyond(far: FarSegments, { segment, index }: TaskPlace): Promise<TaskEnd> {
+    if (await far.untilHeld(segment, index)) return this.ended({ segment, index, task: NOT_HELD });
+    const refusal = this.#ports.refusal();
+    if (refusal) throw refusal;
+    const id = taskId(segment, index);
+    const isOurs = this.#ports.horizon.of(segment) !== undefined;
+    const cluster = isOurs ? undefined : this.#ports.cluster();
+    return cluster === undefined ? this.#storedEnd(id) : this.#remoteEnd(cluster, id);
+  }
+
+  #askCancel(cluster: Cluster, id: TaskId, reason: string | undefined): Promise<AnswerOfOwner> {
+    const answer = cluster.remote.cancel(id, reason);
+    this.#ports.requestCommit();
+    return answer;
+  }
+
+  #remoteEnd(cluster: Cluster, id: TaskId): Promise<TaskEnd> {
+    const end = cluster.remote.wait(id);
+    this.#ports.requestCommit();
+    return end;
+  }
+
+  async #storedEnd(id: TaskId): Promise<TaskEnd> {
+    const filed = await findFinished(this.#ports.store, id);
+    if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
+    throw goneError(id);
+  }
+}
