@@ -7,7 +7,10 @@ import type { Runtime } from './runtime.js';
 import type { RuntimeOptions } from './runtime-options.js';
 
 export interface ClientOptions
-  extends Pick<RuntimeOptions, 'store' | 'queue' | 'payload' | 'session' | 'retention'> {
+  extends Pick<
+    RuntimeOptions,
+    'store' | 'queue' | 'payload' | 'session' | 'retention' | 'tracing'
+  > {
   /** The contracts to submit: a list, an object of them, or what `defineTasks` returned. Handlers are left out. */
   readonly tasks: Iterable<AnyTask> | Readonly<Record<string, AnyTask>> | TaskModule;
 }
@@ -26,6 +29,7 @@ const CLIENT_OPTIONS: Readonly<Record<keyof ClientOptions, true>> = {
   payload: true,
   session: true,
   retention: true,
+  tracing: true,
 };
 
 /** @throws ERR_MILLRACE_INVALID_OPTION */

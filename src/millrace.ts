@@ -9,6 +9,7 @@ import { hostname } from 'node:os';
 import { type Client, type ClientOptions, checkClientOptions } from './client.js';
 import { Coordination } from './coordination/coordination.js';
 import { type QueueShards, shardRecord } from './coordination/shard-map.js';
+import { outside } from './core/async-context.js';
 import type { Clock } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { type Incarnation, newIncarnation } from './core/ids.js';
@@ -35,6 +36,9 @@ import { sharePool } from './pool/pool-share.js';
 import { Runtime } from './runtime.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
 import { memoryStore } from './store/index.js';
+import { createHooks } from './telemetry/handler-tracing.js';
+import { TracedPool } from './telemetry/traced-pool.js';
+import type { Tracing } from './telemetry/tracing.js';
 import { Metadata } from './tenancy/metadata.js';
 import { WatchBus } from './tenancy/watch-bus.js';
 import { systemClock } from './timing/system-clock.js';
@@ -53,6 +57,8 @@ const LOCAL_NODE = 'local';
 /** Of every queue, for ever: the number of a task's shard is in its id. More nodes than that would have nothing to do. */
 const SHARDS_PER_QUEUE = 64;
 const KEEP_ALIVE_MS = 2 ** 30;
+/** Loaded by worker threads while tracing is on. */
+const HANDLER_TRACING = new URL('./telemetry/handler-tracing.js', import.meta.url).href;
 /** Of ended volatile tasks, which are kept in memory. */
 const VOLATILE_BYTES = { completedBytesMax: 16_777_216, failedBytesMax: 16_777_216 };
 
@@ -65,7 +71,8 @@ const VOLATILE_BYTES = { completedBytesMax: 16_777_216, failedBytesMax: 16_777_2
  */
 export function createRuntime(options: RuntimeOptions): Promise<Runtime> {
   const seed = getRandomValues(new Uint32Array(4));
-  return createRuntimeIn({ clock: systemClock, random: seededRandom(seed), holdProcess }, options);
+  const world = { clock: systemClock, random: seededRandom(seed), holdProcess };
+  return outside(() => createRuntimeIn(world, options));
 }
 
 /**
@@ -113,7 +120,8 @@ async function startRuntime(
 ): Promise<Runtime> {
   const { random, incarnation, observation } = parts;
   const tasks = await loadTasks(resolved.tasks);
-  const built = await buildPools(world, { options: resolved, tasks, incarnation });
+  const { tracing } = observation;
+  const built = traced(await buildPools(world, { options: resolved, tasks, incarnation }), tracing);
   const pools = resolved.off.has('batching') ? withoutBatching(built) : built;
   const store = await resolved.store.open({ clock: world.clock, off: resolved.off });
   try {
@@ -268,6 +276,14 @@ async function loadTasks(tasks: URL | string | TaskModule): Promise<ReadonlyMap<
   return tasksOfModule(module, location);
 }
 
+/** With spans, where they are asked for. */
+function traced({ thread, inline }: Pools, tracing: Tracing | undefined): Pools {
+  return {
+    ...(thread && { thread: tracing ? new TracedPool(thread, tracing) : thread }),
+    ...(inline && { inline: tracing ? new TracedPool(inline, tracing) : inline }),
+  };
+}
+
 function withoutBatching({ thread, inline }: Pools): Pools {
   return {
     ...(thread && { thread: new DirectPool(thread) }),
@@ -288,7 +304,13 @@ async function buildPools(
   const handled = [...tasks.values()].filter(({ run }) => run !== undefined);
   const execs = new Set(handled.map(({ spec }) => spec.exec));
   const common = { executor: incarnation, limits: options.payload };
-  const inline = execs.has('inline') ? new InlinePool(world.clock, tasks, common) : undefined;
+  const isTraced = options.observation.tracing !== undefined;
+  const inline = execs.has('inline')
+    ? new InlinePool(world.clock, tasks, {
+        ...common,
+        ...(isTraced && { hooks: [await createHooks()] }),
+      })
+    : undefined;
   if (!execs.has('thread')) return inline ? { inline } : {};
   const location = options.tasks;
   if (typeof location === 'object' && !(location instanceof URL)) {
@@ -304,6 +326,7 @@ async function buildPools(
     ...common,
     tasks: moduleUrl(location),
     threads: options.threads,
+    preload: isTraced ? [HANDLER_TRACING] : [],
   });
   return inline ? { thread, inline } : { thread };
 }

@@ -17,6 +17,11 @@ import {
 } from './telemetry/log-options.js';
 import { checkLogger, type Logger } from './telemetry/logger.js';
 import { type MetricsOptions, resolveMetrics } from './telemetry/metrics-options.js';
+import {
+  type ResolvedTracing,
+  resolveTracing,
+  type TracingOptions,
+} from './telemetry/tracing-options.js';
 
 export interface ObservationOptions {
   /**
@@ -32,6 +37,11 @@ export interface ObservationOptions {
    */
   readonly metrics?: MetricsOptions | boolean;
   /**
+   * Traces through `@opentelemetry/api`, which has to be installed: tasks carry the context of who submits them, and
+   * executions have spans. @defaultValue false
+   */
+  readonly tracing?: TracingOptions | boolean;
+  /**
    * An HTTP server with `/metrics`, `/healthz` and `/readyz`; `true` listens on 127.0.0.1:9464. @defaultValue false
    */
   readonly admin?: AdminOptions | boolean;
@@ -45,6 +55,8 @@ export interface ResolvedObservation {
     | { readonly logger: Logger | true; readonly isSync: boolean; readonly logs: ResolvedLogs }
     | undefined;
   readonly metrics: MetricsOptions | false;
+  /** Undefined: tasks carry no context. */
+  readonly tracing: ResolvedTracing | undefined;
   /** Undefined: no server. */
   readonly admin: ResolvedAdmin | undefined;
   /** Undefined: nothing heals. */
@@ -56,6 +68,7 @@ export const OBSERVATION_OPTIONS: Readonly<Record<keyof ObservationOptions, true
   logger: true,
   logs: true,
   metrics: true,
+  tracing: true,
   admin: true,
   healing: true,
 };
@@ -75,6 +88,7 @@ export function resolveObservation(
   return {
     log: resolveLog(options, off),
     metrics: resolveMetrics(options.metrics ?? true),
+    tracing: resolveTracing(options.tracing),
     admin: resolveAdmin(options.admin),
     healing,
   };

@@ -16,6 +16,8 @@ import type { ResolvedObservation } from './observation-options.js';
 import { EventLog } from './telemetry/event-log.js';
 import { openLogger } from './telemetry/logger.js';
 import { Metrics, type RuntimeFigures } from './telemetry/metrics.js';
+import { loadOpenTelemetry } from './telemetry/open-telemetry.js';
+import { Tracing } from './telemetry/tracing.js';
 
 /** How a runtime is, for those who ask whether to send it work. */
 export interface Health {
@@ -39,6 +41,8 @@ const PACKAGE = new URL('../../package.json', import.meta.url);
 /** The services that watch one runtime. */
 export class Observation extends BaseService {
   readonly #metrics: Metrics | undefined;
+  /** Undefined: tasks carry no context, and executions have no spans. */
+  readonly tracing: Tracing | undefined;
   readonly #watchers: Service[];
   readonly #makeHealing: ((levers: Levers, gate: HealGate) => Healing) | undefined;
   #admin: AdminServer | undefined;
@@ -49,19 +53,22 @@ export class Observation extends BaseService {
   private constructor(
     metrics: Metrics | undefined,
     log: EventLog | undefined,
+    tracing: Tracing | undefined,
     makeHealing: ((levers: Levers, gate: HealGate) => Healing) | undefined,
   ) {
     super();
     this.#makeHealing = makeHealing;
     this.#metrics = metrics;
-    this.#watchers = [log, metrics].filter((watcher) => watcher !== undefined);
+    this.tracing = tracing;
+    this.#watchers = [log, metrics, tracing].filter((watcher) => watcher !== undefined);
   }
 
   /**
    * Builds what the options ask for, and starts it.
    *
    * @param incarnation - of the runtime that is watched
-   * @throws ERR_MILLRACE_INVALID_OPTION when pino is wanted and not installed, or nobody can listen at `admin.listen`
+   * @throws ERR_MILLRACE_INVALID_OPTION when pino or OpenTelemetry is wanted and not installed, or nobody can listen at
+   *   `admin.listen`
    */
   static async start(
     clock: Clock,
@@ -82,6 +89,7 @@ export class Observation extends BaseService {
     const observation: Observation = new Observation(
       metrics,
       log,
+      await openTracing(clock, incarnation, options.tracing),
       healing &&
         ((levers, gate) =>
           new Healing(
@@ -187,6 +195,16 @@ async function openLog(
   if (options === undefined) return undefined;
   const logger = await openLogger(options.logger, options.isSync);
   return new EventLog(clock, logger, { ...options.logs, incarnation });
+}
+
+async function openTracing(
+  clock: Clock,
+  incarnation: Incarnation,
+  options: ResolvedObservation['tracing'],
+): Promise<Tracing | undefined> {
+  if (options === undefined) return undefined;
+  const parts = { incarnation, version: packageVersion(), wallMs: () => clock.wallMs() };
+  return new Tracing(await loadOpenTelemetry(), options, parts);
 }
 
 function packageVersion(): string {

@@ -17,8 +17,9 @@ import { invalidOption, knownOptions, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
+import { encodeMetadata, type TraceCarrier } from './core/task-metadata.js';
 import type { Engine, EngineStats } from './engine/engine.js';
-import { type Accepted, encodeMetadata, type NewTask } from './engine/intake.js';
+import type { Accepted, NewTask } from './engine/intake.js';
 import type { Engines } from './engines.js';
 import type { HealRecord } from './healing/actions.js';
 import type { Health, Observation } from './observation.js';
@@ -83,6 +84,8 @@ export interface RuntimeMetrics {
 }
 
 const NAME_CHARS_MAX = 200;
+/** What is due later is no part of what its submitter does. */
+const TRACED_DELAY_MS_MAX = 60_000;
 /** What a submit waits while the store fills up. */
 const SLOW_MS = 100;
 /** When what was shed may come back. */
@@ -246,7 +249,7 @@ export class Runtime {
     }
     const plan: BulkPlan<Input> = {
       what: `input of task '${spec.name}'`,
-      template: this.#prepare(spec, undefined, shared),
+      template: this.#prepare(spec, undefined, shared, true),
       validate: spec.schema && ((input) => this.#validate(spec, input)),
       idempotencyKey: idempotencyKey && ((input, index) => keyOf(idempotencyKey(input, index))),
       signal: options.signal,
@@ -428,7 +431,8 @@ export class Runtime {
     });
   }
 
-  #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions): NewTask {
+  /** @param isBulk - whether it stands for many */
+  #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions, isBulk = false): NewTask {
     if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     knownOptions(options, '', SUBMIT_OPTIONS);
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
@@ -462,9 +466,18 @@ export class Runtime {
       version: 0,
       payload: payload.text,
       payloadBytes: payload.byteLength,
-      metadata: encodeMetadata(idempotencyKey === undefined ? {} : { key: idempotencyKey }),
+      metadata: encodeMetadata({
+        key: idempotencyKey,
+        trace: this.#trace(isBulk || delayMs > TRACED_DELAY_MS_MAX),
+      }),
       idempotencyKey,
     };
+  }
+
+  /** What a task carries of the context it is submitted in. */
+  #trace(isLoose: boolean): TraceCarrier | undefined {
+    const trace = this.#observation.tracing?.capture();
+    return trace !== undefined && isLoose ? { ...trace, isLoose } : trace;
   }
 
   #contract(taskOrName: AnyTask | string): AnyTask {

@@ -33,14 +33,8 @@ export interface TaskRecord {
   /** Times redriven out of the dead letters. */
   readonly version: number;
   readonly payload: Uint8Array;
-  /** Plain JSON object, or empty. */
+  /** Plain JSON object, or empty; see task-metadata.ts. */
   readonly metadata: Uint8Array;
-}
-
-/** What a task carries beside its record; JSON in the metadata bytes. */
-export interface TaskMetadata {
-  /** Idempotency key it was submitted with. */
-  readonly key?: string;
 }
 
 /** The payload comes as text, because JSON is text until it meets the frame. */

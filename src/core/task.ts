@@ -85,6 +85,11 @@ export interface ExecutionContext {
   };
   readonly tenant: string | undefined;
   /**
+   * The span that this execution is, as the HTTP header `traceparent` names it; that of the submitter where executions
+   * have no spans. Undefined when the task was submitted outside of any trace.
+   */
+  readonly traceparent: string | undefined;
+  /**
    * Lines about this execution, published on the main thread's channel `millrace:task:log`. Never waits and never
    * throws; a task has 500 lines a second, and says when it had more.
    */

@@ -15,7 +15,7 @@ import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
 import { type Incarnation, type SegmentRef, segmentRef, taskId } from '../core/ids.js';
-import { type TaskMetadata, type TaskToWrite, writeTask } from '../core/records.js';
+import { type TaskToWrite, writeTask } from '../core/records.js';
 import type { Operation } from '../core/store.js';
 import type { TaskHandle } from '../timing/task-table.js';
 import { idempotencyKey, inboxKey, segmentKey } from './keys.js';
@@ -192,7 +192,7 @@ export class Intake {
   add(submission: Submission, nowMs: number): void {
     const { task } = submission;
     if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
-    const bytes = task.payloadBytes + RECORD_OVERHEAD_BYTES;
+    const bytes = task.payloadBytes + (task.metadata?.length ?? 0) + RECORD_OVERHEAD_BYTES;
     const type = this.#handled.has(task.type) ? '' : task.type;
     const kind = task.isDueByDate ? 'at' : 'in';
     const frameKey = `${task.queue}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
@@ -357,11 +357,6 @@ function keyedOperation(closed: ClosedFrame, keys: KeyedFrame['keys']): Operatio
       failure: keys.map((key) => ({ type: 'get', key })),
     },
   };
-}
-
-/** Metadata bytes of a task, or undefined when there is nothing to say. */
-export function encodeMetadata(metadata: TaskMetadata): Uint8Array | undefined {
-  return metadata.key === undefined ? undefined : Buffer.from(JSON.stringify(metadata));
 }
 
 function joinKeyOf(submission: Submission): string {

@@ -31,6 +31,7 @@ import {
 import { toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.js';
+import type { HandlerHooks } from '../core/handler-hooks.js';
 import { Outcome } from '../core/states.js';
 import { type AnyTask, Cancel, Snooze } from '../core/task.js';
 import { FrameText } from './frame-text.js';
@@ -68,6 +69,8 @@ export interface RunnerOptions {
   readonly executor?: string;
   /** Of results. @defaultValue those of payloads */
   readonly limits?: PayloadLimits;
+  /** Woven around every handler, the first outermost. @defaultValue none */
+  readonly hooks?: readonly HandlerHooks[];
   /** Whether anybody would read a line of `ctx.log`. @defaultValue nobody */
   readonly wantsLines?: () => boolean;
   /** Gets what was said too much or too late. */
@@ -115,6 +118,7 @@ export class BatchRunner {
   readonly limits: PayloadLimits;
   readonly notes: NoteTaker;
   readonly allowsBytes: boolean;
+  readonly #hooks: readonly HandlerHooks[];
   readonly #lanes = new Map<string, Lane>();
   readonly #queue: Batch[] = [];
   #unflushed: Batch[] = [];
@@ -128,6 +132,7 @@ export class BatchRunner {
     this.time = time;
     this.executor = options.executor ?? 'local';
     this.limits = options.limits ?? DEFAULT_PAYLOAD_LIMITS;
+    this.#hooks = options.hooks ?? [];
     const counts = options.noteCounts ?? { dropped: 0, late: 0 };
     this.notes = new NoteTaker(time, options.wantsLines ?? (() => false), counts);
     this.allowsBytes = options.allowsBytes ?? false;
@@ -185,6 +190,17 @@ export class BatchRunner {
         if (this.#queue.length > 0 || this.#unflushed.length > 0) this.#askTurn();
       }
     }
+  }
+
+  /** Calls a task's handler, with everything that is woven around it. */
+  call(task: AnyTask, input: unknown, context: TaskContext): unknown {
+    if (this.#hooks.length === 0) return task.run!(input, context);
+    let call = (): unknown => task.run!(input, context);
+    for (const hooks of [...this.#hooks].reverse()) {
+      const inner = call;
+      call = () => hooks.around(context, inner);
+    }
+    return call();
   }
 
   /** A handler has returned a promise, which may be settled already. */
@@ -434,7 +450,7 @@ class Batch implements RunnerBatch, NoteDesk {
   #call(lane: Lane, index: number, input: unknown, context: TaskContext, startMs: number): number {
     let result: unknown;
     try {
-      result = lane.task.run!(input, context);
+      result = this.#runner.call(lane.task, input, context);
       if (isThenable(result)) {
         lane.running++;
         this.#runner.pauseForPromise();

@@ -9,6 +9,7 @@ import { hasSubscribers } from '../core/channels.js';
 import type { Clock, WakeUp } from '../core/clock.js';
 import type { PayloadLimits } from '../core/codec.js';
 import { invariant, type MillraceError } from '../core/errors.js';
+import type { HandlerHooks } from '../core/handler-hooks.js';
 import type { BatchListener, Pool, RunningBatch } from '../core/pool.js';
 import { BaseService } from '../core/service.js';
 import type { AnyTask } from '../core/task.js';
@@ -26,6 +27,8 @@ export interface InlinePoolOptions {
   readonly executor?: string;
   /** Of results. @defaultValue those of payloads */
   readonly limits?: PayloadLimits;
+  /** Woven around the handlers. @defaultValue none */
+  readonly hooks?: readonly HandlerHooks[];
 }
 
 interface Running {

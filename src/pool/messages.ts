@@ -31,6 +31,8 @@ export interface AttachData {
   readonly kind: 'tasks' | 'function';
   readonly executor: string;
   readonly limits: PayloadLimits;
+  /** URLs of modules that weave hooks around the handlers; see core/handler-hooks.ts. */
+  readonly preload: readonly string[];
   /** Where the thread writes its heap figures; see worker-vitals.ts. */
   readonly vitals: SharedArrayBuffer;
 }

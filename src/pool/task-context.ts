@@ -8,6 +8,7 @@ import type { FrameReader } from '../core/frame.js';
 import { executionId, type SegmentRef, taskId } from '../core/ids.js';
 import { readBatchEntry } from '../core/records.js';
 import { Cancel, type ExecutionContext, Snooze, type TaskLog } from '../core/task.js';
+import { readTrace, type TraceCarrier } from '../core/task-metadata.js';
 import { type NoteDesk, TaskNotes } from './task-notes.js';
 
 export class TaskContext implements ExecutionContext {
@@ -55,6 +56,17 @@ export class TaskContext implements ExecutionContext {
   get tenant(): string | undefined {
     const at = this.#reader.recordAt(this.#index);
     return this.#reader.string(this.#reader.view.getUint16(at + 6, true)) || undefined;
+  }
+
+  get traceparent(): string | undefined {
+    return this.trace?.traceparent;
+  }
+
+  /** Where the task comes from; read anew each time, which is seldom more than once. */
+  get trace(): TraceCarrier | undefined {
+    const at = this.#reader.recordAt(this.#index);
+    if (this.#reader.view.getUint32(at + 44, true) === 0) return undefined;
+    return readTrace(readBatchEntry(this.#reader, this.#index).metadata);
   }
 
   get log(): TaskLog {

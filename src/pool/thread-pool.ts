@@ -57,6 +57,8 @@ export interface ThreadPoolOptions {
   readonly limits?: PayloadLimits;
   /** What the module has: tasks, or a default function for single items. @defaultValue 'tasks' */
   readonly kind?: 'tasks' | 'function';
+  /** URLs of modules that weave hooks around the handlers; see core/handler-hooks.ts. @defaultValue none */
+  readonly preload?: readonly string[];
 }
 
 export const THREADS_MAX = 1_024;
@@ -304,11 +306,12 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   #spawn(): WorkerThread {
-    const { resourceLimits, loadTimeoutMs, executor, limits, kind } = this.#options;
+    const { resourceLimits, loadTimeoutMs, executor, limits, kind, preload } = this.#options;
     const thread = new WorkerThread(
       {
         module: this.#module,
         kind: kind ?? 'tasks',
+        preload: preload ?? [],
         executor: executor ?? 'local',
         limits: limits ?? DEFAULT_PAYLOAD_LIMITS,
         placeLimits: this.#placeLimits,

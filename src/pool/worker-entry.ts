@@ -6,6 +6,7 @@
  */
 import { toWire } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
+import type { HandlerHooks, HooksModule } from '../core/handler-hooks.js';
 import { type AnyTask, defineTask, type Handler, tasksOfModule } from '../core/task.js';
 import { type BatchReport, BatchRunner, type RunnerBatch } from './batch-runner.js';
 import {
@@ -31,8 +32,10 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   // Before user code loads and may replace the clock.
   const offsetMs = clockOffsetMs();
   let tasks: ReadonlyMap<string, AnyTask>;
+  let hooks: readonly HandlerHooks[];
   try {
     tasks = await load(data);
+    hooks = await Promise.all(data.preload.map(loadHooks));
   } catch (error) {
     port.close();
     return { error: toWire(error) };
@@ -47,6 +50,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   const runner = new BatchRunner(time, tasks, {
     executor: data.executor,
     limits: data.limits,
+    hooks,
     wantsLines: () => vitals.wantsLines,
     noteCounts: vitals,
     allowsBytes: data.kind === 'function',
@@ -127,6 +131,11 @@ async function load(data: AttachData): Promise<ReadonlyMap<string, AnyTask>> {
       { details: { location }, cause },
     );
   }
+}
+
+async function loadHooks(location: string): Promise<HandlerHooks> {
+  const { createHooks } = (await import(location)) as HooksModule;
+  return createHooks();
 }
 
 /** The module's default function as a task. */

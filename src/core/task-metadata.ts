@@ -1,0 +1,84 @@
+/**
+ * What a task carries beside its record: a JSON object in the metadata bytes of frames, written when it is submitted and
+ * handed on as it is, to other nodes, into retries and into the thread.
+ *
+ *   {"traceparent":"00-<trace: 32>-<span: 16>-<flags: 2>","tracestate":"...","baggage":"...","loose":1,"key":"..."}
+ *
+ * The trace context (W3C Trace Context and Baggage, as in their HTTP headers) comes first where there is one, so that a
+ * look at two bytes tells whether a task has one and whether it is sampled. Metadata come from the store, so what is
+ * not of that form is taken for absent.
+ */
+
+/** Where a task comes from, for tracing. */
+export interface TraceCarrier {
+  /** Of the span it was submitted in. */
+  readonly traceparent: string;
+  readonly tracestate?: string | undefined;
+  /** Entries that the submitter allowed to travel. */
+  readonly baggage?: string | undefined;
+  /** Submitted in bulk or for much later: related to its submitter, but no part of what that does. */
+  readonly isLoose?: boolean;
+}
+
+export interface TaskMetadata {
+  /** Idempotency key it was submitted with. */
+  readonly key?: string | undefined;
+  readonly trace?: TraceCarrier | undefined;
+}
+
+const TRACEPARENT_FORM = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
+/** `{"traceparent":"` */
+const TRACEPARENT_AT = 16;
+const TRACEPARENT_CHARS = 55;
+const TRACE_BYTES_MIN = TRACEPARENT_AT + TRACEPARENT_CHARS + 2;
+const T = 0x74;
+/** What others may put into the store is bounded where it is read, too. */
+const TRACESTATE_CHARS_MAX = 512;
+const BAGGAGE_CHARS_MAX = 1_024;
+
+/** Metadata bytes of a task, or undefined when there is nothing to say. */
+export function encodeMetadata({ key, trace }: TaskMetadata): Uint8Array | undefined {
+  if (key === undefined && trace === undefined) return undefined;
+  const fields = {
+    traceparent: trace?.traceparent,
+    tracestate: trace?.tracestate,
+    baggage: trace?.baggage,
+    loose: trace?.isLoose === true ? 1 : undefined,
+    key,
+  };
+  return Buffer.from(JSON.stringify(fields));
+}
+
+/** Whether metadata of so many bytes at this place have a trace context. A look, for busy paths. */
+export function hasTrace(bytes: Uint8Array, from: number, length: number): boolean {
+  return length >= TRACE_BYTES_MIN && bytes[from + 2] === T;
+}
+
+/** Whether that one is sampled. REQUIRES: hasTrace. */
+export function isSampled(bytes: Uint8Array, from: number): boolean {
+  // The last hexadecimal digit: '1', '3' ... 'b', 'd', 'f'; letters are even where digits are odd.
+  const digit = bytes[from + TRACEPARENT_AT + TRACEPARENT_CHARS - 1]!;
+  return ((digit > 0x60 ? digit - 0x57 : digit) & 1) === 1;
+}
+
+/** The trace context in metadata bytes; undefined when there is none of the right form. */
+export function readTrace(metadata: Uint8Array): TraceCarrier | undefined {
+  if (!hasTrace(metadata, 0, metadata.length)) return undefined;
+  try {
+    const text = Buffer.from(metadata.buffer, metadata.byteOffset, metadata.byteLength).toString();
+    const { traceparent, tracestate, baggage, loose } = JSON.parse(text) as Record<string, unknown>;
+    if (typeof traceparent !== 'string' || !TRACEPARENT_FORM.test(traceparent)) return undefined;
+    return {
+      traceparent,
+      tracestate: textUpTo(TRACESTATE_CHARS_MAX, tracestate),
+      baggage: textUpTo(BAGGAGE_CHARS_MAX, baggage),
+      isLoose: loose === 1,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function textUpTo(charsMax: number, text: unknown): string | undefined {
+  return typeof text === 'string' && text.length <= charsMax ? text : undefined;
+}
