@@ -6,6 +6,7 @@
       'target_name': 'millrace',
       'sources': [
         'native/binding.cc',
+        'native/arena_pages.cc',
         'native/chunk_arena.cc',
         'native/frame.cc',
         'native/ready_queue.cc',

@@ -3,18 +3,10 @@
 #include <cstring>
 
 #include "occupancy.h"
-#include "system_memory.h"
 
 namespace millrace {
 
 ChunkArena::ChunkArena() : bases_(1, nullptr), pages_(1, Page{}) {}
-
-ChunkArena::~ChunkArena() {
-  for (char* base : bases_) {
-    if (base != nullptr) SystemFree(base, kPageBytes);
-  }
-  for (char* base : spare_) SystemFree(base, kPageBytes);
-}
 
 ChunkRef ChunkArena::Allocate(unsigned size_class) {
   uint32_t number = LowestWithRoom(size_class);
@@ -60,65 +52,38 @@ ChunkRef ChunkArena::Lower(ChunkRef ref) {
 }
 
 void ChunkArena::Clear() {
-  for (uint32_t number = 1; number < pages_.size(); number++) {
-    if (bases_[number] != nullptr) ClosePage(number);
-  }
+  source_.ReturnAll();
   // All numbers are unused now: forget them, and with them the size of the tables.
   bases_.assign(1, nullptr);
   bases_.shrink_to_fit();
   pages_.assign(1, Page{});
   pages_.shrink_to_fit();
-  unused_numbers_ = {};
   for (Room& room : room_) room = {};
 }
 
 size_t ChunkArena::bytes() const {
-  return (page_count_ + spare_.size()) * kPageBytes + bases_.capacity() * sizeof(char*) +
-         pages_.capacity() * sizeof(Page) + unused_numbers_.capacity() * sizeof(uint32_t) +
-         spare_.capacity() * sizeof(char*);
+  return source_.bytes() + bases_.capacity() * sizeof(char*) + pages_.capacity() * sizeof(Page);
 }
 
 uint32_t ChunkArena::OpenPage(unsigned size_class) {
-  char* base;
-  if (spare_.empty()) {
-    // The first page of each class may stay nearly empty for ever.
-    base = static_cast<char*>(
-        SystemAllocate(kPageBytes, page_count_ >= 2 * kSizeClasses, "pending timers"));
-  } else {
-    base = spare_.back();
-    spare_.pop_back();
+  const uint32_t number = source_.Take();
+  if (number >= pages_.size()) {
+    pages_.resize(number + 1, Page{});
+    bases_.resize(number + 1, nullptr);
   }
-  uint32_t number;
-  if (unused_numbers_.empty()) {
-    number = static_cast<uint32_t>(pages_.size());
-    pages_.emplace_back();
-    bases_.push_back(base);
-  } else {
-    number = unused_numbers_.back();
-    unused_numbers_.pop_back();
-    bases_[number] = base;
-  }
+  bases_[number] = source_.AddressOf(number);
   Page& page = pages_[number];
   page = Page{};
   page.size_class = static_cast<uint8_t>(size_class);
   page.capacity = static_cast<uint16_t>(kPageBytes / (kUnitBytes << size_class));
-  page_count_++;
   SetRoom(number);
   return number;
 }
 
 void ChunkArena::ClosePage(uint32_t number) {
   ClearRoom(number);
-  spare_.push_back(bases_[number]);
   bases_[number] = nullptr;
-  unused_numbers_.push_back(number);
-  page_count_--;
-  // At most two at a time: giving back memory takes microseconds too.
-  const size_t keep = kSparePagesMin + page_count_ / kSpareShare;
-  for (int i = 0; i < 2 && spare_.size() > keep; i++) {
-    SystemFree(spare_.back(), kPageBytes);
-    spare_.pop_back();
-  }
+  source_.Return(number);
 }
 
 // The lowest page of a size class with room, or 0.

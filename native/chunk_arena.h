@@ -13,9 +13,8 @@
 //   reference to a chunk, 32 bits:  page number (from 1) << 10 | offset / 64;   0 is "none"
 //
 // Chunks are taken from the lowest page that has room, and a sweep moves what it keeps to lower
-// pages (Lower), so that the higher ones become empty. Pages come from the operating system and go
-// back to it when their last chunk is freed, apart from a few that are kept against a pattern that
-// crosses the border again and again.
+// pages (Lower), so that the higher ones become empty. Where pages come from, and when the system gets
+// them back, is the matter of ArenaPages.
 //
 // Thread safety: none; owned by one wheel. Out of memory ends the process, as it does in V8.
 #ifndef MILLRACE_NATIVE_CHUNK_ARENA_H_
@@ -24,6 +23,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <vector>
+
+#include "arena_pages.h"
 
 namespace millrace {
 
@@ -57,11 +58,10 @@ struct Chunk {
 class ChunkArena {
  public:
   static constexpr unsigned kSizeClasses = 5;
-  static constexpr size_t kPageBytes = 64 * 1024;
+  static constexpr size_t kPageBytes = ArenaPages::kPageBytes;
   static constexpr size_t kUnitBytes = 64;
 
   ChunkArena();
-  ~ChunkArena();
   ChunkArena(const ChunkArena&) = delete;
   ChunkArena& operator=(const ChunkArena&) = delete;
 
@@ -86,16 +86,12 @@ class ChunkArena {
                                     static_cast<size_t>(ref & kUnitMask) * kUnitBytes);
   }
 
-  // Bytes taken from the system, spare pages included.
+  // Bytes taken from the system, free pages included.
   size_t bytes() const;
 
  private:
   static constexpr unsigned kUnitBits = 10;
   static constexpr uint32_t kUnitMask = (1u << kUnitBits) - 1;
-  // Spare pages: a few, and a share of those in use.
-  static constexpr size_t kSparePagesMin = 2;
-  static constexpr size_t kSpareShare = 8;
-
   struct Page {
     ChunkRef free_head;  // freed chunks, linked through Chunk::next
     uint16_t used;       // chunks in use
@@ -116,12 +112,10 @@ class ChunkArena {
   void SetRoom(uint32_t number);
   void ClearRoom(uint32_t number);
 
+  ArenaPages source_;
   std::vector<char*> bases_;  // by page number; null when the number is unused
   std::vector<Page> pages_;
-  std::vector<uint32_t> unused_numbers_;
-  std::vector<char*> spare_;
   Room room_[kSizeClasses];
-  size_t page_count_ = 0;
 };
 
 }  // namespace millrace
