@@ -15,6 +15,7 @@
  * Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998); the weighted score is
  * Schindelhauer and Schomaker's "Weighted distributed hash tables" (2005).
  */
+import { uniformOf } from '../core/hash.js';
 
 export interface Candidate {
   readonly node: string;
@@ -31,7 +32,7 @@ export function ownerOf(thing: string, candidates: Iterable<Candidate>): string 
   let highest = 0;
   for (const { node, weight } of candidates) {
     if (!(weight > 0 && weight < Number.POSITIVE_INFINITY)) continue;
-    const score = weight / -Math.log(draw(`${node}\n${thing}`));
+    const score = weight / -Math.log(uniformOf(`${node}\n${thing}`));
     // Equal scores are a matter of 2^-53; the name decides, so that everybody still agrees.
     if (score > highest || (score === highest && node < winner!)) {
       highest = score;
@@ -39,22 +40,4 @@ export function ownerOf(thing: string, candidates: Iterable<Candidate>): string 
     }
   }
   return winner;
-}
-
-/** Uniform in (0, 1), the same everywhere for the same text. */
-function draw(text: string): number {
-  const high = hash32(text, 0x811c9dc5);
-  const low = hash32(text, 0x2f0b4c47);
-  return (high * 0x20_0000 + (low >>> 11) + 0.5) / 2 ** 53;
-}
-
-/** FNV-1a from a basis of ours, and a finalizer that spreads what short texts leave in the low bits. */
-function hash32(text: string, basis: number): number {
-  let hash = basis;
-  for (let i = 0; i < text.length; i++) {
-    hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
-  }
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
 }
