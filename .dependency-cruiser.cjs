@@ -61,6 +61,11 @@ const VENDORS = [
     'src/telemetry/',
     'other folders publish to channels and do not know who listens',
   ],
+  [
+    'croner',
+    'src/engine/cron/',
+    'one question is asked of the calendar: what comes after a moment',
+  ],
   ['cockatiel', 'src/healing/', 'breakers are a matter of healing'],
   ['kafkajs|@platformatic/kafka', 'src/tenancy/kafka/', 'Kafka is one of several buses'],
 ];

@@ -18,7 +18,7 @@ export interface ClientOptions
 /** Hands tasks in. Comes from `createClient`. */
 export type Client = Pick<
   Runtime,
-  'tasks' | 'locks' | 'submit' | 'submitMany' | 'handle' | 'stats' | 'close'
+  'tasks' | 'locks' | 'submit' | 'submitMany' | 'handle' | 'cron' | 'crons' | 'stats' | 'close'
 > &
   AsyncDisposable;
 

@@ -13,7 +13,7 @@ import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
 import { DUE_AT_MS_MAX, requireTaskId } from './core/ids.js';
-import { invalidOption, knownOptions, wholeNumber } from './core/options.js';
+import { invalidOption, knownOptions, shortText, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
@@ -24,6 +24,7 @@ import type { Engines } from './engines.js';
 import type { HealRecord } from './healing/actions.js';
 import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
+import { type CronHandle, type CronInfo, type CronOptions, RuntimeCron } from './runtime-cron.js';
 import { RuntimeGate } from './runtime-gate.js';
 import { RuntimeLevers } from './runtime-levers.js';
 import { RuntimeLocks } from './runtime-locks.js';
@@ -123,6 +124,7 @@ export class Runtime {
   readonly #threads: Pool | undefined;
   readonly #observation: Observation;
   readonly #levers: RuntimeLevers;
+  readonly #cron: RuntimeCron;
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
@@ -159,6 +161,11 @@ export class Runtime {
     this.healing = parts.observation.healing;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
     this.#levers = new RuntimeLevers(parts.engines, parts.threads, () => this.close());
+    this.#cron = new RuntimeCron({
+      cron: parts.engines.stored.cron,
+      clock: parts.clock,
+      limits: parts.options.payload,
+    });
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
@@ -277,6 +284,37 @@ export class Runtime {
     return new TaskHandle(engine, { segment, index, task: held, isCreated: false });
   }
 
+  /**
+   * Defines a task that comes again and again: `cron('nightly', '0 3 * * *', report, { day: 'yesterday' })`. It is stored,
+   * by name: to define it again as it is, at every start of every node, does nothing; to define it otherwise replaces it.
+   * A fire happens once in the cluster, by the clock of the node that owns it.
+   *
+   * @param expression - five fields (minute hour day month weekday), or six with seconds first
+   * @param input - of every task that it makes
+   * @throws ERR_MILLRACE_INVALID_OPTION for an expression, zone or option that is none
+   * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_INPUT, ERR_MILLRACE_INVALID_DURATION
+   * @throws ERR_MILLRACE_PAYLOAD_TOO_LARGE, _TOO_DEEP, _NOT_SERIALIZABLE
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE, ERR_MILLRACE_STORE_FULL, ERR_MILLRACE_CLOSED
+   */
+  async cron<Input, Output>(
+    name: string,
+    expression: string,
+    task: TaskContract<Input, Output> | string,
+    input: Input,
+    options: CronOptions = {},
+  ): Promise<CronHandle> {
+    this.#requireOpen();
+    const { spec } = this.#contract(task);
+    if (spec.schema !== undefined) await this.#validate(spec, input);
+    return this.#cron.define(name, expression, { spec, input }, options);
+  }
+
+  /** Every cron entry of the store, by name. */
+  async crons(): Promise<CronInfo[]> {
+    this.#requireOpen();
+    return this.#cron.list();
+  }
+
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
   drain(): Promise<void> {
     return this.#engines.drain();
@@ -387,7 +425,7 @@ export class Runtime {
     tasks: number,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+    this.#requireOpen();
     if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
     if (!this.#admission.tryAcquire(room.payloadBytes, tasks)) {
       await this.#waitForRoom(room, signal, tasks);
@@ -433,7 +471,7 @@ export class Runtime {
 
   /** @param isBulk - whether it stands for many */
   #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions, isBulk = false): NewTask {
-    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+    this.#requireOpen();
     knownOptions(options, '', SUBMIT_OPTIONS);
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
     const nowMs = this.#clock.wallMs();
@@ -444,8 +482,8 @@ export class Runtime {
       throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
     }
     const { idempotencyKey } = options;
-    if (idempotencyKey !== undefined) checkText(idempotencyKey, 'idempotencyKey');
-    if (options.tenant !== undefined) checkText(options.tenant, 'tenant');
+    if (idempotencyKey !== undefined) shortText(idempotencyKey, 'idempotencyKey', NAME_CHARS_MAX);
+    if (options.tenant !== undefined) shortText(options.tenant, 'tenant', NAME_CHARS_MAX);
     const priority = wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767);
     if (priority < (this.#levers.shedPriority ?? Number.NEGATIVE_INFINITY)) {
       this.#tellRejected(spec.queue, 'shed');
@@ -478,6 +516,10 @@ export class Runtime {
   #trace(isLoose: boolean): TraceCarrier | undefined {
     const trace = this.#observation.tracing?.capture();
     return trace !== undefined && isLoose ? { ...trace, isLoose } : trace;
+  }
+
+  #requireOpen(): void {
+    if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
   }
 
   #contract(taskOrName: AnyTask | string): AnyTask {
@@ -567,18 +609,8 @@ function delayOf(options: SubmitOptions, nowMs: number): number {
 }
 
 function keyOf(key: string): string {
-  checkText(key, 'idempotencyKey');
+  shortText(key, 'idempotencyKey', NAME_CHARS_MAX);
   return key;
-}
-
-function checkText(text: unknown, name: string): void {
-  const isFine =
-    typeof text === 'string' &&
-    text.length > 0 &&
-    text.length <= NAME_CHARS_MAX &&
-    // A lone surrogate has no UTF-8 form.
-    !/\p{Surrogate}/u.test(text);
-  if (!isFine) throw invalidOption(name, text, `text of 1 to ${NAME_CHARS_MAX} characters`);
 }
 
 function invalidInput(

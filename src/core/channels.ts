@@ -111,6 +111,31 @@ export interface ChannelPayloads {
     readonly queue: string;
     readonly losses: number;
   };
+  /** A cron entry fired: its task is stored. */
+  'millrace:cron:fired': {
+    readonly name: string;
+    readonly queue: string;
+    readonly taskId: string;
+    /** The moment that the expression names; epoch ms. */
+    readonly atMs: number;
+    /** From then to the submit. */
+    readonly lateMs: number;
+  };
+  /** Fires of a cron entry are over without a task. */
+  'millrace:cron:skipped': {
+    readonly name: string;
+    readonly queue: string;
+    /** `missed`: nobody could fire in time. `overlapping`: the task before had not ended. */
+    readonly reason: 'missed' | 'overlapping';
+    /** How many; missed ones are counted up to 100 at a time. */
+    readonly fires: number;
+  };
+  /** A fire of a cron entry could not be stored; it is tried again. */
+  'millrace:cron:failed': {
+    readonly name: string;
+    readonly queue: string;
+    readonly cause: MillraceError;
+  };
   /** A task waits because this node has no handler of its name. */
   'millrace:task:unhandled': { readonly taskId: string; readonly type: string };
   /** A handler called `ctx.log`. */

@@ -18,6 +18,18 @@ export function oneOf<T extends string>(value: unknown, name: string, allowed: r
   throw invalidOption(name, value, allowed.map((item) => `'${item}'`).join(' or '));
 }
 
+/** Text that is not empty and not too long, and has a UTF-8 form. @throws ERR_MILLRACE_INVALID_OPTION */
+export function shortText(value: unknown, name: string, charsMax: number): string {
+  const isFine =
+    typeof value === 'string' &&
+    value.length > 0 &&
+    value.length <= charsMax &&
+    // A lone surrogate has none.
+    !/\p{Surrogate}/u.test(value);
+  if (isFine) return value;
+  throw invalidOption(name, value, `text of 1 to ${charsMax} characters`);
+}
+
 /**
  * An object of options, none of which is unknown: a misspelt one would be ignored, and its author believes in it.
  *

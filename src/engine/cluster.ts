@@ -44,13 +44,14 @@ import type {
   TaskHandle,
   TaskTable,
 } from '../timing/task-table.js';
+import type { Home } from './closed-frame.js';
 import { CommandDesk, type StoredEnd } from './command-desk.js';
 import type { Guard } from './commit-lane.js';
 import { Elsewhere } from './elsewhere.js';
 import { goneError } from './ends.js';
 import { findFinished } from './finished.js';
 import type { Horizon } from './horizon.js';
-import type { Home, NewSegment } from './intake.js';
+import type { NewSegment } from './intake.js';
 import { shardRange } from './keys.js';
 import {
   type CancelAnswer,

@@ -26,15 +26,16 @@ import type {
   Settled,
   TaskTable,
 } from '../timing/task-table.js';
+import type { ClosedFrame } from './closed-frame.js';
 import type { Commit, CommitBudget, Guard, Guarded } from './commit-lane.js';
 import type { Dispatcher } from './dispatcher.js';
-import type { ClosedFrame, KeyedFrame } from './intake.js';
+import type { GatedFrame } from './intake.js';
 import { deadLetterKey, finishedPrefix, overlayKey, segmentKey } from './keys.js';
 import type { Letter } from './outbox.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
-/** A nested transaction of a keyed submission counts itself plus at most three inner operations. */
+/** A nested transaction of a submission with a gate counts itself plus at most three inner operations. */
 const NESTED_OPERATIONS = 3;
 /** A segment that is newly claimed from may need two guards: its shard's, and its own. */
 const SEGMENT_GUARDS = 2;
@@ -77,14 +78,14 @@ export interface CutContext {
   /** A dead letter costs so many bytes. */
   onDeadLetter(bytes: number): void;
   takeFrame(bytesMax: number): ClosedFrame | undefined;
-  takeKeyed(bytesMax: number): KeyedFrame | undefined;
+  takeGated(bytesMax: number): GatedFrame | undefined;
   /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed; not those of an inbox. */
   adopt(frame: ClosedFrame): SegmentHandle;
   /** @param segment - 0 for a frame that went to an inbox */
   onAccepted(frame: ClosedFrame, segment: SegmentHandle): void;
   onRejected(frame: ClosedFrame, cause: MillraceError): void;
-  onKeyedDone(frame: KeyedFrame, result: OperationResult | undefined): void;
-  onKeyedFailed(frame: KeyedFrame, cause: MillraceError): void;
+  onGatedDone(frame: GatedFrame, result: OperationResult | undefined): void;
+  onGatedFailed(frame: GatedFrame, cause: MillraceError): void;
   onSettled(settled: Settled): void;
   /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
@@ -107,7 +108,7 @@ export class Cut implements Commit {
   readonly #budget: CommitBudget;
   readonly #finishedSegments: SegmentHandle[] = [];
   readonly #frames: { readonly frame: ClosedFrame; readonly segment: SegmentHandle }[] = [];
-  readonly #keyed: { readonly frame: KeyedFrame; readonly at: number }[] = [];
+  readonly #gated: { readonly frame: GatedFrame; readonly at: number }[] = [];
   readonly #claims: Claim[] = [];
   readonly #guards = new Map<string, Guard>();
   #letters: readonly Letter[] = [];
@@ -139,7 +140,7 @@ export class Cut implements Commit {
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void {
     const context = this.#context;
     for (const { frame, segment } of this.#frames) context.onAccepted(frame, segment);
-    for (const { frame, at } of this.#keyed) context.onKeyedDone(frame, results?.[at]);
+    for (const { frame, at } of this.#gated) context.onGatedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
     context.onSettled(this.#table.settle(this.#cut));
     for (const segment of this.#finishedSegments) this.#drop(segment);
@@ -150,13 +151,13 @@ export class Cut implements Commit {
     const context = this.#context;
     this.#takeBack();
     for (const { frame } of this.#frames) context.onRejected(frame, cause);
-    for (const { frame } of this.#keyed) context.onKeyedFailed(frame, cause);
+    for (const { frame } of this.#gated) context.onGatedFailed(frame, cause);
   }
 
   #onBroken(broken: readonly Guard[]): void {
     const shared = this.#context.shared!;
     this.#takeBack();
-    for (const { frame } of [...this.#frames, ...this.#keyed]) shared.onDisplaced(frame);
+    for (const { frame } of [...this.#frames, ...this.#gated]) shared.onDisplaced(frame);
     shared.onBroken(broken);
   }
 
@@ -281,10 +282,10 @@ export class Cut implements Commit {
       this.#frames.push({ frame, segment });
     }
     while (this.#operationsLeft > NESTED_OPERATIONS && this.#guardsLeft > 0) {
-      const frame = context.takeKeyed(this.#bytesLeft);
+      const frame = context.takeGated(this.#bytesLeft);
       if (frame === undefined) break;
       if (frame.home.owner !== undefined) this.#standOn([frame.home.owner.guard]);
-      this.#keyed.push({ frame, at: this.operations.length });
+      this.#gated.push({ frame, at: this.operations.length });
       this.#push(frame.operation, frame.bytes + 512);
     }
   }
@@ -292,7 +293,7 @@ export class Cut implements Commit {
   #claimReady(): void {
     const { shared } = this.#context;
     if (shared?.mayStart === false) return;
-    const nestedReserve = this.#keyed.length > 0 ? NESTED_OPERATIONS : 0;
+    const nestedReserve = this.#gated.length > 0 ? NESTED_OPERATIONS : 0;
     const cut = this;
     let claimedSegments = 0;
     const room = {

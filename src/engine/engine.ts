@@ -14,7 +14,7 @@
 import type { Load } from '../coordination/load.js';
 import { publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
-import { MillraceError } from '../core/errors.js';
+import { hasCode, MillraceError } from '../core/errors.js';
 import {
   type Incarnation,
   requireTaskId,
@@ -38,25 +38,24 @@ import {
   type TaskHandle,
   TaskTable,
 } from '../timing/task-table.js';
+import type { BulkFrame, ClosedFrame, Home } from './closed-frame.js';
 import { Cluster, type ClusterOptions } from './cluster.js';
 import { type Commit, type CommitBudget, CommitLane, type CommitSource } from './commit-lane.js';
+import { Cron } from './cron/cron.js';
 import { Cut, type CutContext, type SharedContext } from './cut.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
+import { GatedSubmissions } from './gated-submissions.js';
 import { Horizon } from './horizon.js';
 import {
   type Accepted,
-  type BulkFrame,
-  type ClosedFrame,
-  type Home,
+  type GatedFrame,
   type HomeOf,
   Intake,
-  type KeyedFrame,
   type NewTask,
   Submission,
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
-import { KeyedSubmissions } from './keyed-submissions.js';
 import { requireLayout } from './layout.js';
 import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { LoneShards } from './lone-shards.js';
@@ -103,6 +102,8 @@ export class Engine extends BaseService implements CommitSource {
   readonly clock: Clock;
   /** This life of this process. */
   readonly incarnation: Incarnation;
+  /** Tasks that come again and again. */
+  readonly cron: Cron;
   readonly #store: Store;
   readonly #options: EngineOptions;
   readonly #table: TaskTable;
@@ -119,7 +120,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #progress = new ProgressBoard();
   readonly #keep: readonly TaskState[];
   readonly #desk: TaskDesk;
-  readonly #keyed: KeyedSubmissions;
+  readonly #gated: GatedSubmissions;
   readonly #lone: LoneShards;
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
@@ -172,9 +173,10 @@ export class Engine extends BaseService implements CommitSource {
     this.#janitor = new Janitor(options.store, options.clock, retention);
     this.#keep = keptStates(retention);
     this.#desk = this.#openDesk();
-    this.#keyed = this.#takeKeyed();
+    this.#gated = this.#takeGatedIn();
     this.#lone = this.#ownShards();
     this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
+    this.cron = this.#fireCron();
   }
 
   /** Why nothing is taken, for good (it is fenced or stops) or until the store answers; undefined: tasks are taken. */
@@ -201,6 +203,7 @@ export class Engine extends BaseService implements CommitSource {
     for (const segment of near) this.#resume(segment);
     await this.#cluster?.start();
     await this.#janitor.start();
+    await this.cron.start();
     this.#onTimePassed();
     this.#waker.update();
     this.#lane.request();
@@ -296,6 +299,7 @@ export class Engine extends BaseService implements CommitSource {
     const refusal = this.#refusal ?? closed;
     this.#refusal = refusal;
     this.#stopClaiming();
+    const noMoreFires = this.cron.stop();
     const parts: ShutdownParts = {
       clock: this.clock,
       node: this.#options.node,
@@ -312,8 +316,9 @@ export class Engine extends BaseService implements CommitSource {
     this.#desk.waiters.rejectAll(refusal);
     // What no commit has taken gets its answer, and whatever asks for one from here on comes too late.
     this.#rejectUnsent(refusal);
-    this.#keyed.refuseOpen(refusal);
+    this.#gated.refuseOpen(refusal);
     this.#lane.abandon(refusal);
+    await noMoreFires;
     this.#table.close();
   }
 
@@ -379,9 +384,9 @@ export class Engine extends BaseService implements CommitSource {
       onFiled: (segment, bytes) => this.#janitor.noteFiled(segment, bytes, this.clock.wallMs()),
       onDeadLetter: (bytes) => this.#janitor.noteDeadLetter(bytes),
       takeFrame: (bytesMax) => this.#intake.takeFrame(bytesMax, homeOf),
-      takeKeyed: (bytesMax) => {
-        const frame = this.#intake.takeKeyed(bytesMax, this.clock.wallMs(), homeOf);
-        if (frame) this.#keyed.taken();
+      takeGated: (bytesMax) => {
+        const frame = this.#intake.takeGated(bytesMax, this.clock.wallMs(), homeOf);
+        if (frame) this.#gated.taken();
         return frame;
       },
       adopt: (frame) => this.#adopt(frame),
@@ -395,8 +400,8 @@ export class Engine extends BaseService implements CommitSource {
         if (isBeyond) this.#horizon.of(frame.ref)?.letGo(segment, frame.ref);
       },
       onRejected: (frame, cause) => frame.owner.reject(cause),
-      onKeyedDone: (frame, result) => void this.#keyed.done(frame, result),
-      onKeyedFailed: (frame, cause) => this.#keyed.failed(frame, cause),
+      onGatedDone: (frame, result) => void this.#gated.done(frame, result),
+      onGatedFailed: (frame, cause) => this.#gated.failed(frame, cause),
       onSettled: (settled) => this.#onSettled(settled),
       onDropped: (segment) => {
         this.#wallTimes.delete(segment);
@@ -416,7 +421,7 @@ export class Engine extends BaseService implements CommitSource {
       onLettersFailed: (letters) => outbox.putBack(letters),
       onDropped: (segment) => shards.dropped(segment),
       onDisplaced: (frame) => {
-        if ('keys' in frame) this.#keyed.displaced();
+        if ('gate' in frame) this.#gated.displaced();
         this.#intake.putBack(frame);
       },
       onBroken: (broken) => cluster.onBroken(broken),
@@ -464,6 +469,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #onShardsChanged(): void {
     for (const dispatcher of this.#dispatchers) dispatcher.resume();
+    this.cron.onShardsChanged();
     this.#waker.update();
     this.#lane.request();
   }
@@ -513,8 +519,8 @@ export class Engine extends BaseService implements CommitSource {
     return this.#horizon.isBeyond(ref);
   }
 
-  /** A keyed task is new and stored. @returns 0 when this node does not hold it */
-  #takeUpKeyed(frame: KeyedFrame): TaskHandle {
+  /** A task with a gate has come into being. @returns 0 when this node does not hold it */
+  #takeUpGated(frame: GatedFrame): TaskHandle {
     // Who has the shard by now finds it there.
     const { owner, isInbox } = frame.home;
     const isElsewhere = isInbox || (owner !== undefined && owner.stage !== 'active');
@@ -548,7 +554,7 @@ export class Engine extends BaseService implements CommitSource {
   #checkDrained(): void {
     if (this.#drainWaiters.length === 0) return;
     const { open, unhandled } = this.#table.stats();
-    if (open > unhandled || !this.#intake.isEmpty || !this.#keyed.isEmpty) return;
+    if (open > unhandled || !this.#intake.isEmpty || !this.#gated.isEmpty) return;
     if (this.#cluster?.hasLetters || !this.#horizon.isEmpty) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
   }
@@ -566,8 +572,8 @@ export class Engine extends BaseService implements CommitSource {
     });
   }
 
-  #takeKeyed(): KeyedSubmissions {
-    return new KeyedSubmissions({
+  #takeGatedIn(): GatedSubmissions {
+    return new GatedSubmissions({
       clock: this.clock,
       store: this.#store,
       haltedBy: () => (this.#isHalted ? this.#refusal : undefined),
@@ -576,13 +582,58 @@ export class Engine extends BaseService implements CommitSource {
         const { segment, index } = requireTaskId(id);
         return this.find(segment, index);
       },
-      takeUp: (frame) => this.#takeUpKeyed(frame),
+      takeUp: (frame) => this.#takeUpGated(frame),
       tellSubmitted: (frame, counts) => this.#tellSubmitted(frame, counts),
       onSettled: () => this.#checkDrained(),
       onNew: () => {
         this.#waker.update();
         this.#lane.request();
       },
+    });
+  }
+
+  #fireCron(): Cron {
+    const place = (task: TaskId): TaskPlace => ({ ...requireTaskId(task), task: NOT_HELD });
+    /** A task that is not known any more has ended. */
+    const unlessGone = <T>(known: Promise<T>, gone: T): Promise<T> =>
+      known.catch((cause: unknown) => {
+        if (hasCode(cause, 'ERR_MILLRACE_TASK_GONE')) return gone;
+        throw cause;
+      });
+    return new Cron({
+      clock: this.clock,
+      random: this.#options.random,
+      store: this.#store,
+      shardCount: this.#options.cluster?.shardCount ?? 1,
+      isOurs: (at) =>
+        this.#cluster === undefined ||
+        (this.#cluster.mayStart && this.#cluster.shards.isActive(at)),
+      submit: (task) => {
+        this.onRecovered?.(task.payloadBytes, 1);
+        return new Promise((resolve, reject) => {
+          this.submit(task, resolve, (cause) => {
+            this.onReleased?.(task.payloadBytes, 1);
+            reject(cause);
+          });
+        });
+      },
+      isOpen: (task) => {
+        const status = this.status(place(task));
+        return unlessGone(
+          status.then((is) => is === 'pending' || is === 'running'),
+          false,
+        );
+      },
+      untilEnded: (task) =>
+        unlessGone(
+          this.ended(place(task)).then(() => {}),
+          undefined,
+        ),
+      cancel: (task, reason) =>
+        unlessGone(
+          this.cancel(place(task), reason).then(() => {}),
+          undefined,
+        ),
     });
   }
 

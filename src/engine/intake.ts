@@ -8,18 +8,25 @@
  *
  * Whoever submits many tasks at once fills the frames itself (`BulkFrame`): then there is no object per task on this way.
  *
- * A task with an idempotency key is alone in its segment, because whether it exists is decided per key inside the
- * transaction (see `keyedOperation`).
+ * A task with a gate is alone in its segment: whether it comes into being is decided inside the transaction, for each by
+ * itself. Idempotency keys are such gates (keyed.ts), and so are the fires of cron entries (cron/fire-gate.ts).
  */
 import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
-import { type Incarnation, type SegmentRef, segmentRef, taskId } from '../core/ids.js';
+import { type Incarnation, type SegmentRef, segmentRef } from '../core/ids.js';
 import { type TaskToWrite, writeTask } from '../core/records.js';
-import type { Operation } from '../core/store.js';
 import type { TaskHandle } from '../timing/task-table.js';
-import { idempotencyKey, inboxKey, segmentKey } from './keys.js';
-import type { Shard } from './shard.js';
+import type {
+  BulkFrame,
+  ClosedFrame,
+  EncodedFrame,
+  FrameOwner,
+  Gate,
+  Home,
+} from './closed-frame.js';
+import { KeyGate } from './keyed.js';
+import { inboxKey, segmentKey } from './keys.js';
 
 export const SEGMENT_TASKS_MAX = 256;
 export const SEGMENT_BYTES_MAX = 262_144;
@@ -34,6 +41,8 @@ export interface NewTask extends TaskToWrite {
   /** Whether it is due at a moment of the wall clock, and not after a delay. @defaultValue false */
   readonly isDueByDate?: boolean;
   readonly idempotencyKey: string | undefined;
+  /** What decides whether it comes into being, where that is not its key. */
+  readonly gate?: Gate;
 }
 
 /** A task that stands for a submission: the one it created, or an earlier one with the same idempotency key. */
@@ -43,15 +52,6 @@ export interface Accepted {
   /** 0 when this node's table did not have it. */
   readonly task: TaskHandle;
   readonly isCreated: boolean;
-}
-
-/** The shard that a new segment goes to. */
-export interface Home {
-  readonly shard: number;
-  /** Ours; undefined where shards are somebody else's, or where the store has one writer. */
-  readonly owner: Shard | undefined;
-  /** Whether it goes into the inbox of the shard's owner, and this node holds nothing of it. */
-  readonly isInbox: boolean;
 }
 
 /** What is to be put, for whoever says where. */
@@ -84,48 +84,10 @@ export class Submission {
   }
 }
 
-/** Who is told of the tasks of a frame. */
-export interface FrameOwner {
-  readonly count: number;
-  readonly payloadBytes: number;
-  /** They are durable. @param taskAt - 0 for every index where this node does not hold them */
-  accept(segment: SegmentRef, taskAt: (index: number) => TaskHandle): void;
-  /** They certainly are not in the store, and will not be. */
-  reject(cause: MillraceError): void;
-}
-
-/** Tasks of one queue. */
-interface EncodedFrame {
-  readonly queue: string;
-  /** Of one of them: the others are of the same, or this node runs them too. */
-  readonly type: string;
-  /** Sorted by due time; at most 256 tasks. */
-  readonly frame: Uint8Array<ArrayBuffer>;
-  /** Of the first. */
-  readonly dueAtMs: number;
-  /** Whether they are due at moments of the wall clock, and not after delays. */
-  readonly isDueByDate: boolean;
-  /** When each task is due on the monotonic clock. */
-  readonly dueMonoMs: Float64Array;
-}
-
-/** Tasks that were submitted together, encoded already. */
-export interface BulkFrame extends FrameOwner, EncodedFrame {}
-
-/** A closed frame, ready to be put. */
-export interface ClosedFrame extends EncodedFrame {
-  readonly ref: SegmentRef;
-  readonly home: Home;
-  readonly owner: FrameOwner;
-  readonly operation: Operation;
-  readonly bytes: number;
-}
-
-/** A keyed task as one nested transaction. */
-export interface KeyedFrame extends ClosedFrame {
+/** A task with a gate, as one nested transaction. */
+export interface GatedFrame extends ClosedFrame {
   readonly submission: Submission;
-  /** Where the key may be: this window, in which a new one is put, the one before, and the next. */
-  readonly keys: readonly [string, string, string];
+  readonly gate: Gate;
 }
 
 /** Single submissions that share a frame. */
@@ -164,7 +126,7 @@ export class Intake {
   readonly #open = new Map<string, OpenFrame>();
   /** Frames that are full, and those that came full. */
   readonly #full = new Fifo<OpenFrame | BulkFrame>();
-  readonly #keyed = new Fifo<Submission>();
+  readonly #gated = new Fifo<Submission>();
   /** Keyed submissions in this lane, by scope and key: later ones join the first. */
   readonly #joined = new Map<string, Submission[]>();
   readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
@@ -185,13 +147,14 @@ export class Intake {
   }
 
   get isEmpty(): boolean {
-    return this.#open.size === 0 && this.#full.length === 0 && this.#keyed.length === 0;
+    return this.#open.size === 0 && this.#full.length === 0 && this.#gated.length === 0;
   }
 
   /** @param nowMs - wall clock, for the class of due time */
   add(submission: Submission, nowMs: number): void {
     const { task } = submission;
     if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
+    if (task.gate !== undefined) return this.#gated.push(submission);
     const bytes = task.payloadBytes + (task.metadata?.length ?? 0) + RECORD_OVERHEAD_BYTES;
     const type = this.#handled.has(task.type) ? '' : task.type;
     const kind = task.isDueByDate ? 'at' : 'in';
@@ -231,34 +194,33 @@ export class Intake {
     return this.#name(this.#encode(frame.submissions), frame, homeOf);
   }
 
-  /** The next keyed task as a nested transaction. */
-  takeKeyed(bytesMax: number, nowMs: number, homeOf: HomeOf): KeyedFrame | undefined {
-    const submission = this.#keyed.peek();
+  /** The next task with a gate as a nested transaction. */
+  takeGated(bytesMax: number, nowMs: number, homeOf: HomeOf): GatedFrame | undefined {
+    const submission = this.#gated.peek();
     if (submission === undefined) return undefined;
     const { task } = submission;
     if (task.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
-    this.#keyed.shift();
+    this.#gated.shift();
     const owner = new OpenFrame();
     owner.submissions.push(submission);
     const closed = this.#name(this.#encode(owner.submissions), owner, homeOf);
-    const window = Math.floor(nowMs / this.#keyWindowMs) * this.#keyWindowMs;
-    const keyIn = (begin: number): string =>
-      idempotencyKey(Math.max(0, begin), task.type, task.idempotencyKey!);
-    const width = this.#keyWindowMs;
-    const keys = [keyIn(window), keyIn(window - width), keyIn(window + width)] as const;
-    return { ...closed, submission, keys, operation: keyedOperation(closed, keys) };
+    const gate =
+      task.gate ??
+      new KeyGate(task.type, task.idempotencyKey!, { nowMs, windowMs: this.#keyWindowMs });
+    return { ...closed, submission, gate, operation: gate.operation(closed) };
   }
 
   /** Its commit was not applied, and its shard is not ours any more: it goes with the next one, to another. */
-  putBack(frame: ClosedFrame | KeyedFrame): void {
+  putBack(frame: ClosedFrame | GatedFrame): void {
     // What joined it has joined it still.
-    if ('keys' in frame) this.#keyed.push(frame.submission);
+    if ('gate' in frame) this.#gated.push(frame.submission);
     else if (frame.owner instanceof OpenFrame) this.#full.push(frame.owner);
     else this.#full.push(frame.owner as BulkFrame);
   }
 
   /** A keyed submission ended; those that joined it hear the same. */
   takeJoined(submission: Submission): readonly Submission[] {
+    if (submission.task.idempotencyKey === undefined) return [];
     const joinKey = joinKeyOf(submission);
     const joined = this.#joined.get(joinKey) ?? [];
     this.#joined.delete(joinKey);
@@ -270,7 +232,7 @@ export class Intake {
     const frames = [...this.#full.takeAll(), ...this.#open.values()];
     this.#open.clear();
     for (const frame of frames) frame.reject(cause);
-    for (const submission of this.#keyed.takeAll()) {
+    for (const submission of this.#gated.takeAll()) {
       submission.reject(cause);
       for (const joined of this.takeJoined(submission)) joined.reject(cause);
     }
@@ -284,7 +246,7 @@ export class Intake {
       return;
     }
     this.#joined.set(joinKey, []);
-    this.#keyed.push(submission);
+    this.#gated.push(submission);
   }
 
   #takeOpenFrame(bytesMax: number): OpenFrame | BulkFrame | undefined {
@@ -335,28 +297,6 @@ export class Intake {
       bytes: frame.length + 64,
     };
   }
-}
-
-/**
- * One transaction that creates a keyed task, or tells which task has the key already:
- *
- *   if    neither this window nor the one before nor the next holds the key
- *   then  put the key -> task id, put the segment
- *   else  get the key from all three
- *
- * The next window has begun on a node whose clock is ahead, and on this one before its clock was set back.
- * A key is thus known for at least one window's width after its first use, and for at most two.
- */
-function keyedOperation(closed: ClosedFrame, keys: KeyedFrame['keys']): Operation {
-  const id = taskId(closed.ref, 0);
-  return {
-    type: 'txn',
-    txn: {
-      compares: keys.map((key) => ({ target: 'create', key, operator: '=', operand: 0 })),
-      success: [{ type: 'put', key: keys[0], value: Buffer.from(id) }, closed.operation],
-      failure: keys.map((key) => ({ type: 'get', key })),
-    },
-  };
 }
 
 function joinKeyOf(submission: Submission): string {

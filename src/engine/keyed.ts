@@ -1,44 +1,79 @@
 /**
- * What a keyed submission came to: the transaction's answer says it, or, when that was lost, the keys themselves.
+ * Idempotency keys: same key, same task. One nested transaction creates a keyed task, or tells which task has the key
+ * already:
+ *
+ *   if    neither this window nor the one before nor the next holds the key
+ *   then  put the key -> task id, put the segment
+ *   else  get the key from all three
+ *
+ * The next window has begun on a node whose clock is ahead, and on this one before its clock was set back. A key is thus
+ * known for at least one window's width after its first use, and for at most two.
  */
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
-import { parseTaskId, type TaskId } from '../core/ids.js';
-import type { Entry, OperationResult, Store } from '../core/store.js';
-import type { KeyedFrame } from './intake.js';
+import { parseTaskId, type TaskId, taskId } from '../core/ids.js';
+import type { Entry, Operation, OperationResult, Store } from '../core/store.js';
+import type { ClosedFrame, Gate } from './closed-frame.js';
+import { idempotencyKey } from './keys.js';
 
-/**
- * The id of the earlier task that has the key, or undefined when the submission created its task.
- *
- * @param result - of the submission's nested transaction; undefined when its answer was lost but it was applied
- * @throws ERR_MILLRACE_STORE_CORRUPT when the key does not name a task
- */
-export async function existingTask(
-  store: Store,
-  frame: KeyedFrame,
-  result: OperationResult | undefined,
-): Promise<TaskId | undefined> {
-  if (result?.type === 'txn' && result.succeeded) return undefined;
-  const holder =
-    result?.type === 'txn'
-      ? result.results.flatMap((found) => (found.type === 'get' ? (found.entry ?? []) : []))[0]
-      : await holderOf(store, frame);
-  const id = holder && utf8(holder.value);
-  const place = parseTaskId(id);
-  if (holder === undefined || place === undefined) {
-    throw new MillraceError(
-      'ERR_MILLRACE_STORE_CORRUPT',
-      `idempotency key ${frame.keys[0]} does not name a task`,
-      { details: { key: frame.keys[0], value: id } },
-    );
-  }
-  return place.segment === frame.ref ? undefined : (id as TaskId);
-}
+export class KeyGate implements Gate {
+  /** This window, in which a new one is put, the one before, and the next. */
+  readonly #keys: readonly [string, string, string];
 
-async function holderOf(store: Store, frame: KeyedFrame): Promise<Entry | undefined> {
-  for (const key of frame.keys) {
-    const entry = await store.get(key);
-    if (entry !== undefined) return entry;
+  /**
+   * @param type - keys of different task types do not meet
+   * @param now.nowMs - wall clock
+   */
+  constructor(
+    type: string,
+    key: string,
+    { nowMs, windowMs }: { readonly nowMs: number; readonly windowMs: number },
+  ) {
+    const window = Math.floor(nowMs / windowMs) * windowMs;
+    const keyIn = (begin: number): string => idempotencyKey(Math.max(0, begin), type, key);
+    this.#keys = [keyIn(window), keyIn(window - windowMs), keyIn(window + windowMs)];
   }
-  return undefined;
+
+  operation(closed: ClosedFrame): Operation {
+    const id = taskId(closed.ref, 0);
+    return {
+      type: 'txn',
+      txn: {
+        compares: this.#keys.map((key) => ({ target: 'create', key, operator: '=', operand: 0 })),
+        success: [{ type: 'put', key: this.#keys[0], value: Buffer.from(id) }, closed.operation],
+        failure: this.#keys.map((key) => ({ type: 'get', key })),
+      },
+    };
+  }
+
+  /** @throws ERR_MILLRACE_STORE_CORRUPT when the key does not name a task */
+  async outcome(
+    store: Store,
+    frame: ClosedFrame,
+    result: OperationResult | undefined,
+  ): Promise<TaskId | undefined> {
+    if (result?.type === 'txn' && result.succeeded) return undefined;
+    const holder =
+      result?.type === 'txn'
+        ? result.results.flatMap((found) => (found.type === 'get' ? (found.entry ?? []) : []))[0]
+        : await this.#holder(store);
+    const id = holder && utf8(holder.value);
+    const place = parseTaskId(id);
+    if (holder === undefined || place === undefined) {
+      throw new MillraceError(
+        'ERR_MILLRACE_STORE_CORRUPT',
+        `idempotency key ${this.#keys[0]} does not name a task`,
+        { details: { key: this.#keys[0], value: id } },
+      );
+    }
+    return place.segment === frame.ref ? undefined : (id as TaskId);
+  }
+
+  async #holder(store: Store): Promise<Entry | undefined> {
+    for (const key of this.#keys) {
+      const entry = await store.get(key);
+      if (entry !== undefined) return entry;
+    }
+    return undefined;
+  }
 }

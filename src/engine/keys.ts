@@ -10,6 +10,7 @@
  *   z/<queue>/<window>/<shard>.<due>.<seg>/<n>  finished tasks of one commit
  *   d/<queue>/<task id>                         dead letter: a task that failed for good
  *   k/<window>/<scope>/<key>                    idempotency key
+ *   e/<queue>/<shard>/<name>                    cron entry (cron/entry.ts)
  *   v/layout                                    format of the whole (layout.ts)
  *
  * Beside these, under leases: members, heartbeats and owners (coordination/members.ts, shard-map.ts); and `w/`, what waits in a
@@ -42,6 +43,7 @@ export const ALL_DEAD_LETTERS: KeyRange = prefixRange('d/');
 export const ALL_HEADS: KeyRange = prefixRange('h/');
 export const ALL_COMMANDS: KeyRange = prefixRange('c/');
 export const ALL_MAIL: KeyRange = prefixRange('r/');
+export const ALL_CRON: KeyRange = prefixRange('e/');
 
 export function headKey(node: string): Key {
   return `h/${node}`;
@@ -134,6 +136,17 @@ export function deadLetterKey(id: TaskId): Key {
  */
 export function idempotencyKey(window: number, scope: string, key: string): Key {
   return `k/${dueDigits(window)}/${escapeKey(scope)}/${escapeKey(key)}`;
+}
+
+/** @param name - of the entry */
+export function cronKey(at: ShardPlace, name: string): Key {
+  return `e/${at.queue}/${shardDigits(at.shard)}/${escapeKey(name)}`;
+}
+
+/** The shard whose owner fires an entry. */
+export function placeOfCronKey(key: Key): ShardPlace {
+  const [, queue, shard] = key.split('/');
+  return { queue: queue!, shard: Number.parseInt(shard!, 36) };
 }
 
 /** Everything filed in windows that began before `window`. */

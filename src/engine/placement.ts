@@ -16,7 +16,8 @@ import type { LoadBoard } from '../coordination/load-board.js';
 import type { ShardOwners } from '../coordination/shard-owners.js';
 import type { Clock } from '../core/clock.js';
 import type { Random } from '../core/random.js';
-import type { Home, NewSegment } from './intake.js';
+import type { Home } from './closed-frame.js';
+import type { NewSegment } from './intake.js';
 import type { Shards } from './shards.js';
 
 /** So few ready tasks are never too many: a few commits' worth of claims. */

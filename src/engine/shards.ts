@@ -103,6 +103,12 @@ export class Shards implements ShardOwner {
     for (const { shards } of this.#active.values()) yield* shards;
   }
 
+  /** Whether tasks of a shard may be started here. */
+  isActive({ queue, shard }: ShardPlace): boolean {
+    const active = this.#active.get(queue)?.shards ?? [];
+    return active.some((one) => one.shard === shard);
+  }
+
   /** What a commit that writes of this segment stands on. */
   guardsOf(segment: SegmentHandle): readonly Guard[] {
     const shard = this.#bySegment.get(segment);

@@ -124,6 +124,28 @@ export const LOG_EVENTS: LogEvents = {
     message: () => 'a thread or process died under a task',
     fields: ({ taskId, type, queue, losses }) => ({ taskId, type, queue, losses }),
   },
+  'millrace:cron:fired': {
+    kind: 'event',
+    level: 'debug',
+    message: () => 'a cron entry fired',
+    fields: ({ name, queue, taskId, lateMs }) => ({ name, queue, taskId, lateMs }),
+  },
+  'millrace:cron:skipped': {
+    kind: 'event',
+    level: 'info',
+    message: () => 'fires of a cron entry are left out',
+    fields: ({ name, queue, reason, fires }) => ({ name, queue, reason, fires }),
+  },
+  'millrace:cron:failed': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'a fire of a cron entry could not be stored; it is tried again',
+    fields: ({ name, queue, cause }, redaction) => ({
+      name,
+      queue,
+      err: errorFields(cause, redaction),
+    }),
+  },
   'millrace:task:unhandled': {
     kind: 'event',
     level: 'warn',

@@ -149,6 +149,27 @@ export const METRICS = {
     labels: ['queue'],
     help: 'Tasks that wait since nobody here has their handler; counted where they are due, and where they were submitted if no node has it.',
   },
+  cronFires: {
+    name: 'millrace_cron_fires_total',
+    type: 'counter',
+    group: 'tasks',
+    labels: ['queue'],
+    help: 'Fires of cron entries whose tasks this process stored.',
+  },
+  cronSkipped: {
+    name: 'millrace_cron_skipped_total',
+    type: 'counter',
+    group: 'tasks',
+    labels: ['queue', 'reason'],
+    help: 'Fires of cron entries that are over without a task: nobody could fire in time (missed), or the task before had not ended (overlapping).',
+  },
+  cronFailures: {
+    name: 'millrace_cron_failures_total',
+    type: 'counter',
+    group: 'tasks',
+    labels: ['queue'],
+    help: 'Fires of cron entries that could not be stored at once and are tried again.',
+  },
   staleResults: {
     name: 'millrace_results_stale_total',
     type: 'counter',

@@ -86,6 +86,11 @@ export function countTasks(metrics: MetricRegistry, events: Subscriptions): void
   events.on('millrace:task:unhandled', ({ taskId }) => {
     metrics.cell('tasksUnhandled', taskId.slice(0, taskId.indexOf('.'))).add();
   });
+  events.on('millrace:cron:fired', ({ queue }) => metrics.cell('cronFires', queue).add());
+  events.on('millrace:cron:skipped', ({ queue, reason, fires }) => {
+    metrics.cell('cronSkipped', queue, reason).add(fires);
+  });
+  events.on('millrace:cron:failed', ({ queue }) => metrics.cell('cronFailures', queue).add());
   events.on('millrace:result:stale', () => metrics.cell('staleResults').add());
 }
 

@@ -36,6 +36,7 @@ const VENDORS = [
   ['pino', 'src/telemetry', 'home-of-pino'],
   ['@opentelemetry/api', 'src/telemetry', 'home-of-pino'],
   ['cockatiel', 'src/healing', 'home-of-cockatiel'],
+  ['croner', 'src/engine/cron', 'home-of-croner'],
   ['@platformatic/kafka', 'src/tenancy/kafka', 'home-of-kafkajs'],
 ] as const;
 

@@ -1,10 +1,10 @@
 /**
- * Keyed submissions from the commit that decides about them to the answer of those who wait: what the key came to is told
- * by the commit's own answer, or read when that was lost (keyed.ts); a task that is new is taken up here.
+ * Submissions with a gate, from the commit that decides about them to the answer of those who wait: what the gate came to is
+ * told by the commit's own answer, or read when that was lost; a task that is new is taken up here.
  *
  *   taken       by a cut: `flying` counts it until it is answered
  *   displaced   its shard is lost: it goes back, to be taken again
- *   done        applied; open until it is known whether the key was new
+ *   done        applied; open until it is known whether the task came into being
  *   failed      refused for certain
  */
 import { type Clock, sleep } from '../core/clock.js';
@@ -12,14 +12,13 @@ import { hasCode, type MillraceError } from '../core/errors.js';
 import { requireTaskId, type TaskId } from '../core/ids.js';
 import type { OperationResult, Store } from '../core/store.js';
 import type { TaskHandle } from '../timing/task-table.js';
-import type { Accepted, KeyedFrame, Submission } from './intake.js';
-import { existingTask } from './keyed.js';
+import type { Accepted, GatedFrame, Submission } from './intake.js';
 
-/** What became of a keyed submission is read again after so long. */
+/** What became of a submission is read again after so long. */
 const READ_DELAY_MS = 200;
 
 /** What the engine does for them. */
-export interface KeyedPorts {
+export interface GatedPorts {
   readonly clock: Clock;
   readonly store: Store;
   /** Why nobody here waits for anything any more. */
@@ -29,9 +28,9 @@ export interface KeyedPorts {
   /** The task of an earlier submission, where this node has it. */
   find(task: TaskId): TaskHandle;
   /** A new task is stored: this node takes it up, if it is one of its own and near. @returns 0 when it did not */
-  takeUp(frame: KeyedFrame): TaskHandle;
+  takeUp(frame: GatedFrame): TaskHandle;
   tellSubmitted(
-    frame: KeyedFrame,
+    frame: GatedFrame,
     counts: { readonly tasks: number; readonly deduplicated: number },
   ): void;
   /** One and those that joined it have their answers. */
@@ -40,14 +39,14 @@ export interface KeyedPorts {
   onNew(): void;
 }
 
-export class KeyedSubmissions {
-  readonly #ports: KeyedPorts;
+export class GatedSubmissions {
+  readonly #ports: GatedPorts;
   /** In a commit that flies, or that is applied and does not say yet what they came to. */
   #flying = 0;
   /** Those of the second kind: closing does not wait for what the store may not tell. */
-  readonly #open = new Set<KeyedFrame>();
+  readonly #open = new Set<GatedFrame>();
 
-  constructor(ports: KeyedPorts) {
+  constructor(ports: GatedPorts) {
     this.#ports = ports;
   }
 
@@ -66,12 +65,12 @@ export class KeyedSubmissions {
     this.#flying--;
   }
 
-  failed(frame: KeyedFrame, cause: MillraceError): void {
+  failed(frame: GatedFrame, cause: MillraceError): void {
     this.#settle(frame, (submission) => submission.reject(cause));
   }
 
   /** @param result - of its nested transaction; undefined when the answer was lost */
-  async done(frame: KeyedFrame, result: OperationResult | undefined): Promise<void> {
+  async done(frame: GatedFrame, result: OperationResult | undefined): Promise<void> {
     let existing: TaskId | undefined;
     this.#open.add(frame);
     try {
@@ -92,7 +91,7 @@ export class KeyedSubmissions {
     for (const frame of this.#open) this.#refuse(frame, cause);
   }
 
-  #acceptFound(frame: KeyedFrame, existing: TaskId): void {
+  #acceptFound(frame: GatedFrame, existing: TaskId): void {
     const { segment, index } = requireTaskId(existing);
     const accepted: Accepted = {
       segment,
@@ -104,7 +103,7 @@ export class KeyedSubmissions {
     this.#ports.tellSubmitted(frame, { tasks: 0, deduplicated: found });
   }
 
-  #acceptNew(frame: KeyedFrame): void {
+  #acceptNew(frame: GatedFrame): void {
     const task = this.#ports.takeUp(frame);
     const settled = this.#settle(frame, (submission) =>
       submission.accept({
@@ -121,13 +120,13 @@ export class KeyedSubmissions {
 
   /** Asks until it is known: a task that is stored and not taken up here would wait for the next start. */
   async #existingTask(
-    frame: KeyedFrame,
+    frame: GatedFrame,
     result: OperationResult | undefined,
   ): Promise<TaskId | undefined> {
     const { store, clock, haltedBy } = this.#ports;
     for (;;) {
       try {
-        return await existingTask(store, frame, result);
+        return await frame.gate.outcome(store, frame, result);
       } catch (cause) {
         if (haltedBy() || !hasCode(cause, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw cause;
         await sleep(clock, READ_DELAY_MS);
@@ -136,12 +135,12 @@ export class KeyedSubmissions {
   }
 
   /** Does nothing when it has been answered. */
-  #refuse(frame: KeyedFrame, cause: MillraceError): void {
+  #refuse(frame: GatedFrame, cause: MillraceError): void {
     if (this.#open.delete(frame)) this.failed(frame, cause);
   }
 
   /** @returns how many submissions that were */
-  #settle(frame: KeyedFrame, settle: (submission: Submission) => void): number {
+  #settle(frame: GatedFrame, settle: (submission: Submission) => void): number {
     this.#flying--;
     const first = frame.submission;
     settle(first);

@@ -1,0 +1,267 @@
+/**
+ * A long time with many cron entries and nodes that replace one another, on virtual time: which fires came to be.
+ *
+ * Nodes are `Cron`s over one store; what they submit is put as an engine would put it, inside the gate's transaction.
+ * Shards change hands at moments that are often those of fires: for a while nobody has them, or two nodes both believe
+ * that they do.
+ */
+import assert from 'node:assert/strict';
+import { sleep } from '../../src/core/clock.js';
+import { newIncarnation, segmentRef } from '../../src/core/ids.js';
+import { seededRandom } from '../../src/core/random.js';
+import type { Operation, Store } from '../../src/core/store.js';
+import type { ClosedFrame } from '../../src/engine/closed-frame.js';
+import { Cron } from '../../src/engine/cron/cron.js';
+import { type CronDefinition, decodeEntry } from '../../src/engine/cron/entry.js';
+import type { Accepted, NewTask } from '../../src/engine/intake.js';
+import { segmentKey } from '../../src/engine/keys.js';
+import { memoryStore } from '../../src/store/index.js';
+import { VirtualClock } from '../../src/testing/virtual-clock.js';
+
+const SHARDS = 8;
+const MINUTE_MS = 60_000;
+const DAY_MS = 86_400_000;
+
+interface YearPlan {
+  readonly startMs: number;
+  readonly days: number;
+  readonly entries: readonly { readonly expression: string; readonly timeZone: string }[];
+  readonly takeoversPerDay: number;
+  readonly seed: number;
+}
+
+interface Node {
+  readonly cron: Cron;
+  /** Shards that it believes to be its own. */
+  readonly shards: Set<number>;
+}
+
+/** @returns the fires of each entry, in order; epoch ms */
+async function runYear(plan: YearPlan): Promise<number[][]> {
+  const clock = new VirtualClock(plan.startMs);
+  const random = seededRandom(plan.seed);
+  const factory = memoryStore();
+  const server = await factory.open({ clock });
+  const fires: number[][] = plan.entries.map(() => []);
+  const join = async (): Promise<Node> => {
+    const store = await factory.open({ clock });
+    const shards = new Set<number>();
+    let counter = 0;
+    const incarnation = newIncarnation(() => random.u32());
+    const cron = new Cron({
+      clock,
+      random: random.fork('cron'),
+      store,
+      shardCount: SHARDS,
+      isOurs: ({ shard }) => shards.has(shard),
+      submit: async (task) => {
+        const ref = segmentRef(
+          { queue: task.queue, shard: 0, dueAtMs: task.dueAtMs },
+          incarnation,
+          counter++,
+        );
+        return put(store, task, ref);
+      },
+      isOpen: async () => false,
+      untilEnded: async () => {},
+      cancel: async () => {},
+    });
+    await cron.start();
+    return { cron, shards };
+  };
+  const put = async (store: Store, task: NewTask, ref: ClosedFrame['ref']): Promise<Accepted> => {
+    const frame = {
+      ref,
+      operation: { type: 'put', key: segmentKey(ref), value: Buffer.from(task.payload) },
+    } as const;
+    // As long as a commit waits for the one before: others, who took the same step, are not told yet.
+    await sleep(clock, random.float() * 50);
+    const operation = task.gate!.operation(frame as unknown as ClosedFrame);
+    const outcome = await store.txn({ compares: [], success: [operation] });
+    assert.equal(outcome.kind, 'done');
+    const result = outcome.kind === 'done' ? outcome.results[0] : undefined;
+    await task.gate!.outcome(store, frame as unknown as ClosedFrame, result);
+    fires[Number(task.payload)]!.push(fireOf(operation));
+    return { segment: ref, index: 0, task: 0 as Accepted['task'], isCreated: true };
+  };
+
+  let owner = await join();
+  for (let shard = 0; shard < SHARDS; shard++) owner.shards.add(shard);
+  for (const [i, { expression, timeZone }] of plan.entries.entries()) {
+    await within(clock, owner.cron.define(definitionOf(i, expression, timeZone)));
+  }
+  const endMs = plan.startMs + plan.days * DAY_MS;
+  const spanMs = DAY_MS / plan.takeoversPerDay;
+  while (clock.wallMs() < endMs) {
+    // On a full minute as often as not.
+    const target = clock.wallMs() + spanMs * (0.5 + random.float());
+    const onMinute = Math.ceil(target / MINUTE_MS) * MINUTE_MS;
+    const atMs = random.float() < 0.5 ? target : onMinute;
+    await clock.advance(Math.max(1, Math.round(Math.min(atMs, endMs) - clock.wallMs())));
+    owner = await takeOver(owner);
+  }
+  await within(clock, owner.cron.stop());
+  await server.close();
+  return fires.map((times) => times.sort((a, b) => a - b));
+
+  async function takeOver(before: Node): Promise<Node> {
+    const next = await within(clock, join());
+    const isZombie = random.float() < 0.5;
+    const shards = [...before.shards];
+    if (!isZombie) before.shards.clear();
+    if (random.float() < 0.5) await clock.advance(Math.round(random.float() * 20_000));
+    for (const shard of shards) next.shards.add(shard);
+    next.cron.onShardsChanged();
+    if (isZombie) await clock.advance(Math.round(random.float() * 90_000));
+    before.shards.clear();
+    await within(clock, before.cron.stop());
+    return next;
+  }
+}
+
+function definitionOf(i: number, expression: string, timeZone: string): CronDefinition {
+  return {
+    name: `entry ${i}`,
+    expression,
+    timeZone,
+    jitterMs: 0,
+    overlap: 'skip',
+    catchUp: 'all',
+    type: 'work',
+    queue: 'default',
+    tenant: '',
+    priority: 0,
+    ttlMs: 0,
+    payload: String(i),
+  };
+}
+
+/** The fire that a gate's transaction stands for: what it moves the entry's cursor past. */
+function fireOf(operation: Operation): number {
+  assert.ok(operation.type === 'txn');
+  const [entry] = operation.txn.success;
+  assert.ok(entry?.type === 'put');
+  return decodeEntry(entry.key, entry.value as Uint8Array).last!.atMs;
+}
+
+async function within<T>(clock: VirtualClock, work: Promise<T>): Promise<T> {
+  let isSettled = false;
+  const settle = (): void => {
+    isSettled = true;
+  };
+  work.then(settle, settle);
+  for (let i = 0; !isSettled && i < 100; i++) await clock.advance(10);
+  return work;
+}
+
+/** Local fields of every minute of a span, from Intl: what entries are compared with. */
+class LocalMinutes {
+  readonly #startMs: number;
+  readonly #fields: Int16Array;
+  readonly #count: number;
+
+  constructor(timeZone: string, startMs: number, endMs: number) {
+    const format = new Intl.DateTimeFormat('en-US', {
+      timeZone,
+      hourCycle: 'h23',
+      minute: 'numeric',
+      hour: 'numeric',
+      day: 'numeric',
+      month: 'numeric',
+      weekday: 'short',
+    });
+    this.#startMs = startMs;
+    this.#count = Math.floor((endMs - startMs) / MINUTE_MS) + 1;
+    this.#fields = new Int16Array(this.#count * 5);
+    const weekdays = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
+    for (let i = 0; i < this.#count; i++) {
+      const parts = new Map(
+        format.formatToParts(startMs + i * MINUTE_MS).map(({ type, value }) => [type, value]),
+      );
+      const number = (type: 'minute' | 'hour' | 'day' | 'month') => Number(parts.get(type));
+      const weekday = weekdays.indexOf(parts.get('weekday')!);
+      this.#fields.set(
+        [number('minute'), number('hour'), number('day'), number('month'), weekday],
+        i * 5,
+      );
+    }
+  }
+
+  /** Fires after the start, up to the end, of plain fields (numbers and `*`): each local time once a day. */
+  fires(expression: string): number[] {
+    const [minute, hour, day, month, weekday] = expression.split(' ') as [
+      string,
+      string,
+      string,
+      string,
+      string,
+    ];
+    const fires: number[] = [];
+    let done = '';
+    for (let i = 1; i < this.#count; i++) {
+      const at = (k: number): number => this.#fields[i * 5 + k]!;
+      const before = (k: number): number => this.#fields[(i - 1) * 5 + k]!;
+      const isDay =
+        (day === '*' || Number(day) === at(2)) && (month === '*' || Number(month) === at(3));
+      if (!isDay || !(weekday === '*' || Number(weekday) === at(4))) continue;
+      const now = at(1) * 60 + at(0);
+      const last = before(1) * 60 + before(0) - (before(2) === at(2) ? 0 : 1_440);
+      if (hour === '*') {
+        if (Number(minute) === at(0)) fires.push(this.#startMs + i * MINUTE_MS);
+        continue;
+      }
+      const wanted = Number(hour) * 60 + Number(minute);
+      const isDue = wanted === now || (wanted > last && wanted < now);
+      const date = `${at(3)}/${at(2)}`;
+      if (!isDue || date === done) continue;
+      done = date;
+      fires.push(this.#startMs + i * MINUTE_MS);
+    }
+    return fires;
+  }
+}
+
+/** Entries of many shapes, drawn from a seed: hourly to yearly, around the hours in which clocks are moved. */
+export function drawEntries(
+  count: number,
+  zones: readonly string[],
+  seed: number,
+  { hourly = 0.02 }: { readonly hourly?: number } = {},
+): { expression: string; timeZone: string }[] {
+  const random = seededRandom(seed);
+  const below = (n: number): number => Math.floor(random.float() * n);
+  return Array.from({ length: count }, () => {
+    const timeZone = zones[below(zones.length)]!;
+    const minute = below(60);
+    const hour = random.float() < 0.5 ? below(5) : below(24);
+    const kind = random.float();
+    if (kind < hourly) return { timeZone, expression: `${minute} * * * *` };
+    if (kind < 0.15) return { timeZone, expression: `${minute} ${hour} * * *` };
+    if (kind < 0.7) return { timeZone, expression: `${minute} ${hour} * * ${below(7)}` };
+    if (kind < 0.95) return { timeZone, expression: `${minute} ${hour} ${1 + below(28)} * *` };
+    return { timeZone, expression: `${minute} ${hour} ${1 + below(28)} ${1 + below(12)} *` };
+  });
+}
+
+/** Runs a plan and compares every fire of every entry with the calendar. */
+export async function checkYear(plan: YearPlan): Promise<{ readonly fires: number }> {
+  const endMs = plan.startMs + plan.days * DAY_MS;
+  const calendars = new Map<string, LocalMinutes>();
+  for (const { timeZone } of plan.entries) {
+    if (calendars.has(timeZone)) continue;
+    calendars.set(timeZone, new LocalMinutes(timeZone, plan.startMs, endMs));
+  }
+  const seen = await runYear(plan);
+  let fires = 0;
+  for (const [i, { expression, timeZone }] of plan.entries.entries()) {
+    const wanted = calendars.get(timeZone)!.fires(expression);
+    const found = seen[i]!.filter((at) => at <= endMs);
+    fires += found.length;
+    assert.deepEqual(
+      found.map((at) => new Date(at).toISOString()),
+      wanted.map((at) => new Date(at).toISOString()),
+      `entry ${i}: ${expression} in ${timeZone}`,
+    );
+  }
+  return { fires };
+}
