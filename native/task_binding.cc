@@ -315,6 +315,15 @@ napi_value Hold(napi_env env, napi_callback_info info) {
   return call.GiveBoolean(table.Hold(call.TakeHandle()));
 }
 
+// shiftWaits(table, segment, byMs)
+napi_value ShiftWaits(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  const Handle segment = call.TakeHandle();
+  table.ShiftWaits(segment, call.Number());
+  return nullptr;
+}
+
 // release(table, segment): number of watched tasks (handles, and column: their indexes), or -1
 // registers: open tasks, their bytes, tasks that stay
 napi_value Release(napi_env env, napi_callback_info info) {
@@ -937,6 +946,7 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("applyOverlay", ApplyOverlay),
       function("resume", Resume),
       function("hold", Hold),
+      function("shiftWaits", ShiftWaits),
       function("release", Release),
       function("forget", Forget),
       function("find", Find),

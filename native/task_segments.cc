@@ -207,6 +207,17 @@ bool TaskTable::Hold(Handle handle) {
   return true;
 }
 
+void TaskTable::ShiftWaits(Handle handle, double by_ms) {
+  Segment* segment = FindSegment(handle);
+  if (segment == nullptr || !segment->is_held) return;
+  for (uint32_t i = 0; i < segment->count; i++) {
+    Task* task = segment->tasks() + i;
+    if (task->state == TaskState::kPending && (task->traits & kWaitsHere) != 0) {
+      task->due_at_ms += by_ms;
+    }
+  }
+}
+
 bool TaskTable::Release(Handle handle, Released* out) {
   Segment* segment = FindSegment(handle);
   if (segment == nullptr || segment->is_released) return false;

@@ -447,6 +447,7 @@ bool TaskTable::Retry(Handle handle, double due_wall_ms, double due_mono_ms, boo
   Move(task, TaskState::kPending, now.wall_ms);
   if (!spent && task->attempt > 0) task->attempt--;
   task->due_at_ms = due_wall_ms;
+  task->traits |= kWaitsHere;
   MarkDirty(segment);
   if (!segment->is_held) WaitUntil(number, task, due_mono_ms, now);
   return true;

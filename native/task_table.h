@@ -140,6 +140,9 @@ class TaskTable {
   // Stops a segment until Resume: none of its tasks waits or is ready. What is in batches goes on.
   // False if there is no such segment, or it is released.
   bool Hold(Handle segment);
+  // Moves when tasks are due that wait since a Retry of this table by so much, so that a Resume after
+  // the wall clock jumped leaves them when they were on the monotonic one. REQUIRES: it is held.
+  void ShiftWaits(Handle segment, double by_ms);
 
   struct Watched {
     uint32_t index;
@@ -365,6 +368,7 @@ class TaskTable {
     kIsolated = 2,    // see Isolate
     kAmongAlone = 4,  // ready or in a batch: it was in the queue of those that run alone
     kListed = 8,      // pending: it is listed for TakeExpired
+    kWaitsHere = 16,  // pending: it waits since a run that this table settled (see ShiftWaits)
   };
 
   // Bytes that tasks ended with; shared by those that came in one frame.

@@ -149,7 +149,7 @@ export class Engine extends BaseService implements CommitSource {
       options.clock,
       this.#table,
       () => this.#onTimePassed(),
-      () => this.#onDrift(),
+      (jumpMs) => this.#onDrift(jumpMs),
     );
     this.#wallTimes = new WallTimes(options.clock, this.#table);
     this.#horizon = new Horizon(options.clock);
@@ -721,8 +721,8 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /** The wall clock has moved against the monotonic one: what is due by it is timed anew. */
-  #onDrift(): void {
-    this.#wallTimes.renew();
+  #onDrift(jumpMs: number): void {
+    this.#wallTimes.renew(jumpMs);
     this.#horizon.look();
     this.#onShardsChanged();
   }

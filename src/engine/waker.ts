@@ -21,16 +21,22 @@ export class Waker {
   #wakeUp: WakeUp | undefined;
   #armedForMs = Number.POSITIVE_INFINITY;
   #isStopped = false;
-  readonly #onDrift: (() => void) | undefined;
+  readonly #onDrift: ((jumpMs: number) => void) | undefined;
   #driftLook: WakeUp | undefined;
   /** Wall minus monotonic clock, when the times of what waits were right. */
   #offsetMs: number;
 
   /**
    * @param onAdvanced - called after time has passed: tasks may be ready, or have expired
-   * @param onDrift - called when times by the wall clock are to be worked out anew
+   * @param onDrift - called when times by the wall clock are to be worked out anew, with how far it has moved against
+   *   the monotonic one
    */
-  constructor(clock: Clock, table: TaskTable, onAdvanced: () => void, onDrift?: () => void) {
+  constructor(
+    clock: Clock,
+    table: TaskTable,
+    onAdvanced: () => void,
+    onDrift?: (jumpMs: number) => void,
+  ) {
     this.#clock = clock;
     this.#table = table;
     this.#onAdvanced = onAdvanced;
@@ -53,9 +59,10 @@ export class Waker {
   }
 
   #lookForDrift(): void {
-    if (Math.abs(this.#offset() - this.#offsetMs) > DRIFT_MS_MAX) {
-      this.#offsetMs = this.#offset();
-      this.#onDrift?.();
+    const jumpMs = this.#offset() - this.#offsetMs;
+    if (Math.abs(jumpMs) > DRIFT_MS_MAX) {
+      this.#offsetMs += jumpMs;
+      this.#onDrift?.(jumpMs);
     }
     if (this.#table.delayedCount === 0) return;
     this.#driftLook = this.#clock.wakeIn(DRIFT_LOOK_MS, () => {

@@ -4,7 +4,8 @@
  * The table waits on the monotonic clock. That is right for a delay that was asked for here: half an hour is half an hour,
  * whatever the wall clock does. A task that was submitted with a date, and everything out of the store, is due when the wall
  * clock says so: when the two clocks drift apart, by a suspended machine or a corrected clock, such segments are held and
- * started again, which works out their times from the wall clock.
+ * started again, which works out their times from the wall clock. But for those of their tasks that wait since they ran here:
+ * a retry's delay is one that began here.
  */
 import type { Clock } from '../core/clock.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
@@ -29,13 +30,15 @@ export class WallTimes {
     this.#segments.delete(segment);
   }
 
-  /** Times all of them anew. */
-  renew(): void {
+  /** Times all of them anew. @param jumpMs - of the wall clock against the monotonic one */
+  renew(jumpMs: number): void {
     const now = { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
     for (const segment of this.#segments) {
       // What runs, here or elsewhere, goes on; what is open is counted already.
-      if (this.#table.hold(segment)) this.#table.resume(segment, now);
-      else this.#segments.delete(segment);
+      if (this.#table.hold(segment)) {
+        this.#table.shiftWaits(segment, jumpMs);
+        this.#table.resume(segment, now);
+      } else this.#segments.delete(segment);
     }
   }
 }

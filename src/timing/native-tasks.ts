@@ -42,6 +42,7 @@ export interface NativeTasks {
   applyOverlay(table: NativeTable, segment: number, frame: Uint8Array): boolean;
   resume(table: NativeTable, segment: number, wallMs: number, monoMs: number): number;
   hold(table: NativeTable, segment: number): boolean;
+  shiftWaits(table: NativeTable, segment: number, byMs: number): void;
   release(table: NativeTable, segment: number): number;
   forget(table: NativeTable, task: number): boolean;
   find(table: NativeTable, ref: string): number;

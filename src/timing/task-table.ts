@@ -441,6 +441,16 @@ export class TaskTable {
   }
 
   /**
+   * The wall clock has jumped by so much: what waits since a `retry` of this table is to wait as long as it would have.
+   * For a segment that is held; `resume` follows.
+   */
+  shiftWaits(segment: SegmentHandle, byMs: number): void {
+    const table = this.#open();
+    if (!Number.isFinite(byMs)) throw invalidOption('byMs', byMs, 'a number of ms');
+    nativeTasks.shiftWaits(table, segment, byMs);
+  }
+
+  /**
    * Lets go of a segment that another node owns from now on. Tasks that are in no batch are forgotten as by `drop`;
    * those in batches stay until they report, and then until `forget`. A released segment is never dirty, is in no
    * later cut, and is not found by its name: the same name may be ingested again beside it. Its tasks count in none of

@@ -320,6 +320,24 @@ describe('a wall clock that jumps', () => {
     await bed.clock.advance(1_100);
     assert.equal(next.pool.batches.length, 1);
   });
+
+  test('but not what has run here since: its retry waits as long as it was to wait', async () => {
+    for (const jumpMs of [11 * MINUTE_MS, -5 * MINUTE_MS]) {
+      const bed = await scriptedEngine();
+      await put(bed, bed.newTask('x'));
+      await within(bed.clock, 60_000, bed.engine.stop());
+      const { pool } = await bed.open();
+      await bed.clock.advance(10);
+      pool.batches[0]!.report([0], Outcome.SNOOZED, `${10 * MINUTE_MS}`);
+      pool.batches[0]!.end();
+      await bed.clock.advance(10);
+      bed.clock.jumpWall(jumpMs);
+      await bed.clock.advance(10 * MINUTE_MS - 100);
+      assert.equal(pool.batches.length, 1, `${jumpMs}`);
+      await bed.clock.advance(200);
+      assert.equal(pool.batches.length, 2, `${jumpMs}`);
+    }
+  });
 });
 
 describe('tasks beyond the horizon, on shards', () => {

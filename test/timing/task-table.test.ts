@@ -260,6 +260,30 @@ function runningOverlay(executors: readonly string[]): Uint8Array {
   return writer.finish();
 }
 
+test('what waits since a retry is moved with the wall clock, the rest is not', () => {
+  const { table, claim } = setup();
+  const segment = table.ingest(tasksFrame([{}, { dueAtMs: NOW.wallMs + 60_000 }]), 'ref', NOW);
+  const batch = claim();
+  const [retried, waiting] = [0, 1].map((index) => table.taskAt(segment, index));
+  table.launch(batch, 1);
+  table.applyResults(batch, resultsFrame([{ slot: 0, outcome: Outcome.SNOOZED }]), NOW);
+  const dueMs = { wallMs: NOW.wallMs + 60_000, monoMs: NOW.monoMs + 60_000 };
+  assert.ok(table.retry(retried!, { ...dueMs, spent: false }, NOW));
+  table.shiftWaits(segment, 5_000);
+  assert.equal(table.inspect(retried!)!.dueAtMs, dueMs.wallMs, 'it is not held');
+  table.hold(segment);
+  table.shiftWaits(segment, 5_000);
+  const jumped = { wallMs: NOW.wallMs + 5_000, monoMs: NOW.monoMs };
+  table.resume(segment, jumped);
+  assert.equal(table.inspect(retried!)!.dueAtMs, dueMs.wallMs + 5_000);
+  assert.equal(table.inspect(waiting!)!.dueAtMs, dueMs.wallMs);
+  assert.equal(table.nextDueMs(), NOW.monoMs + 55_000);
+  table.advance({ wallMs: NOW.wallMs + 60_000, monoMs: NOW.monoMs + 55_000 });
+  assert.equal(table.nextDueMs(), NOW.monoMs + 60_000);
+  assert.ok(table.check());
+  table.close();
+});
+
 test('a held segment takes no overlay once it has run', () => {
   const { table, claim } = setup();
   const segment = table.ingest(tasksFrame([{}]), 'ref', NOW);
@@ -564,6 +588,9 @@ test('arguments of a wrong kind are refused before they reach the core', () => {
     bad(() => table.advance({ wallMs: ms, monoMs: 0 }));
     bad(() => table.ingest(frame, 'a', { wallMs: 0, monoMs: ms }));
     bad(() => table.setWeight('a', ms));
+    if (value !== undefined && !Number.isFinite(ms)) {
+      bad(() => table.shiftWaits(0 as SegmentHandle, ms));
+    }
     if (value !== undefined) bad(() => table.advance(NOW, ms));
   }
   for (const value of [undefined, null, 'frame', [1], new ArrayBuffer(8), new Uint16Array(8)]) {
