@@ -52,14 +52,15 @@ uint32_t ReadyQueue::Push(uint32_t type, int16_t priority, uint32_t tenant, uint
   const bool was_empty = flow.count == 0;
   Append(&flow, {token, stamp_, now_q_});
   Lane& lane = lanes_[flow.lane];
-  if (was_empty || flow.last_q != now_q_) lane.arrivals.items.push_back({id, now_q_});
-  flow.last_q = now_q_;
-  Type& t = types_[type];
-  if (t.entries++ == 0) {
-    t.active_at = static_cast<uint32_t>(active_types_.size());
-    active_types_.push_back(type);
+  if ((was_empty || flow.last_q != now_q_) && !flow.is_stopped) {
+    lane.arrivals.items.push_back({id, now_q_});
   }
+  flow.last_q = now_q_;
+  flow.live++;
+  Type& t = types_[type];
+  t.entries++;
   t.live++;
+  t.stopped += flow.is_stopped;
   entries_++;
   live_++;
   if (was_empty) Activate(id);
@@ -82,7 +83,7 @@ uint32_t ReadyQueue::ChooseFlow() {
   if (active_types_.size() == 1) {
     // Mostly one flow is all there is.
     const Type& t = types_[active_types_[0]];
-    if (t.running >= t.limit) return kNone;
+    if (IsShut(t)) return kNone;
     const Lane& lane = lanes_[t.by_key.top()];
     if (t.by_key.size() == 1 && lane.flows.size() == 1) return lane.flows.top();
   }
@@ -91,7 +92,7 @@ uint32_t ReadyQueue::ChooseFlow() {
   int64_t best_key = 0;
   for (uint32_t type : active_types_) {
     const Type& t = types_[type];
-    if (t.running >= t.limit) continue;
+    if (IsShut(t)) continue;
     const uint32_t lane = t.by_key.top();
     const int64_t key = KeyOf(lanes_[lane]);
     if (best == kNone || key > best_key ||
@@ -109,7 +110,7 @@ uint32_t ReadyQueue::ChooseFlow() {
   uint32_t chosen = kNone;
   for (uint32_t type : active_types_) {
     const Type& t = types_[type];
-    if (t.running >= t.limit) continue;
+    if (IsShut(t)) continue;
     const uint32_t lane = t.by_priority.top();
     if (lanes_[lane].priority != priority_max) continue;
     const uint32_t flow = BestFlow(lane);
@@ -134,8 +135,10 @@ uint32_t ReadyQueue::Ahead(const Head& head, unsigned distance) const {
 void ReadyQueue::Take(const Head& head) {
   Type& type = types_[head.type];
   type.running++;
+  type.credits -= 1;
   type.live--;
   live_--;
+  flows_[head.flow].live--;
   Group& group = groups_[flows_[head.flow].group];
   const uint32_t level_id = group.level;
   Level& level = levels_[level_id];
@@ -146,14 +149,95 @@ void ReadyQueue::Take(const Head& head) {
   Purge(level_id);
 }
 
+void ReadyQueue::AddCredits(uint32_t type, double credits, double max) {
+  types_[type].credits = std::min(max, types_[type].credits + credits);
+}
+
+void ReadyQueue::Forget(uint32_t type, int16_t priority, uint32_t tenant) {
+  Flow& flow = flows_[FlowFor(type, priority, tenant)];
+  flow.live--;
+  types_[type].live--;
+  types_[type].stopped -= flow.is_stopped;
+  live_--;
+}
+
+void ReadyQueue::SetStopped(uint32_t type, uint32_t tenant, bool is_stopped) {
+  const uint64_t stop = StopOf(type, tenant);
+  if ((stops_.count(stop) != 0) == is_stopped) return;
+  if (is_stopped) {
+    stops_.insert(stop);
+  } else {
+    stops_.erase(stop);
+  }
+  for (const Group& group : groups_) {
+    if (group.level == kNone || group.tenant != tenant) continue;
+    for (uint32_t id = group.flows; id != kNone; id = flows_[id].next_of_group) {
+      const bool shall_stop = IsStopped(lanes_[flows_[id].lane].type, tenant);
+      if (shall_stop == flows_[id].is_stopped) continue;
+      if (shall_stop) {
+        StopFlow(id);
+      } else {
+        StartFlow(id);
+      }
+    }
+  }
+}
+
+void ReadyQueue::StopFlow(uint32_t id) {
+  Flow& flow = flows_[id];
+  if (flow.count > 0) LeaveLane(id);
+  flow.is_stopped = true;
+  types_[lanes_[flow.lane].type].stopped += flow.live;
+  // A mark of it must not be taken for one of a running flow, also if that lane goes on.
+  if (flow.count > 0 && !lanes_[flow.lane].flows.empty()) LaneChanged(flow.lane);
+}
+
+void ReadyQueue::StartFlow(uint32_t id) {
+  Flow& flow = flows_[id];
+  flow.is_stopped = false;
+  types_[lanes_[flow.lane].type].stopped -= flow.live;
+  if (flow.count == 0) return;
+  // Who was stopped saves up no claim.
+  Group& group = groups_[flow.group];
+  const Level& level = levels_[group.level];
+  if (group.pass < level.virtual_time) group.pass = level.virtual_time;
+  MarkArrivals(id);
+  EnterLane(id);
+  LaneChanged(flow.lane);
+}
+
+// Marks for everything that a flow has, among those of its lane: they are in order of age.
+void ReadyQueue::MarkArrivals(uint32_t id) {
+  const Flow& flow = flows_[id];
+  Marks& marks = lanes_[flow.lane].arrivals;
+  std::vector<Mark> all;
+  for (size_t i = marks.begin; i < marks.items.size(); i++) {
+    if (marks.items[i].flow != id) all.push_back(marks.items[i]);
+  }
+  const size_t others = all.size();
+  for (ChunkRef ref = flow.head; ref != kNoChunk; ref = arena_.At(ref)->next) {
+    const Chunk* chunk = arena_.At(ref);
+    for (unsigned i = chunk->begin; i < chunk->end; i++) {
+      const uint32_t q = chunk->entries[i].offset;
+      if (all.size() == others || all.back().q != q) all.push_back({id, q});
+    }
+  }
+  std::inplace_merge(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(others), all.end(),
+                     [](const Mark& a, const Mark& b) { return a.q < b.q; });
+  marks.items.swap(all);
+  marks.begin = 0;
+}
+
 void ReadyQueue::Skip(const Head& head) { PopHead(head.flow); }
 
 size_t ReadyQueue::Takeable(size_t max) const {
   size_t count = 0;
   for (uint32_t type : active_types_) {
     const Type& t = types_[type];
-    if (t.running >= t.limit) continue;
-    count += std::min<size_t>(t.live, t.limit - t.running);
+    if (IsShut(t)) continue;
+    size_t of_type = std::min<size_t>(t.live - t.stopped, t.limit - t.running);
+    if (t.credits < static_cast<double>(of_type)) of_type = static_cast<size_t>(t.credits);
+    count += of_type;
     if (count >= max) return max;
   }
   return count;
@@ -192,6 +276,8 @@ void ReadyQueue::Sweep(bool (*is_current)(void* context, uint32_t token, uint32_
     type.entries -= dropped;
     if (kept == 0) {
       Deactivate(id);
+    } else if (flows_[id].is_stopped) {
+      ReadHead(&flows_[id]);
     } else {
       ReadHead(&flows_[id]);
       LaneChanged(lane);
@@ -234,6 +320,7 @@ uint32_t ReadyQueue::FlowFor(uint32_t type, int16_t priority, uint32_t tenant) {
     flow = Flow();
     flow.lane = lane;
     flow.group = group;
+    flow.is_stopped = !stops_.empty() && IsStopped(type, tenant);
     flow.next_of_group = groups_[group].flows;
     groups_[group].flows = id;
     lanes_[lane].flow_count++;
@@ -359,7 +446,12 @@ void ReadyQueue::Activate(uint32_t id) {
     if (group.pass < level.virtual_time) group.pass = level.virtual_time;
   }
   ReadHead(&flow);
-  flow.key = group.pass;
+  if (!flow.is_stopped) EnterLane(id);
+}
+
+void ReadyQueue::EnterLane(uint32_t id) {
+  Flow& flow = flows_[id];
+  flow.key = groups_[flow.group].pass;
   Lane& lane = lanes_[flow.lane];
   const bool was_empty = lane.flows.empty();
   lane.flows.Push(id, FlowOrder(), FlowMoved());
@@ -369,23 +461,11 @@ void ReadyQueue::Activate(uint32_t id) {
 
 // REQUIRES: the flow has just lost its last entry.
 void ReadyQueue::Deactivate(uint32_t id) {
-  Flow& flow = flows_[id];
-  const uint32_t lane_id = flow.lane;
-  const uint32_t group = flow.group;
-  Lane& lane = lanes_[lane_id];
-  lane.flows.Remove(flow.at, FlowOrder(), FlowMoved());
-  if (lane.flows.empty()) {
-    DeactivateLane(lane_id);
-  } else {
-    LaneChanged(lane_id);
-  }
-  Type& type = types_[lane.type];
-  if (type.entries == 0) {
-    const uint32_t last = active_types_.back();
-    active_types_[type.active_at] = last;
-    types_[last].active_at = type.active_at;
-    active_types_.pop_back();
-    type.active_at = kNone;
+  const uint32_t lane = flows_[id].lane;
+  const uint32_t group = flows_[id].group;
+  if (!flows_[id].is_stopped) {
+    LeaveLane(id);
+    if (!lanes_[lane].flows.empty()) LaneChanged(lane);
   }
   if (--groups_[group].active == 0) {
     Level& level = levels_[groups_[group].level];
@@ -395,13 +475,21 @@ void ReadyQueue::Deactivate(uint32_t id) {
   }
 }
 
+void ReadyQueue::LeaveLane(uint32_t id) {
+  const Flow& flow = flows_[id];
+  Lane& lane = lanes_[flow.lane];
+  lane.flows.Remove(flow.at, FlowOrder(), FlowMoved());
+  if (lane.flows.empty()) DeactivateLane(flow.lane);
+}
+
 // Finds the oldest entry's eighth. False if it is as it was.
 bool ReadyQueue::RefreshOldest(Lane* lane) {
   Marks& marks = lane->arrivals;
   for (;; marks.begin++) {
     const Mark& mark = marks.items[marks.begin];
     const Flow& flow = flows_[mark.flow];
-    if (flow.count > 0 && flow.head_q == mark.q && lanes_.data() + flow.lane == lane) break;
+    const bool has_entries = flow.count > 0 && !flow.is_stopped;
+    if (has_entries && flow.head_q == mark.q && lanes_.data() + flow.lane == lane) break;
   }
   if (marks.begin > 64 && marks.begin * 2 > marks.items.size()) {
     marks.items.erase(marks.items.begin(),
@@ -425,6 +513,10 @@ void ReadyQueue::ActivateLane(uint32_t id) {
   Lane& lane = lanes_[id];
   RefreshOldest(&lane);
   Type& type = types_[lane.type];
+  if (type.by_key.empty()) {
+    type.active_at = static_cast<uint32_t>(active_types_.size());
+    active_types_.push_back(lane.type);
+  }
   type.by_key.Push(id, KeyOrder(), KeyMoved());
   type.by_priority.Push(id, PriorityOrder(), PriorityMoved());
 }
@@ -436,6 +528,12 @@ void ReadyQueue::DeactivateLane(uint32_t id) {
   Type& type = types_[lane.type];
   type.by_key.Remove(lane.key_at, KeyOrder(), KeyMoved());
   type.by_priority.Remove(lane.priority_at, PriorityOrder(), PriorityMoved());
+  if (!type.by_key.empty()) return;
+  const uint32_t last = active_types_.back();
+  active_types_[type.active_at] = last;
+  types_[last].active_at = type.active_at;
+  active_types_.pop_back();
+  type.active_at = kNone;
 }
 
 // The flow of a lane whose tenant has the lowest pass. Passes that rose through another type are
@@ -543,6 +641,7 @@ bool Fails(const char* what) {
 
 bool ReadyQueue::Check() const {
   std::vector<size_t> entries(types_.size(), 0);
+  std::vector<size_t> stopped(types_.size(), 0);
   std::vector<uint32_t> active(groups_.size(), 0);
   std::vector<uint32_t> in_lane(lanes_.size(), 0);
   size_t all = 0;
@@ -564,13 +663,19 @@ bool ReadyQueue::Check() const {
       last = ref;
     }
     if (count != flow.count || last != flow.tail) return Fails("a flow's count is wrong");
+    if (flow.live > count) return Fails("more is live of a flow than it has");
+    if (flow.is_stopped != IsStopped(lane.type, groups_[flow.group].tenant)) {
+      return Fails("a flow is wrongly stopped");
+    }
+    if (flow.is_stopped) stopped[lane.type] += flow.live;
     all += count;
     if (count == 0) continue;
     entries[lane.type] += count;
     active[flow.group]++;
-    in_lane[flow.lane]++;
     const Chunk* head = arena_.At(flow.head);
     if (head->entries[head->begin].stamp != flow.head_stamp) return Fails("a head is not known");
+    if (flow.is_stopped) continue;
+    in_lane[flow.lane]++;
     if (flow.at >= lane.flows.size() || lane.flows.at(flow.at) != id) {
       return Fails("a flow with entries is not in its lane's heap");
     }
@@ -583,7 +688,8 @@ bool ReadyQueue::Check() const {
     const Type& t = types_[type];
     live += t.live;
     if (t.entries != entries[type] || t.live > t.entries) return Fails("a type's count is wrong");
-    if ((t.active_at != kNone) != (t.entries != 0)) return Fails("a type is wrongly active");
+    if (t.stopped != stopped[type]) return Fails("a type's count of what is stopped is wrong");
+    if ((t.active_at != kNone) == t.by_key.empty()) return Fails("a type is wrongly active");
   }
   if (live != live_) return Fails("the types' counts do not add up");
   for (uint32_t id = 0; id < lanes_.size(); id++) {

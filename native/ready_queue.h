@@ -30,12 +30,17 @@
 // task and not the young ones behind it. The oldest entry is found through `arrivals`: a mark
 // (flow, q) for each flow and eighth in which something came.
 //
+// Limits beside how many run. A type has credits: each that is taken costs one, and below one the
+// type is passed over. A tenant can be stopped, for one type or for all: its flows then stand in no
+// heap, keep what they have, and go on where they were. Both cost nothing while they are not used,
+// and stopping costs nothing per entry; what waits stays counted.
+//
 // Entries are not taken out from the middle. Who changes its mind about one finds it stale when it
 // comes up (Skip), says so at once (Forget), and everything stale is swept out when it outnumbers
 // the rest (Sweep).
 //
-// Invariants: (1) a lane is in its type's heaps if and only if one of its flows has an entry; (2) a
-// flow is in its lane's heap if and only if it has one; (3) a key in that heap is never later than
+// Invariants: (1) a lane is in its type's heaps if and only if one of its flows is in its own; (2) a
+// flow is in its lane's heap if and only if it has one and is not stopped; (3) a key in that heap is never later than
 // the group's pass. Check() verifies.
 //
 // Thread safety: none. Time comes in as an argument.
@@ -46,6 +51,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <unordered_set>
 #include <vector>
 
 #include "chunk_arena.h"
@@ -79,6 +86,16 @@ class ReadyQueue {
   // finite.
   void SetWeight(uint32_t tenant, double weight);
 
+  // So many more of a type may be taken, at most `max` in all; infinite: as many as there are.
+  void AddCredits(uint32_t type, double credits, double max);
+  // Without credits, nothing of a type is taken. Unlimited until this is called.
+  void SetCredits(uint32_t type, double credits) { types_[type].credits = credits; }
+  double credits(uint32_t type) const { return types_[type].credits; }
+  // Nothing of a tenant is taken, of this type or (kNone) of any, until it is started again.
+  // Cost: Stop O(tenants + types); Start also O(entries of the tenant). Once more is fine.
+  void Stop(uint32_t type, uint32_t tenant) { SetStopped(type, tenant, true); }
+  void Start(uint32_t type, uint32_t tenant) { SetStopped(type, tenant, false); }
+
   // Appends an entry and returns its stamp, which is never 0 and comes again after 2^32 entries.
   // Times that run backwards count as standing still.
   uint32_t Push(uint32_t type, int16_t priority, uint32_t tenant, uint32_t token, double now_ms);
@@ -93,13 +110,13 @@ class ReadyQueue {
   void Skip(const Head& head);
   void Release(uint32_t type) { types_[type].running--; }
   // One of this type runs that another queue gave out.
-  void Occupy(uint32_t type) { types_[type].running++; }
-  bool is_full(uint32_t type) const { return types_[type].running >= types_[type].limit; }
-  // An entry of this type has become stale.
-  void Forget(uint32_t type) {
-    types_[type].live--;
-    live_--;
+  void Occupy(uint32_t type) {
+    types_[type].running++;
+    types_[type].credits -= 1;
   }
+  bool is_shut(uint32_t type) const { return IsShut(types_[type]); }
+  // An entry has become stale.
+  void Forget(uint32_t type, int16_t priority, uint32_t tenant);
 
   // Whether so much is stale that a sweep is worth its cost.
   bool wants_sweep() const { return entries_ - live_ > live_ + kStaleMin; }
@@ -145,7 +162,9 @@ class ReadyQueue {
   struct Type {
     uint32_t limit;
     uint32_t running = 0;
+    double credits = std::numeric_limits<double>::infinity();
     size_t live = 0;
+    size_t stopped = 0;  // of these
     size_t entries = 0;
     uint32_t active_at = kNone;  // place in active_types_
     IdHeap by_key;               // lanes with entries, highest K first
@@ -195,11 +214,18 @@ class ReadyQueue {
     uint32_t head_q = 0;
     uint32_t last_q = 0;
     uint32_t count = 0;
+    uint32_t live = 0;  // entries that are not stale
+    bool is_stopped = false;
     ChunkRef head = kNoChunk;
     ChunkRef tail = kNoChunk;
   };
 
   static bool IsBefore(uint32_t a, uint32_t b) { return static_cast<int32_t>(a - b) < 0; }
+  static bool IsShut(const Type& type) { return type.running >= type.limit || type.credits < 1; }
+  static uint64_t StopOf(uint32_t type, uint32_t tenant) { return uint64_t{type} << 32 | tenant; }
+  bool IsStopped(uint32_t type, uint32_t tenant) const {
+    return stops_.count(StopOf(kNone, tenant)) != 0 || stops_.count(StopOf(type, tenant)) != 0;
+  }
   int64_t KeyOf(const Lane& lane) const { return int64_t{8} * lane.priority - lane.oldest_q; }
   // How far being served moves a tenant's pass.
   double StrideOf(uint32_t tenant) const { return tenant < strides_.size() ? strides_[tenant] : 1; }
@@ -241,6 +267,12 @@ class ReadyQueue {
   void Append(Flow* flow, const Entry& entry);
   void Activate(uint32_t flow);
   void Deactivate(uint32_t flow);
+  void EnterLane(uint32_t flow);
+  void LeaveLane(uint32_t flow);
+  void SetStopped(uint32_t type, uint32_t tenant, bool is_stopped);
+  void StopFlow(uint32_t flow);
+  void StartFlow(uint32_t flow);
+  void MarkArrivals(uint32_t flow);
   void PopHead(uint32_t flow);
   void ReadHead(Flow* flow) const;
   bool RefreshOldest(Lane* lane);
@@ -256,7 +288,8 @@ class ReadyQueue {
 
   const double quantum_ms_;
   std::vector<Type> types_;
-  std::vector<uint32_t> active_types_;  // with entries, stale ones included
+  std::vector<uint32_t> active_types_;  // with lanes in their heaps
+  std::unordered_set<uint64_t> stops_;  // StopOf
   std::vector<double> strides_;         // by tenant: 1 / weight; 1 for those beyond
   std::vector<Level> levels_;
   std::vector<Group> groups_;

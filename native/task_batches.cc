@@ -51,8 +51,15 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
     const Page& page = PageOf(head.token);
     Task* task = page.tasks + (head.token & (kPageTasks - 1));
     const Type& type = types_[task->type];
-    if ((alone && ready_[limits.place].is_full(type.queue_type)) ||
-        (limits.mode == ClaimMode::kAhead && type.is_just_in_time)) {
+    if (alone && (ready_[limits.place].is_shut(type.queue_type) ||
+                  !HasTenantCredit(task->type, task->tenant))) {
+      // Those who run alone share a queue, whatever their types: it must not hold up the others.
+      queue.Take(head);
+      queue.Release(head.type);
+      aside_.push_back(head.token);
+      continue;
+    }
+    if (limits.mode == ClaimMode::kAhead && type.is_just_in_time) {
       claimed.end = ClaimEnd::kNothing;
       break;
     }
@@ -70,6 +77,7 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
 
     queue.Take(head);
     if (alone) ready_[limits.place].Occupy(type.queue_type);
+    if (limits_tenants_) SpendTenantCredits(task->type, task->tenant);
     counters_->ready[limits.place]--;
     StopTimer(task);
     task->flags &= static_cast<uint8_t>(~(kReady | kTimed));
@@ -103,6 +111,7 @@ TaskTable::Claimed TaskTable::Claim(Handle cut_handle, const ClaimLimits& limits
     // An unknown run time counts as little: the first batch finds out.
     if (!std::isnan(type.average_run_ms)) work_ms += type.average_run_ms;
   }
+  if (!aside_.empty()) ReturnAside(queue_number, now);
   if (batch != nullptr) {
     batch->has_reported.assign(batch->tasks.size(), 0);
     batch->open = claimed.tasks;

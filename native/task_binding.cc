@@ -250,6 +250,31 @@ napi_value SetWeight(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+// stopTenant(table, tenant, isStopped)
+napi_value StopTenant(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  const Text tenant = call.String();
+  table.StopTenant(tenant, call.Boolean());
+  return nullptr;
+}
+
+// addCredits(table, type, ofEachTenant, credits, max); no type (2^32 - 1): of all, of each tenant
+napi_value AddCredits(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  const uint32_t type = call.Uint32();
+  const bool of_each_tenant = call.Boolean();
+  const double credits = call.Number();
+  const double max = call.Number();
+  if (of_each_tenant) {
+    table.AddTenantCredits(type, credits, max);
+  } else {
+    table.AddCredits(type, credits, max);
+  }
+  return nullptr;
+}
+
 // typeName(table, type): string, or undefined
 napi_value TypeName(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -940,6 +965,8 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("close", Close),
       function("defineType", DefineType),
       function("setWeight", SetWeight),
+      function("stopTenant", StopTenant),
+      function("addCredits", AddCredits),
       function("typeName", TypeName),
       function("typeState", TypeState),
       function("add", Add),

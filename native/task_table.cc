@@ -313,7 +313,7 @@ void TaskTable::LeaveReady(Task* task) {
     counters_->unhandled--;
     return;
   }
-  ready_[QueueOf(*task)].Forget(QueueTypeOf(*task));
+  ready_[QueueOf(*task)].Forget(QueueTypeOf(*task), task->priority, task->tenant);
   counters_->ready[type.place]--;
 }
 

@@ -49,8 +49,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "frame.h"
@@ -108,6 +111,19 @@ class TaskTable {
   // changes all but the place. Returns its id.
   uint32_t DefineType(const Text& name, const TypeToDefine& type, const Now& now);
   void SetWeight(const Text& tenant, double weight);
+
+  // ---- Limits on tenants and rates (task_limits.cc). Whatever waits for them is ready, and counted
+  // so.
+
+  // Nothing of a tenant is claimed, until it is started again.
+  void StopTenant(const Text& tenant, bool is_stopped);
+  // Each claim of a type costs a credit; below one, nothing of it is claimed. So many more, at most
+  // `max` in all. A `max` that is infinite ends the limit.
+  void AddCredits(uint32_t type, double credits, double max);
+  // The same for each tenant by itself: of one type, or (kNone) of all. Who has not been seen, or
+  // not for long, has `max`.
+  void AddTenantCredits(uint32_t type, double credits, double max);
+
   // NaN: nothing of this type has run.
   double AverageRunMs(uint32_t type) const { return types_[type].average_run_ms; }
   uint32_t Running(uint32_t type) const;
@@ -444,6 +460,7 @@ class TaskTable {
     uint32_t place = kNone;  // kNone: no handler here
     uint32_t queue_type = 0;
     bool is_just_in_time = false;  // never claimed ahead
+    double tenant_credits_max = std::numeric_limits<double>::infinity();
     double average_run_ms = 0;
   };
 
@@ -515,6 +532,17 @@ class TaskTable {
   bool MustBeAlone(const Task& task) const {
     return task.losses >= kLossesBeforeAlone || (task.traits & kIsolated) != 0;
   }
+  // A tenant by itself is limited: of one type, or of all.
+  static uint64_t ScopeOf(uint32_t type, uint32_t tenant) { return uint64_t{type} << 32 | tenant; }
+  double TenantCreditsMax(uint32_t type) const {
+    return type == kNone ? tenant_credits_max_ : types_[type].tenant_credits_max;
+  }
+  bool HasTenantCredit(uint32_t type, uint32_t tenant) const;
+  void SpendTenantCredits(uint32_t type, uint32_t tenant);
+  void SpendTenantCredit(uint32_t scope_type, uint32_t tenant);
+  void ApplyStop(uint32_t type, uint32_t tenant);
+  void ReturnAside(uint32_t queue, const Now& now);
+
   // Whether an entry of a ready queue still stands for a task.
   bool IsReadyEntry(uint32_t queue, uint32_t number, uint32_t stamp) const;
   void SweepReady(uint32_t queue);
@@ -580,6 +608,13 @@ class TaskTable {
 
   TaskTimers timers_;
   ReadyQueue ready_[kQueues];
+  // Tenants that have spent something: by ScopeOf, what they have left. Each holds a reference to
+  // its tenant's string.
+  std::unordered_map<uint64_t, double> tenant_credits_;
+  std::unordered_set<uint32_t> stopped_tenants_;
+  double tenant_credits_max_ = std::numeric_limits<double>::infinity();
+  bool limits_tenants_ = false;  // of all, or of any type
+  std::vector<uint32_t> aside_;  // see Claim
   std::vector<uint32_t> due_;
   std::vector<Handle> expired_;
   std::vector<Handle> unhandled_;

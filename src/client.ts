@@ -18,7 +18,17 @@ export interface ClientOptions
 /** Hands tasks in. Comes from `createClient`. */
 export type Client = Pick<
   Runtime,
-  'tasks' | 'locks' | 'submit' | 'submitMany' | 'handle' | 'cron' | 'crons' | 'stats' | 'close'
+  | 'tasks'
+  | 'locks'
+  | 'submit'
+  | 'submitMany'
+  | 'handle'
+  | 'cron'
+  | 'crons'
+  | 'pause'
+  | 'resume'
+  | 'stats'
+  | 'close'
 > &
   AsyncDisposable;
 

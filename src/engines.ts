@@ -19,6 +19,10 @@ export class Engines {
     this.stored = stored;
     this.#volatile = volatile;
     this.#all = volatile === undefined ? [stored] : [stored, volatile];
+    // Volatile tasks rest with the others: their own store is nobody else's.
+    if (volatile === undefined) return;
+    volatile.pauses.adopt([]);
+    stored.pauses.onApplied = (pauses) => volatile.pauses.adopt(pauses);
   }
 
   /** Where the tasks of a type live. */

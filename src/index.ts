@@ -43,6 +43,7 @@ export type {
   SubmitManyOptions,
   SubmitOptions,
 } from './runtime.js';
+export type { PausedInfo, PauseOptions } from './runtime-control.js';
 export type { CronHandle, CronInfo, CronOptions } from './runtime-cron.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';

@@ -20,10 +20,17 @@ import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/t
 import { encodeMetadata, type TraceCarrier } from './core/task-metadata.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import type { Accepted, NewTask } from './engine/intake.js';
+import type { PauseTarget } from './engine/pauses.js';
 import type { Engines } from './engines.js';
 import type { HealRecord } from './healing/actions.js';
 import type { Health, Observation } from './observation.js';
 import { Admission } from './pool/admission.js';
+import {
+  type PausedInfo,
+  type PauseOptions,
+  pauseTarget,
+  RuntimeControl,
+} from './runtime-control.js';
 import { type CronHandle, type CronInfo, type CronOptions, RuntimeCron } from './runtime-cron.js';
 import { RuntimeGate } from './runtime-gate.js';
 import { RuntimeLevers } from './runtime-levers.js';
@@ -68,6 +75,8 @@ export interface RuntimeStats extends EngineStats {
   readonly openBytes: number;
   /** Worker threads that are ready. */
   readonly threads: number;
+  /** What rests until somebody resumes it, on all nodes. */
+  readonly paused: readonly PausedInfo[];
 }
 
 /** `runtime.healing`. */
@@ -125,6 +134,7 @@ export class Runtime {
   readonly #observation: Observation;
   readonly #levers: RuntimeLevers;
   readonly #cron: RuntimeCron;
+  readonly #control: RuntimeControl;
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
@@ -166,6 +176,7 @@ export class Runtime {
       clock: parts.clock,
       limits: parts.options.payload,
     });
+    this.#control = new RuntimeControl(parts.engines);
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
@@ -315,6 +326,24 @@ export class Runtime {
     return this.#cron.list();
   }
 
+  /**
+   * Lets the tasks of a type, of a queue, or of a tenant rest, on all nodes: none of them begins any more. What runs goes
+   * on; tasks are accepted, delayed and expire as ever, and nobody else waits for them. It is stored, and so outlives every
+   * process; `stats().paused` shows it. Resolves when it is durable; to pause what rests already changes nothing.
+   *
+   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_STORE_UNAVAILABLE, ERR_MILLRACE_CLOSED
+   */
+  async pause(target: PauseOptions): Promise<void> {
+    this.#requireOpen();
+    return this.#control.pause(this.#pauseTarget(target));
+  }
+
+  /** Ends what {@link pause} began, for the very same target; does nothing when that does not rest. */
+  async resume(target: PauseOptions): Promise<void> {
+    this.#requireOpen();
+    return this.#control.resume(this.#pauseTarget(target));
+  }
+
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
   drain(): Promise<void> {
     return this.#engines.drain();
@@ -327,6 +356,7 @@ export class Runtime {
       waiting: this.#admission.waiting,
       openBytes: this.#admission.pendingBytes,
       threads: this.#threads?.threadCount ?? 0,
+      paused: this.#control.paused,
     };
   }
 
@@ -520,6 +550,10 @@ export class Runtime {
 
   #requireOpen(): void {
     if (this.#closed) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
+  }
+
+  #pauseTarget(target: PauseOptions): PauseTarget {
+    return pauseTarget(target, (task) => this.#contract(task).name);
   }
 
   #contract(taskOrName: AnyTask | string): AnyTask {

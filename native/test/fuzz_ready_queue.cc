@@ -41,6 +41,11 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 6:
         if (what & 8) {
           driver.SetWeight(value / 8, value % 8 - 4);
+        } else if (what & 16) {
+          driver.SetStopped(value & 1 ? millrace::ReadyQueue::kNone : value / 2 % types, value / 8,
+                            what & 32);
+        } else if (what & 64) {
+          driver.SetCredits(value % types, value / 8);
         } else {
           now += value;
         }

@@ -47,6 +47,29 @@ class ReadyQueueDriver {
     weights_[tenant] = weight;
   }
 
+  // `type` kNone: of all.
+  void SetStopped(uint32_t type, uint32_t tenant, bool is_stopped) {
+    if (is_stopped) {
+      queue_.Stop(type, tenant);
+      stops_.insert({type, tenant});
+      return;
+    }
+    queue_.Start(type, tenant);
+    if (stops_.erase({type, tenant}) == 0) return;
+    // Whoever goes on has saved up no claim.
+    for (const Item& item : items_) {
+      if (item.tenant != tenant || (type != ReadyQueue::kNone && item.type != type)) continue;
+      if (IsStopped(item)) continue;
+      Level& level = levels_[item.priority];
+      level.passes[tenant] = std::max(level.passes[tenant], level.virtual_time);
+    }
+  }
+
+  void SetCredits(uint32_t type, uint32_t credits) {
+    queue_.SetCredits(type, credits);
+    credits_[type] = credits;
+  }
+
   void Push(uint32_t type, int priority, uint32_t tenant, double now_ms) {
     now_ms_ = std::max(now_ms_, now_ms);
     const uint32_t token = next_token_++;
@@ -65,7 +88,7 @@ class ReadyQueueDriver {
     for (Item& item : items_) {
       if (item.stale || i-- > 0) continue;
       item.stale = true;
-      queue_.Forget(item.type);
+      queue_.Forget(item.type, static_cast<int16_t>(item.priority), item.tenant);
       return;
     }
   }
@@ -95,6 +118,7 @@ class ReadyQueueDriver {
       }
       queue_.Take(head);
       running_[taken.type]++;
+      if (credits_.count(taken.type) != 0) credits_[taken.type]--;
       Level& level = levels_[taken.priority];
       double& pass = level.passes[taken.tenant];
       level.virtual_time = std::max(level.virtual_time, pass);
@@ -138,10 +162,13 @@ class ReadyQueueDriver {
     size_t takeable = 0;
     for (uint32_t type = 0; type < limits_.size(); type++) {
       size_t of_type = 0;
-      for (const Item& item : items_) of_type += item.type == type && !item.stale;
+      size_t going = 0;
+      for (const Item& item : items_) {
+        of_type += item.type == type && !item.stale;
+        going += item.type == type && !item.stale && !IsStopped(item);
+      }
       live += of_type;
-      const size_t room = limits_[type] > running_[type] ? limits_[type] - running_[type] : 0;
-      takeable += std::min(of_type, room);
+      takeable += std::min(going, RoomOf(type));
       if (queue_.size(type) != of_type || queue_.running(type) != running_[type]) return false;
     }
     return queue_.size() == live && queue_.Takeable(SIZE_MAX) == takeable && queue_.Check();
@@ -157,6 +184,17 @@ class ReadyQueueDriver {
     double pass_max = 0;
     std::map<uint32_t, double> passes;
   };
+
+  bool IsStopped(const Item& item) const {
+    return stops_.count({ReadyQueue::kNone, item.tenant}) != 0 ||
+           stops_.count({item.type, item.tenant}) != 0;
+  }
+
+  size_t RoomOf(uint32_t type) const {
+    const size_t room = limits_[type] > running_[type] ? limits_[type] - running_[type] : 0;
+    const auto credits = credits_.find(type);
+    return credits == credits_.end() ? room : std::min<size_t>(room, credits->second);
+  }
 
   size_t Count(int priority, uint32_t tenant) const {
     size_t count = 0;
@@ -179,7 +217,7 @@ class ReadyQueueDriver {
     std::map<Lane, uint32_t> oldest;
     std::map<std::pair<Lane, uint32_t>, const Item*> heads;
     for (const Item& item : items_) {
-      if (running_[item.type] >= limits_[item.type]) continue;
+      if (RoomOf(item.type) == 0 || IsStopped(item)) continue;
       const Lane lane = {item.type, item.priority};
       const auto at = oldest.emplace(lane, item.q).first;
       at->second = std::min(at->second, item.q);
@@ -227,6 +265,8 @@ class ReadyQueueDriver {
   std::vector<uint32_t> running_;
   std::map<int, Level> levels_;
   std::map<uint32_t, double> weights_;
+  std::map<uint32_t, uint32_t> credits_;
+  std::set<std::pair<uint32_t, uint32_t>> stops_;
   double now_ms_ = 0;
   uint32_t next_token_ = 0;
   uint64_t next_order_ = 0;

@@ -236,6 +236,61 @@ TEST_CASE(
   for (int i = 0; i < 500; i++) CHECK(take() == 0);
 }
 
+TEST_CASE("a tenant that is stopped holds nobody up, and goes on where it was") {
+  ReadyQueueDriver driver(80);
+  driver.AddType(ReadyQueue::kNoLimit);
+  driver.AddType(ReadyQueue::kNoLimit);
+  // The stopped one has the oldest entries, the highest priority, and some of both types.
+  for (uint32_t i = 0; i < 300; i++) driver.Push(i % 2, 3, 1, i);
+  for (uint32_t i = 0; i < 20; i++) driver.Push(0, 0, 2, 300);
+  driver.SetStopped(ReadyQueue::kNone, 1, true);
+  driver.Push(1, 3, 1, 301);
+  CHECK(driver.Agrees());
+  CHECK(driver.queue().Takeable(SIZE_MAX) == 20);
+  uint32_t token;
+  for (int i = 0; i < 20; i++) {
+    REQUIRE(driver.Take(&token));
+    CHECK(token >= 300);
+  }
+  REQUIRE(driver.Take(&token));
+  CHECK(token == ~0u);
+  driver.SetStopped(1, 1, true);
+  driver.SetStopped(ReadyQueue::kNone, 1, false);
+  CHECK(driver.queue().Takeable(SIZE_MAX) == 150);
+  REQUIRE(driver.Take(&token));
+  CHECK(token == 0);
+  REQUIRE(driver.Take(&token));
+  CHECK(token == 2);
+  driver.SetStopped(1, 1, false);
+  REQUIRE(driver.Take(&token));
+  CHECK(token == 1);
+  CHECK(driver.Agrees());
+}
+
+TEST_CASE("a type without credits is passed over, and each that is taken costs one") {
+  ReadyQueueDriver driver(0);
+  driver.AddType(ReadyQueue::kNoLimit);
+  driver.AddType(ReadyQueue::kNoLimit);
+  for (uint32_t i = 0; i < 10; i++) driver.Push(0, 5, 0, 0);
+  driver.Push(1, 0, 0, 0);
+  driver.SetCredits(0, 3);
+  CHECK(driver.queue().Takeable(SIZE_MAX) == 4);
+  uint32_t token;
+  for (uint32_t i = 0; i < 3; i++) {
+    REQUIRE(driver.Take(&token));
+    CHECK(token == i);
+  }
+  REQUIRE(driver.Take(&token));
+  CHECK(token == 10);
+  REQUIRE(driver.Take(&token));
+  CHECK(token == ~0u);
+  driver.queue().AddCredits(0, 0.75, 2);
+  CHECK(driver.queue().Takeable(SIZE_MAX) == 0);
+  driver.queue().AddCredits(0, 5, 2);
+  CHECK(driver.queue().Takeable(SIZE_MAX) == 2);
+  CHECK(driver.queue().credits(0) == 2);
+}
+
 TEST_CASE("what is stale is swept out when it outnumbers the rest") {
   ReadyQueueDriver driver(0);
   driver.AddType(ReadyQueue::kNoLimit);
@@ -260,7 +315,7 @@ TEST_CASE("the queue and the model agree, whatever is pushed, taken, forgotten a
     }
     double now = 0;
     for (int step = 0; step < 600; step++) {
-      switch (random() % 10) {
+      switch (random() % 12) {
         case 0:
         case 1:
         case 2:
@@ -283,9 +338,19 @@ TEST_CASE("the queue and the model agree, whatever is pushed, taken, forgotten a
                              static_cast<int>(random() % 7) - 3);
           }
           break;
-        default:
+        case 9:
           driver.Forget(random() % 8);
           if (random() % 6 == 0) driver.Sweep();
+          break;
+        case 10:
+          driver.SetStopped(random() % 3 == 0 ? ReadyQueue::kNone
+                                              : static_cast<uint32_t>(random() % types),
+                            static_cast<uint32_t>(random() % 5), random() % 2 == 0);
+          break;
+        default:
+          if (seed % 2 == 0) break;
+          driver.SetCredits(static_cast<uint32_t>(random() % types),
+                            static_cast<uint32_t>(random() % 20));
       }
       REQUIRE(driver.Agrees());
     }

@@ -41,6 +41,15 @@ export interface ChannelPayloads {
     readonly queue: string;
     readonly reason: 'backpressure' | 'store' | 'draining' | 'shed';
   };
+  /** Tasks of a type, queue or tenant rest from here on, or go on; told on every node that hears of it. */
+  'millrace:tasks:paused': {
+    readonly incarnation: string;
+    readonly kind: 'task' | 'queue' | 'tenant';
+    readonly name: string;
+    readonly isPaused: boolean;
+    /** How many of this kind rest now. */
+    readonly count: number;
+  };
   /** A batch was handed to a thread, or to the main one. */
   'millrace:batch:launched': {
     readonly incarnation: string;

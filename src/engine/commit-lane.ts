@@ -3,10 +3,11 @@
  * into the next one (group commit).
  *
  * Every transaction compares the lane's head with what the lane wrote last and moves it on. A commit may stand on
- * more than that: owner keys of shards, and segments, each by its create revision (its guards):
+ * more than that: owner keys of shards, and segments, each by its create revision, and what rests by its mod revision
+ * (its guards):
  *
  *   if    mod revision of h/<node> == the one we wrote (or found at start)
- *         and create revision of each guard's key == as known
+ *         and revision of each guard's key == as known
  *   then  put h/<node> = { incarnation, number, content hash }, and the operations of this commit
  *   else  get h/<node>, ask for each guard whether it holds
  *
@@ -15,8 +16,8 @@
  *
  *   head                       means                                                            what happens
  *   ours: same content         an earlier copy was applied, whatever the guards say now         done
- *   still what we compare      no copy was applied. A guard is broken, and since create         the source drops what
- *                              revisions only grow, no copy ever will be                        stood on it; cut again
+ *   still what we compare      no copy was applied. A guard is broken, and since revisions      the source drops what
+ *                              only grow, no copy ever will be                                  stood on it; cut again
  *   anything else              somebody else has the lane                                       fenced
  *
  * In the second case the rest goes out as new content under the same head compare; copies of the old one that are
@@ -57,15 +58,23 @@ export interface Guard {
   readonly createRevision: Revision;
 }
 
+/** A key that nobody may have written since it was read; one that is never deleted, so that its revision only grows. */
+export interface ModGuard {
+  readonly key: Key;
+  readonly modRevision: Revision;
+}
+
+export type AnyGuard = Guard | ModGuard;
+
 /** What a commit stands on beside the lane's head. */
 export interface Guarded {
   /** A key at most once. */
-  readonly guards: readonly Guard[];
+  readonly guards: readonly AnyGuard[];
   /**
    * It was not applied, and will not be: these guards do not hold any more. The source takes the commit back and
    * drops whatever stood on them for good, or it would be refused for ever; the next cut follows at once.
    */
-  onBroken(broken: readonly Guard[]): void;
+  onBroken(broken: readonly AnyGuard[]): void;
 }
 
 /** One cut: operations with what depends on their fate. Exactly one of the callbacks is called, once. */
@@ -107,12 +116,12 @@ const COMMIT_BYTES_MAX = 1_048_576;
 const HEAD_OPERATIONS = 1;
 /** The question whether a guard holds is a nested transaction of one compare. */
 const PROBE_OPERATIONS = 1;
-const NO_GUARDS: readonly Guard[] = [];
+const NO_GUARDS: readonly AnyGuard[] = [];
 
 /** What a refusal says of the commit that was refused. */
 type Verdict =
   | { readonly kind: 'applied'; readonly revision: Revision }
-  | { readonly kind: 'broken'; readonly guards: readonly Guard[] }
+  | { readonly kind: 'broken'; readonly guards: readonly AnyGuard[] }
   | { readonly kind: 'fenced' };
 
 export class CommitLane {
@@ -357,6 +366,9 @@ export class CommitLane {
   }
 }
 
-function compareOf({ key, createRevision }: Guard): Compare {
-  return { target: 'create', key, operator: '=', operand: createRevision };
+function compareOf(guard: AnyGuard): Compare {
+  const { key } = guard;
+  return 'modRevision' in guard
+    ? { target: 'mod', key, operator: '=', operand: guard.modRevision }
+    : { target: 'create', key, operator: '=', operand: guard.createRevision };
 }

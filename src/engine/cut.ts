@@ -9,7 +9,7 @@
  *
  * Each key is written at most once, because overlays are built last, from the state that the others left behind. Where
  * shards have owners, whatever is written of one stands on its epoch, and on the create revision of a segment that came
- * through its inbox: these are the commit's guards.
+ * through its inbox; claims stand on what rests (pauses.ts). These are the commit's guards.
  *
  * When the commit is done, callers hear of it and batches are launched; when it failed for certain, everything is put
  * back; when a guard is broken, too, and what was submitted goes to another shard.
@@ -27,7 +27,7 @@ import type {
   TaskTable,
 } from '../timing/task-table.js';
 import type { ClosedFrame } from './closed-frame.js';
-import type { Commit, CommitBudget, Guard, Guarded } from './commit-lane.js';
+import type { AnyGuard, Commit, CommitBudget, Guard, Guarded, ModGuard } from './commit-lane.js';
 import type { Dispatcher } from './dispatcher.js';
 import type { GatedFrame } from './intake.js';
 import { deadLetterKey, finishedPrefix, overlayKey, segmentKey } from './keys.js';
@@ -39,6 +39,8 @@ const SEGMENT_OPERATIONS = 3;
 const NESTED_OPERATIONS = 3;
 /** A segment that is newly claimed from may need two guards: its shard's, and its own. */
 const SEGMENT_GUARDS = 2;
+/** All claims together need one more: what rests. */
+const CLAIM_GUARDS = 1;
 /** Letters may wait a little for tasks, and tasks for letters. */
 const LETTERS_MAX = 48;
 /** What an overlay record adds to a commit, and a key, for the byte budget. */
@@ -49,6 +51,8 @@ const KEY_BYTES = 64;
 export interface SharedContext {
   /** Whether anything may be started now. */
   readonly mayStart: boolean;
+  /** What claiming stands on. */
+  readonly pauses: ModGuard;
   /** What writing of a segment stands on. */
   guardsOf(segment: SegmentHandle): readonly Guard[];
   /** Where a segment is stored. */
@@ -60,7 +64,7 @@ export interface SharedContext {
   onDropped(segment: SegmentHandle): void;
   /** The frame goes to another shard: it was not written, and will not be. */
   onDisplaced(frame: ClosedFrame): void;
-  onBroken(broken: readonly Guard[]): void;
+  onBroken(broken: readonly AnyGuard[]): void;
 }
 
 /** What the cut needs to know and do; implemented by the engine. */
@@ -110,7 +114,7 @@ export class Cut implements Commit {
   readonly #frames: { readonly frame: ClosedFrame; readonly segment: SegmentHandle }[] = [];
   readonly #gated: { readonly frame: GatedFrame; readonly at: number }[] = [];
   readonly #claims: Claim[] = [];
-  readonly #guards = new Map<string, Guard>();
+  readonly #guards = new Map<string, AnyGuard>();
   #letters: readonly Letter[] = [];
   #letterCount = 0;
   /** Operations that touched segments will still add when overlays are built. */
@@ -154,7 +158,7 @@ export class Cut implements Commit {
     for (const { frame } of this.#gated) context.onGatedFailed(frame, cause);
   }
 
-  #onBroken(broken: readonly Guard[]): void {
+  #onBroken(broken: readonly AnyGuard[]): void {
     const shared = this.#context.shared!;
     this.#takeBack();
     for (const { frame } of [...this.#frames, ...this.#gated]) shared.onDisplaced(frame);
@@ -188,7 +192,7 @@ export class Cut implements Commit {
   }
 
   /** Makes the commit stand on these too. @returns whether there was room for them */
-  #standOn(guards: readonly Guard[]): boolean {
+  #standOn(guards: readonly AnyGuard[]): boolean {
     const added = guards.filter(({ key }) => !this.#guards.has(key));
     if (added.length > this.#guardsLeft) return false;
     for (const guard of added) this.#guards.set(guard.key, guard);
@@ -302,7 +306,7 @@ export class Cut implements Commit {
         const segmentsMax = cut.#operationsLeft - nestedReserve;
         if (shared === undefined) return segmentsMax;
         // Guards of what was claimed before are not counted yet, so their most is.
-        const guardsLeft = cut.#guardsLeft - SEGMENT_GUARDS * claimedSegments;
+        const guardsLeft = cut.#guardsLeft - CLAIM_GUARDS - SEGMENT_GUARDS * claimedSegments;
         return Math.min(segmentsMax, Math.floor(guardsLeft / SEGMENT_GUARDS));
       },
       note: (claimed: { readonly segments: number; readonly segmentTasks: number }): void => {
@@ -314,6 +318,7 @@ export class Cut implements Commit {
       const batches = dispatcher.claim(this.#cut, room);
       if (batches.length > 0) this.#claims.push({ dispatcher, batches });
     }
+    if (this.#claims.length > 0 && shared !== undefined) this.#standOn([shared.pauses]);
   }
 
   #writeOverlays(): void {

@@ -59,6 +59,7 @@ import { Janitor, type RetentionMs } from './janitor.js';
 import { requireLayout } from './layout.js';
 import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { LoneShards } from './lone-shards.js';
+import { type Pause, Pauses } from './pauses.js';
 import { ProgressBoard } from './progress.js';
 import { Settler } from './settler.js';
 import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
@@ -104,6 +105,8 @@ export class Engine extends BaseService implements CommitSource {
   readonly incarnation: Incarnation;
   /** Tasks that come again and again. */
   readonly cron: Cron;
+  /** What rests. */
+  readonly pauses: Pauses;
   readonly #store: Store;
   readonly #options: EngineOptions;
   readonly #table: TaskTable;
@@ -124,6 +127,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #lone: LoneShards;
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
+  #restingTenants: ReadonlySet<string> = new Set();
   #commitPart = 0;
   /** Why nothing is taken any more. */
   #refusal: MillraceError | undefined;
@@ -177,6 +181,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#lone = this.#ownShards();
     this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
     this.cron = this.#fireCron();
+    this.pauses = this.#openPauses();
   }
 
   /** Why nothing is taken, for good (it is fenced or stops) or until the store answers; undefined: tasks are taken. */
@@ -198,6 +203,7 @@ export class Engine extends BaseService implements CommitSource {
   protected async onStart(): Promise<void> {
     await requireLayout(this.#store, this.clock);
     await this.#lane.open();
+    await this.pauses.start();
     const near = this.#cluster === undefined ? await this.#lone.recover() : [];
     await Promise.all(this.#pools.map((pool) => pool.start()));
     for (const segment of near) this.#resume(segment);
@@ -312,6 +318,7 @@ export class Engine extends BaseService implements CommitSource {
       running: () => this.#table.busyCount,
     };
     await shutDown(parts, budget, refusal);
+    await this.pauses.stop();
     this.#waker.stop();
     this.#desk.waiters.rejectAll(refusal);
     // What no commit has taken gets its answer, and whatever asks for one from here on comes too late.
@@ -413,7 +420,8 @@ export class Engine extends BaseService implements CommitSource {
   #sharedContext(cluster: Cluster): SharedContext {
     const { shards, outbox } = cluster;
     return {
-      mayStart: cluster.mayStart,
+      mayStart: cluster.mayStart && this.pauses.isKnown,
+      pauses: this.pauses.guard!,
       guardsOf: (segment) => shards.guardsOf(segment),
       keyOf: (segment, ref) => shards.keyOf(segment, ref),
       takeLetters: (fits) => outbox.take(this.#table, fits),
@@ -424,7 +432,10 @@ export class Engine extends BaseService implements CommitSource {
         if ('gate' in frame) this.#gated.displaced();
         this.#intake.putBack(frame);
       },
-      onBroken: (broken) => cluster.onBroken(broken),
+      onBroken: (broken) => {
+        if (broken.some((guard) => 'modRevision' in guard)) this.pauses.onBroken();
+        cluster.onBroken(broken.filter((guard) => 'createRevision' in guard));
+      },
     };
   }
 
@@ -557,6 +568,33 @@ export class Engine extends BaseService implements CommitSource {
     if (open > unhandled || !this.#intake.isEmpty || !this.#gated.isEmpty) return;
     if (this.#cluster?.hasLetters || !this.#horizon.isEmpty) return;
     for (const resolve of this.#drainWaiters.splice(0)) resolve();
+  }
+
+  #openPauses(): Pauses {
+    const { clock, random, incarnation } = this.#options;
+    return new Pauses({
+      clock,
+      random,
+      store: this.#store,
+      incarnation,
+      isShared: this.#options.cluster !== undefined,
+      apply: (pauses) => this.#rest(pauses),
+      onChanged: () => this.#requestClaim(),
+    });
+  }
+
+  /** These rest from now on, and nothing else. */
+  #rest(pauses: readonly Pause[]): void {
+    if (this.#isHalted) return;
+    const named = (kind: Pause['kind']) =>
+      new Set(pauses.filter((pause) => pause.kind === kind).map(({ name }) => name));
+    const [tasks, queues, tenants] = [named('task'), named('queue'), named('tenant')];
+    this.#types.rest(({ name, queue }) => tasks.has(name) || queues.has(queue), this.#now());
+    for (const tenant of this.#restingTenants) {
+      if (!tenants.has(tenant)) this.#table.stopTenant(tenant, false);
+    }
+    for (const tenant of tenants) this.#table.stopTenant(tenant, true);
+    this.#restingTenants = tenants;
   }
 
   #openDesk(): TaskDesk {

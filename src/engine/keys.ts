@@ -11,6 +11,7 @@
  *   d/<queue>/<task id>                         dead letter: a task that failed for good
  *   k/<window>/<scope>/<key>                    idempotency key
  *   e/<queue>/<shard>/<name>                    cron entry (cron/entry.ts)
+ *   p/pauses                                    what rests, on all nodes (pauses.ts)
  *   v/layout                                    format of the whole (layout.ts)
  *
  * Beside these, under leases: members, heartbeats and owners (coordination/members.ts, shard-map.ts); and `w/`, what waits in a
@@ -44,6 +45,8 @@ export const ALL_HEADS: KeyRange = prefixRange('h/');
 export const ALL_COMMANDS: KeyRange = prefixRange('c/');
 export const ALL_MAIL: KeyRange = prefixRange('r/');
 export const ALL_CRON: KeyRange = prefixRange('e/');
+
+export const PAUSES_KEY: Key = 'p/pauses';
 
 export function headKey(node: string): Key {
   return `h/${node}`;

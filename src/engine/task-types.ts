@@ -13,11 +13,14 @@ interface TaskType {
 export class TaskTypes {
   readonly #table: TaskTable;
   readonly #types: (TaskType | undefined)[] = [];
+  /** How many of a type may run at once, whatever its contract says above that; by name. */
+  readonly #caps = new Map<string, number>();
+  #isResting: (spec: TaskSpec) => boolean = () => false;
 
   constructor(table: TaskTable, specs: Iterable<TaskSpec>, now: Instant) {
     this.#table = table;
     for (const spec of specs) {
-      const type = this.#define(spec, spec.concurrency, now);
+      const type = this.#define(spec, now);
       this.#types[type] = { spec, times: new TypeTimes(spec) };
     }
   }
@@ -27,11 +30,23 @@ export class TaskTypes {
    * a type that this node does not run.
    */
   limit(name: string, atMost: number, now: Instant): void {
+    this.#caps.set(name, atMost);
     const spec = this.#types.find((type) => type?.spec.name === name)?.spec;
-    if (spec !== undefined) this.#define(spec, Math.min(atMost, spec.concurrency), now);
+    if (spec !== undefined) this.#define(spec, now);
   }
 
-  #define(spec: TaskSpec, concurrency: number, now: Instant): TypeId {
+  /** None of these begins from now on, and all others may. */
+  rest(isResting: (spec: TaskSpec) => boolean, now: Instant): void {
+    const before = this.#isResting;
+    this.#isResting = isResting;
+    for (const type of this.#types) {
+      if (type && isResting(type.spec) !== before(type.spec)) this.#define(type.spec, now);
+    }
+  }
+
+  #define(spec: TaskSpec, now: Instant): TypeId {
+    const cap = this.#caps.get(spec.name) ?? Number.POSITIVE_INFINITY;
+    const concurrency = this.#isResting(spec) ? 0 : Math.min(cap, spec.concurrency);
     // A claim that never ran would count as the one run of a task that has only one.
     const isJustInTime = spec.onLost === 'fail';
     return this.#table.defineType(

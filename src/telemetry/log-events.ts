@@ -56,6 +56,13 @@ export const LOG_EVENTS: LogEvents = {
     message: () => 'a submit was refused',
     fields: ({ queue, reason }) => ({ queue, reason }),
   },
+  'millrace:tasks:paused': {
+    kind: 'event',
+    level: 'info',
+    message: ({ kind, isPaused }) =>
+      `a ${kind} ${isPaused ? 'rests: nothing of it begins' : 'goes on'}`,
+    fields: ({ kind, name, isPaused }) => ({ pauseKind: kind, name, isPaused }),
+  },
   'millrace:task:timeout': {
     kind: 'event',
     level: 'warn',

@@ -112,6 +112,13 @@ export const METRICS = {
     labels: ['state'],
     help: 'Tasks that have not ended: delayed, ready or running.',
   },
+  paused: {
+    name: 'millrace_paused',
+    type: 'gauge',
+    group: 'tasks',
+    labels: ['kind'],
+    help: 'What rests until somebody resumes it: task types, queues or tenants.',
+  },
   openBytes: {
     name: 'millrace_open_bytes',
     type: 'gauge',

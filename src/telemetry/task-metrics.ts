@@ -41,6 +41,8 @@ export function countTasks(metrics: MetricRegistry, events: Subscriptions): void
   events.on('millrace:tasks:rejected', ({ queue, reason }) => {
     metrics.cell('tasksRejected', queue, reason).add();
   });
+  for (const kind of ['task', 'queue', 'tenant']) metrics.cell('paused', kind).set(0);
+  events.on('millrace:tasks:paused', ({ kind, count }) => metrics.cell('paused', kind).set(count));
   events.on('millrace:batch:launched', ({ pool, tasks, queue, waitMs }) => {
     metrics.cell('batchTasks', pool).observe(tasks);
     metrics.cell('queueWait', queue).observe(waitMs / 1_000);

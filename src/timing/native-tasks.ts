@@ -28,6 +28,14 @@ export interface NativeTasks {
     monoMs: number,
   ): number;
   setWeight(table: NativeTable, tenant: string, weight: number): void;
+  stopTenant(table: NativeTable, tenant: string, isStopped: boolean): void;
+  addCredits(
+    table: NativeTable,
+    type: number,
+    ofEachTenant: boolean,
+    credits: number,
+    max: number,
+  ): void;
   typeName(table: NativeTable, type: number): string | undefined;
   typeState(table: NativeTable, type: number): number | undefined;
   add(

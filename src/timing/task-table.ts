@@ -344,6 +344,32 @@ export class TaskTable {
     nativeTasks.setWeight(this.#open(), tenant, weight);
   }
 
+  /** Nothing of a tenant is claimed until it is started again; what is ready of it stays so, and counts so. */
+  stopTenant(tenant: string, isStopped: boolean): void {
+    nativeTasks.stopTenant(this.#open(), checkText('tenant', tenant), isStopped === true);
+  }
+
+  /**
+   * Each claim of a type costs a credit, and below one nothing of it is claimed. There is no such limit before the first
+   * call, which gives `max`; with Infinity there is none again.
+   *
+   * @param credits - so many more, at most `max` in all; fractions add up
+   */
+  addCredits(type: TypeId, credits: number, max: number): void {
+    checkCredits(credits, max);
+    nativeTasks.addCredits(this.#open(), type, false, credits, max);
+  }
+
+  /**
+   * The same for each tenant by itself. One that has not been seen, or not for long, has `max`.
+   *
+   * @param type - undefined: tasks of all types together
+   */
+  addTenantCredits(type: TypeId | undefined, credits: number, max: number): void {
+    checkCredits(credits, max);
+    nativeTasks.addCredits(this.#open(), type ?? NO_LIMIT, true, credits, max);
+  }
+
   /** The name of a type, or undefined when there is no such type (any more). */
   typeName(type: TypeId): string | undefined {
     return nativeTasks.typeName(this.#open(), type);
@@ -553,6 +579,8 @@ export class TaskTable {
 
   /**
    * How many tasks could be claimed for a place, counted up to `max`.
+   *
+   * Where tenants have credits, somebody may have fewer than it has tasks, so this is the most.
    *
    * @param isAlone - of those that run with nothing beside them, which count in no other case; here the limits of
    *   their types are not looked at
@@ -1042,6 +1070,14 @@ function checkBytes(name: string, bytes: unknown): void {
 function checkText(name: string, text: unknown): string {
   if (typeof text === 'string' && Buffer.byteLength(text) <= STRING_BYTES_MAX) return text;
   throw invalidOption(name, text, `a string of at most ${STRING_BYTES_MAX} bytes`);
+}
+
+function checkCredits(credits: unknown, max: unknown): void {
+  if (!(typeof credits === 'number' && credits >= 0 && credits <= MS_MAX)) {
+    throw invalidOption('credits', credits, 'a number from 0 to 2^53 - 1');
+  }
+  if (typeof max === 'number' && max >= 0) return;
+  throw invalidOption('max', max, 'a number from 0, or Infinity');
 }
 
 function checkWeight(weight: unknown): void {

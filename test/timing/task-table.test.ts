@@ -15,6 +15,7 @@ import {
 import { Outcome, TaskState } from '../../src/core/states.js';
 import {
   type BatchHandle,
+  type ClaimLimits,
   type CutHandle,
   Place,
   type SegmentHandle,
@@ -79,7 +80,7 @@ function resultsFrame(
 
 function setup(options: { ageingMs?: number } = {}): {
   readonly table: TaskTable;
-  claim(limits?: Partial<typeof ALL>): BatchHandle;
+  claim(limits?: Partial<ClaimLimits>): BatchHandle;
   indexesOf(batch: BatchHandle): number[];
 } {
   const table = new TaskTable({ executor: 'exec0001', startMonoMs: NOW.monoMs, ...options });
@@ -465,6 +466,106 @@ test('tenants of one priority share batches by their weights', () => {
   const frame = openFrame(table.launch(claim({ tasksMax: 50 }), 1), FrameKind.BATCH);
   const tenants = Array.from({ length: 50 }, (_, i) => readBatchEntry(frame, i).tenant);
   assert.equal(tenants.filter((tenant) => tenant === 'pro').length, 40);
+  table.close();
+});
+
+test('a tenant that is stopped is passed over and stays ready, in all types and also among those that run alone', () => {
+  const { table, claim, indexesOf } = setup();
+  table.defineType({ name: 'u', place: Place.THREAD }, NOW);
+  const segment = table.ingest(
+    tasksFrame([
+      { tenant: 'a' },
+      { tenant: 'b' },
+      { tenant: 'a', type: 'u' },
+      { tenant: 'a', priority: 9 },
+      { tenant: 'b', type: 'u' },
+    ]),
+    'ref',
+    NOW,
+  );
+  table.stopTenant('a', true);
+  table.stopTenant('a', true);
+  assert.equal(table.takeable(Place.THREAD, 10), 2);
+  assert.equal(table.stats().readyThread, 5);
+  assert.deepEqual(indexesOf(claim()).sort(), [1, 4]);
+  assert.equal(table.cancel(table.taskAt(segment, 0), NO_BYTES, NOW), 'cancelled');
+  table.stopTenant('a', false);
+  table.stopTenant('a', false);
+  assert.deepEqual(indexesOf(claim({ tasksMax: 1 })), [3]);
+  assert.equal(table.takeable(Place.THREAD, 10), 1);
+  assert.ok(table.check());
+  table.close();
+});
+
+test('a suspect of a type that has no room does not hold up the suspects behind it', () => {
+  const { table, claim, indexesOf } = setup();
+  const u = table.defineType({ name: 'u', place: Place.THREAD, concurrency: 0 }, NOW);
+  const segment = table.ingest(tasksFrame([{ type: 'u' }, {}, { type: 'u' }]), 'ref', NOW);
+  for (let index = 0; index < 3; index++) table.isolate(table.taskAt(segment, index));
+  // Isolated from when they are ready next.
+  table.hold(segment);
+  table.resume(segment, NOW);
+  assert.deepEqual(indexesOf(claim({ mode: 'alone' })), [1]);
+  assert.equal(claim({ mode: 'alone' }), 0);
+  assert.equal(table.takeable(Place.THREAD, 10, true), 2);
+  table.defineType({ name: 'u', place: Place.THREAD }, NOW);
+  // Who was set aside went behind the others.
+  assert.deepEqual(indexesOf(claim({ mode: 'alone' })), [2]);
+  assert.equal(table.typeState(u)?.running, 1);
+  assert.ok(table.check());
+  table.close();
+});
+
+test('each claim of a type costs a credit, and below one nothing of it is claimed', () => {
+  const { table, claim, indexesOf } = setup();
+  const u = table.defineType({ name: 'u', place: Place.THREAD }, NOW);
+  const drafts = Array.from({ length: 10 }, (_, i) => (i === 9 ? {} : { type: 'u' }));
+  const segment = table.ingest(tasksFrame(drafts), 'ref', NOW);
+  table.addCredits(u, 0, 3);
+  assert.equal(table.takeable(Place.THREAD, 10), 4);
+  assert.deepEqual(indexesOf(claim()), [0, 1, 2, 9]);
+  table.addCredits(u, 0.5, 3);
+  assert.equal(claim(), 0);
+  table.addCredits(u, 0.5, 3);
+  assert.deepEqual(indexesOf(claim()), [3]);
+  // Those that run alone cost one as well.
+  table.isolate(table.taskAt(segment, 4));
+  table.hold(segment);
+  table.resume(segment, NOW);
+  assert.equal(claim({ mode: 'alone' }), 0);
+  table.addCredits(u, 1, 3);
+  assert.deepEqual(indexesOf(claim({ mode: 'alone' })), [4]);
+  assert.equal(claim(), 0);
+  table.addCredits(u, 0, Number.POSITIVE_INFINITY);
+  assert.deepEqual(indexesOf(claim()), [5, 6, 7, 8]);
+  table.close();
+});
+
+test('each tenant has credits of its own, of one type and of all; who is seldom seen has them all', () => {
+  const { table, claim, indexesOf } = setup();
+  const u = table.defineType({ name: 'u', place: Place.THREAD }, NOW);
+  table.ingest(
+    tasksFrame([
+      ...Array.from({ length: 4 }, () => ({ tenant: 'a', type: 'u' })),
+      ...Array.from({ length: 4 }, () => ({ tenant: 'b', type: 'u' })),
+      ...Array.from({ length: 4 }, () => ({ tenant: 'a' })),
+    ]),
+    'ref',
+    NOW,
+  );
+  table.addTenantCredits(u, 0, 1);
+  table.addTenantCredits(undefined, 0, 3);
+  assert.deepEqual(indexesOf(claim()).sort(), [0, 4, 8, 9]);
+  assert.equal(claim(), 0);
+  // One more of a type, but `a` has none left of all.
+  table.addTenantCredits(u, 1, 1);
+  assert.deepEqual(indexesOf(claim()), [5]);
+  table.addTenantCredits(undefined, 1, 3);
+  assert.equal(indexesOf(claim()).length, 1);
+  table.addTenantCredits(undefined, 0, Number.POSITIVE_INFINITY);
+  table.addTenantCredits(u, 0, Number.POSITIVE_INFINITY);
+  assert.equal(indexesOf(claim()).length, 6);
+  assert.ok(table.check());
   table.close();
 });
 
