@@ -23,6 +23,8 @@ export type Client = Pick<
   | 'submit'
   | 'submitMany'
   | 'handle'
+  | 'inspect'
+  | 'explain'
   | 'cron'
   | 'crons'
   | 'pause'

@@ -5,8 +5,12 @@
  * its store is memory of this process, so that it costs no write and no disk, and ends with the process. Both engines
  * share the threads.
  */
+
+import type { TaskId } from './core/ids.js';
 import type { TaskSpec } from './core/task.js';
+import { goneError } from './engine/ends.js';
 import type { Engine, EngineStats } from './engine/engine.js';
+import type { TaskInspection } from './engine/inspection.js';
 import type { ShutdownBudget } from './engine/shutdown.js';
 
 export class Engines {
@@ -30,13 +34,28 @@ export class Engines {
     return durability === 'volatile' ? (this.#volatile ?? this.stored) : this.stored;
   }
 
+  /** Who has a task, whatever its type, and what is stored of it. @throws ERR_MILLRACE_TASK_GONE */
+  async find(id: TaskId): Promise<{ readonly engine: Engine; readonly task: TaskInspection }> {
+    for (const engine of this.#all) {
+      const task = await engine.inspect(id);
+      if (task !== undefined) return { engine, task };
+    }
+    throw goneError(id);
+  }
+
+  /** The longest of the engines' stalls; see `Engine.stalledMs`. */
+  get stalledMs(): number {
+    return Math.max(...this.#all.map(({ stalledMs }) => stalledMs));
+  }
+
   get stats(): EngineStats {
-    const sum = { open: 0, delayed: 0, ready: 0, running: 0 };
+    const sum = { open: 0, delayed: 0, ready: 0, running: 0, ended: 0 };
     for (const { stats } of this.#all) {
       sum.open += stats.open;
       sum.delayed += stats.delayed;
       sum.ready += stats.ready;
       sum.running += stats.running;
+      sum.ended += stats.ended;
     }
     return sum;
   }

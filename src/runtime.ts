@@ -12,13 +12,15 @@ import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import { DUE_AT_MS_MAX, requireTaskId } from './core/ids.js';
+import { DUE_AT_MS_MAX, requireTaskId, type TaskId } from './core/ids.js';
 import { invalidOption, knownOptions, shortText, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import { encodeMetadata, type TraceCarrier } from './core/task-metadata.js';
 import type { Engine, EngineStats } from './engine/engine.js';
+import type { Explanation } from './engine/explanation.js';
+import type { TaskInspection } from './engine/inspection.js';
 import type { Accepted, NewTask } from './engine/intake.js';
 import type { PauseTarget } from './engine/pauses.js';
 import type { Engines } from './engines.js';
@@ -69,6 +71,8 @@ export interface SubmitManyOptions<Input> extends Omit<SubmitOptions, 'idempoten
 }
 
 export interface RuntimeStats extends EngineStats {
+  /** Batches that it could start at once. */
+  readonly freePlaces: number;
   /** Submitters that wait for room. */
   readonly waiting: number;
   /** Encoded inputs of open tasks. */
@@ -98,6 +102,8 @@ const NAME_CHARS_MAX = 200;
 const TRACED_DELAY_MS_MAX = 60_000;
 /** What a submit waits while the store fills up. */
 const SLOW_MS = 100;
+/** Work that is ready, and threads that are idle, for so long are a stall. */
+const STALL_MS = 5_000;
 /** When what was shed may come back. */
 const SHED_RETRY_MS = 30_000;
 const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
@@ -344,6 +350,32 @@ export class Runtime {
     return this.#control.resume(this.#pauseTarget(target));
   }
 
+  /**
+   * What the store has of a task: from any node, whatever its type, and also after its end as long as its retention lasts.
+   *
+   * @throws ERR_MILLRACE_TASK_GONE when the store does not know the task (any more)
+   * @throws ERR_MILLRACE_INVALID_OPTION for what is no task id; ERR_MILLRACE_STORE_UNAVAILABLE
+   */
+  async inspect(id: string): Promise<TaskInspection> {
+    return (await this.#find(id)).task;
+  }
+
+  /**
+   * Why a task is not running: the first reason that applies, from the task outwards. Works from any node; the one that
+   * holds the task knows most.
+   *
+   * @throws as {@link inspect}
+   */
+  async explain(id: string): Promise<Explanation> {
+    const { engine, task } = await this.#find(id);
+    return engine.explain(task);
+  }
+
+  async #find(id: string) {
+    requireTaskId(id);
+    return this.#engines.find(id as TaskId);
+  }
+
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
   drain(): Promise<void> {
     return this.#engines.drain();
@@ -357,6 +389,10 @@ export class Runtime {
       openBytes: this.#admission.pendingBytes,
       threads: this.#threads?.threadCount ?? 0,
       paused: this.#control.paused,
+  }
+
+  /**
+      freePlaces: this.#engines.stored.load.freePlaces,
     };
   }
 
@@ -368,6 +404,8 @@ export class Runtime {
     else if (!this.#hasStarted) reasons.push('it is starting');
     else if (notTaking) reasons.push(notTaking.cause.message);
     if (this.#coordination.compactor?.pressure === 'refuse') reasons.push('the store is full');
+    const { stalledMs } = this.#engines;
+    if (stalledMs >= STALL_MS) reasons.push(stalled(stalledMs, this.stats().ready));
     // One that closes does its work until it is done.
     const live = this.#closed !== undefined || notTaking?.isFinal !== true;
     return { live, ready: reasons.length === 0, reasons };
@@ -612,6 +650,14 @@ export class Runtime {
       this.#cleanUps.push(() => process.removeListener(signal, onSignal));
     }
   }
+}
+
+function stalled(stalledMs: number, ready: number): string {
+  const what =
+    ready === 1
+      ? '1 task is ready and there is a place for it'
+      : `${ready} tasks are ready and there is a place for them`;
+  return `${what}, and nothing was claimed for ${Math.round(stalledMs / 1_000)} s`;
 }
 
 function shed(priority: number): MillraceError {

@@ -54,3 +54,12 @@ export function formatMs(ms: number): string {
   }
   return `${Math.round(ms * 1000) / 1000}ms`;
 }
+
+/** A span as people say it, in one unit and not exact: 93781 -> '94s', 8000000 -> '2h'. */
+export function roughMs(ms: number): string {
+  if (ms < 1_000) return `${Math.max(0, Math.round(ms))}ms`;
+  if (ms < 2 * UNIT_MS.m!) return `${Math.round(ms / 1_000)}s`;
+  if (ms < 2 * UNIT_MS.h!) return `${Math.round(ms / UNIT_MS.m!)}m`;
+  if (ms < 2 * UNIT_MS.d!) return `${Math.round(ms / UNIT_MS.h!)}h`;
+  return `${Math.round(ms / UNIT_MS.d!)}d`;
+}

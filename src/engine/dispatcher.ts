@@ -37,6 +37,7 @@ import {
   type TaskTable,
 } from '../timing/task-table.js';
 import { type Flight, TaskDeadlines, type TimedTask } from './deadlines.js';
+import { Idleness } from './idleness.js';
 import type { Report } from './letters.js';
 import type { Settler } from './settler.js';
 import type { TaskTypes } from './task-types.js';
@@ -115,6 +116,7 @@ export class Dispatcher {
   readonly #deadlines: TaskDeadlines;
   /** What every event of this dispatcher says. */
   readonly #origin: { readonly incarnation: Incarnation; readonly pool: 'thread' | 'inline' };
+  readonly #idleness = new Idleness();
   /** Batches for ordinary places, claimed by a commit that is not done. */
   #claimedCount = 0;
   /** Claimed for good, until the pool has a place. */
@@ -192,8 +194,14 @@ export class Dispatcher {
    * @returns the batches; each must end in `launch` or `unclaim`
    */
   claim(cut: CutHandle, room: ClaimRoom): BatchHandle[] {
+    if (this.#isClosing) return [];
+    const batches = this.#claimAll(cut, room);
+    this.#idleness.noteClaim(batches.length > 0);
+    return batches;
+  }
+
+  #claimAll(cut: CutHandle, room: ClaimRoom): BatchHandle[] {
     const batches: BatchHandle[] = [];
-    if (this.#isClosing) return batches;
     if (this.#canClaimAlone()) {
       const claimed = this.#claim(cut, room, { tasksMax: 1, mode: 'alone' });
       if (claimed !== undefined) batches.push(claimed.batch);
@@ -255,6 +263,16 @@ export class Dispatcher {
   unclaim(batches: readonly BatchHandle[]): void {
     for (const batch of batches) if (batch !== this.#turn.holder) this.#claimedCount--;
     this.#putBack(batches);
+  }
+
+  /** Whether a batch of ours is in the pool. */
+  isRunning(batch: BatchHandle): boolean {
+    return this.#flights.has(batch);
+  }
+
+  /** How long there has been something to claim and a place for it, and nothing was claimed; ms. */
+  stalledMs(): number {
+    return this.#idleness.stalledMs(this.canClaim, this.#clock.monoMs());
   }
 
   /** Asks a claimed or running task to end. */

@@ -45,8 +45,11 @@ import { Cron } from './cron/cron.js';
 import { Cut, type CutContext, type SharedContext } from './cut.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
+import { Explainer } from './explainer.js';
+import type { Explanation } from './explanation.js';
 import { GatedSubmissions } from './gated-submissions.js';
 import { Horizon } from './horizon.js';
+import { inspectionOf, type TaskInspection } from './inspection.js';
 import {
   type Accepted,
   type GatedFrame,
@@ -63,6 +66,7 @@ import { type Pause, Pauses } from './pauses.js';
 import { ProgressBoard } from './progress.js';
 import { Settler } from './settler.js';
 import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
+import { readStoredTask } from './stored-task.js';
 import { type CancelAnswer, NOT_HELD, TaskDesk, type TaskPlace } from './task-desk.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
@@ -93,6 +97,8 @@ export interface EngineStats {
   readonly delayed: number;
   readonly ready: number;
   readonly running: number;
+  /** How many ends became durable here since it started. */
+  readonly ended: number;
 }
 
 /** Where the store has one writer, all tasks of a queue are in one shard. */
@@ -125,10 +131,12 @@ export class Engine extends BaseService implements CommitSource {
   readonly #desk: TaskDesk;
   readonly #gated: GatedSubmissions;
   readonly #lone: LoneShards;
+  readonly #explainer: Explainer;
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
   #restingTenants: ReadonlySet<string> = new Set();
   #commitPart = 0;
+  #endedCount = 0;
   /** Why nothing is taken any more. */
   #refusal: MillraceError | undefined;
   /** Why nothing is taken at the moment: the lane waits for an answer. */
@@ -179,6 +187,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#desk = this.#openDesk();
     this.#gated = this.#takeGatedIn();
     this.#lone = this.#ownShards();
+    this.#explainer = this.#openExplainer();
     this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
     this.cron = this.#fireCron();
     this.pauses = this.#openPauses();
@@ -197,6 +206,7 @@ export class Engine extends BaseService implements CommitSource {
       delayed: this.#table.delayedCount + tasks,
       ready: this.#table.readyCount,
       running: this.#table.busyCount,
+      ended: this.#endedCount,
     };
   }
 
@@ -282,6 +292,24 @@ export class Engine extends BaseService implements CommitSource {
    */
   cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
     return this.#desk.cancel(task, reason);
+  }
+
+  /** What the store has of a task; undefined when it does not know it (any more). @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  async inspect(id: TaskId): Promise<TaskInspection | undefined> {
+    const { segment, index } = requireTaskId(id);
+    const stored = await readStoredTask(this.#store, segment, index);
+    return stored && inspectionOf(segment, index, stored);
+  }
+
+  /** Why a task is not running. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  explain(task: TaskInspection): Promise<Explanation> {
+    return this.#explainer.explain(task);
+  }
+
+  /** How long there has been work and a place for it, and nothing was claimed; ms. Seconds of it are a fault. */
+  get stalledMs(): number {
+    if (this.#isHalted || this.#cluster?.mayStart === false) return 0;
+    return Math.max(0, ...this.#dispatchers.map((dispatcher) => dispatcher.stalledMs()));
   }
 
   /** Resolves when every task that has a handler here has ended, retries and delayed ones included. */
@@ -555,6 +583,7 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   #onSettled(settled: Settled): void {
+    this.#endedCount += settled.tasks;
     if (settled.tasks > 0) this.onReleased?.(settled.bytes, settled.tasks);
     this.#desk.waiters.settle(settled.watched);
     this.#cluster?.onSettled(settled);
@@ -607,6 +636,22 @@ export class Engine extends BaseService implements CommitSource {
       refusal: () => this.#refusal,
       cancel: (task, id, reason) => this.#cancelHeld(task, id, reason),
       requestCommit: () => this.#lane.request(),
+    });
+  }
+
+  #openExplainer(): Explainer {
+    return new Explainer({
+      clock: this.clock,
+      store: this.#store,
+      table: this.#table,
+      types: this.#types,
+      dispatchers: this.#dispatchers,
+      horizon: this.#horizon,
+      cluster: () => this.#cluster,
+      pauses: () => this.pauses.all,
+      notTaking: () => this.notTaking,
+      load: () => this.load,
+      held: (task) => this.#desk.held({ ...requireTaskId(task.id), task: NOT_HELD }),
     });
   }
 

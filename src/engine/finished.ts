@@ -8,7 +8,7 @@
  */
 import { badFrame, FrameKind, openFrame } from '../core/frame.js';
 import { parseTaskId, type TaskId } from '../core/ids.js';
-import { readState, type StateRecord } from '../core/records.js';
+import { readState, readTask, type StateRecord, type TaskRecord } from '../core/records.js';
 import { prefixRange, type Store } from '../core/store.js';
 import { deadLetterKey, finishedPrefix } from './keys.js';
 
@@ -28,6 +28,18 @@ export async function findFinished(store: Store, id: TaskId): Promise<StateRecor
     }
   }
   return undefined;
+}
+
+/** A dead letter: the task as it was submitted, and how it failed. @throws ERR_MILLRACE_STORE_CORRUPT */
+export function readDeadLetter(value: Uint8Array): {
+  readonly state: StateRecord;
+  readonly task: TaskRecord;
+} {
+  const state = deadLetterState(value);
+  return {
+    state: readState(openFrame(state, FrameKind.STATES), 0),
+    task: readTask(openFrame(value.subarray(4 + state.length), FrameKind.TASKS), 0),
+  };
 }
 
 /** When a dead letter was filed; epoch ms. */

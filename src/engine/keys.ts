@@ -114,6 +114,12 @@ export function finishedPrefix(ref: SegmentRef): string {
   return `z/${queue}/${dueDigits(finishedWindow(ref))}/${rest.join('.')}/`;
 }
 
+/** The segment that a key of `z/` belongs to. */
+export function refOfFinishedKey(key: Key): SegmentRef {
+  const [, queue, , segment] = key.split('/');
+  return `${queue}.${segment}` as SegmentRef;
+}
+
 /** When the window of a segment's finished tasks begins; epoch ms. */
 export function finishedWindow(ref: SegmentRef): number {
   return Math.floor(segmentDueAtMs(ref) / FINISHED_WINDOW_MS) * FINISHED_WINDOW_MS;

@@ -240,6 +240,11 @@ export class Pauses {
   }
 }
 
+/** What rests by what the store says. @throws ERR_MILLRACE_STORE_UNAVAILABLE, _CORRUPT, _FORMAT */
+export async function storedPauses(store: Store): Promise<readonly Pause[]> {
+  return decode(await store.get(PAUSES_KEY));
+}
+
 function has(pauses: readonly Pause[], target: PauseTarget): boolean {
   return pauses.some((pause) => isOf(pause, target));
 }

@@ -11,12 +11,60 @@
  */
 import { FrameKind, openFrame } from '../core/frame.js';
 import { type SegmentRef, taskId } from '../core/ids.js';
-import { readState } from '../core/records.js';
+import { readState, readTask, type StateRecord, type TaskRecord } from '../core/records.js';
 import { TaskState } from '../core/states.js';
 import type { Store } from '../core/store.js';
 import { goneError } from './ends.js';
-import { findFinished } from './finished.js';
-import { inboxKey, overlayKey, segmentKey } from './keys.js';
+import { findFinished, readDeadLetter } from './finished.js';
+import { deadLetterKey, inboxKey, overlayKey, segmentKey } from './keys.js';
+
+/** Everything that the store has of one task. */
+export interface StoredTask {
+  readonly state: TaskState;
+  /** As it was submitted; undefined when only its end is kept. */
+  readonly task: TaskRecord | undefined;
+  /** What is known of it since; undefined: nothing happened to it yet. */
+  readonly since: StateRecord | undefined;
+  readonly isDeadLetter: boolean;
+}
+
+/** @returns undefined when the store does not know the task (any more) */
+export async function readStoredTask(
+  store: Store,
+  ref: SegmentRef,
+  index: number,
+): Promise<StoredTask | undefined> {
+  const id = taskId(ref, index);
+  const overlay = await store.get(overlayKey(ref));
+  const segment = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
+  const dead = await store.get(deadLetterKey(id));
+  if (dead !== undefined) {
+    const { state: since, task } = readDeadLetter(dead.value);
+    return { state: since.state, task, since, isDeadLetter: true };
+  }
+  const task = segment && taskOf(segment.value, index);
+  const filed = await findFinished(store, id);
+  if (filed !== undefined) return { state: filed.state, task, since: filed, isDeadLetter: false };
+  if (task === undefined) return undefined;
+  const since = overlay && statesOf(overlay.value).get(index);
+  return { state: since?.state ?? TaskState.PENDING, task, since, isDeadLetter: false };
+}
+
+/** What an overlay says, by the task's index. */
+export function statesOf(overlay: Uint8Array): ReadonlyMap<number, StateRecord> {
+  const frame = openFrame(overlay, FrameKind.STATES);
+  const states = new Map<number, StateRecord>();
+  for (let i = 0; i < frame.count; i++) {
+    const state = readState(frame, i);
+    states.set(state.index, state);
+  }
+  return states;
+}
+
+function taskOf(segment: Uint8Array, index: number): TaskRecord | undefined {
+  const frame = openFrame(segment, FrameKind.TASKS);
+  return index < frame.count ? readTask(frame, index) : undefined;
+}
 
 /** @throws ERR_MILLRACE_TASK_GONE */
 export async function storedState(
@@ -26,13 +74,8 @@ export async function storedState(
 ): Promise<TaskState> {
   const id = taskId(ref, index);
   const overlay = await store.get(overlayKey(ref));
-  if (overlay !== undefined) {
-    const frame = openFrame(overlay.value, FrameKind.STATES);
-    for (let i = 0; i < frame.count; i++) {
-      const { index: at, state } = readState(frame, i);
-      if (at === index && state <= TaskState.RUNNING) return state;
-    }
-  }
+  const since = overlay && statesOf(overlay.value).get(index);
+  if (since !== undefined && since.state <= TaskState.RUNNING) return since.state;
   const segment = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
   const filed = await findFinished(store, id);
   if (filed !== undefined) return filed.state;

@@ -67,7 +67,7 @@ export class TaskDesk {
   ended(task: TaskPlace): Promise<TaskEnd> {
     const refusal = this.#ports.refusal();
     if (refusal) return Promise.reject(refusal);
-    const held = this.#held(task);
+    const held = this.held(task);
     if (this.#ports.table.watch(held) === 'watching') return this.waiters.wait(held);
     const beyond = this.#beyond(task.segment);
     if (beyond !== undefined) return this.#endedBeyond(beyond, task);
@@ -90,7 +90,7 @@ export class TaskDesk {
   async status(task: TaskPlace): Promise<TaskStatus> {
     const refusal = this.#ports.refusal();
     if (refusal) throw refusal;
-    const info = this.#ports.table.inspect(this.#held(task));
+    const info = this.#ports.table.inspect(this.held(task));
     if (info === undefined) {
       return statusOf(await storedState(this.#ports.store, task.segment, task.index));
     }
@@ -106,7 +106,7 @@ export class TaskDesk {
     if (visitOver !== undefined) {
       return this.cancel({ ...task, task: NOT_HELD }, reason).finally(visitOver);
     }
-    const held = this.#held(task);
+    const held = this.held(task);
     const cluster = this.#ports.cluster();
     if (held === 0 && cluster !== undefined) {
       const answer = await this.#askCancel(cluster, id, reason);
@@ -135,7 +135,7 @@ export class TaskDesk {
   }
 
   /** The table's handle of a task, if this node holds it: perhaps not the one it had when it was submitted. */
-  #held(task: TaskPlace): TaskHandle {
+  held(task: TaskPlace): TaskHandle {
     const cluster = this.#ports.cluster();
     if (cluster === undefined) return this.find(task.segment, task.index) || task.task;
     if (cluster.holds(task.task)) return task.task;

@@ -45,8 +45,7 @@ export class TaskTypes {
   }
 
   #define(spec: TaskSpec, now: Instant): TypeId {
-    const cap = this.#caps.get(spec.name) ?? Number.POSITIVE_INFINITY;
-    const concurrency = this.#isResting(spec) ? 0 : Math.min(cap, spec.concurrency);
+    const concurrency = this.#isResting(spec) ? 0 : this.#limitOf(spec);
     // A claim that never ran would count as the one run of a task that has only one.
     const isJustInTime = spec.onLost === 'fail';
     return this.#table.defineType(
@@ -58,6 +57,16 @@ export class TaskTypes {
   /** Undefined for a type that this node has no handler of. */
   specOf(type: TypeId): TaskSpec | undefined {
     return this.#types[type]?.spec;
+  }
+
+  /** How many of a type may run at once here, as of now, unless it rests; 0: none begins. */
+  limitOf(type: TypeId): number {
+    const spec = this.specOf(type);
+    return spec === undefined ? 0 : this.#limitOf(spec);
+  }
+
+  #limitOf({ name, concurrency }: TaskSpec): number {
+    return Math.min(this.#caps.get(name) ?? Number.POSITIVE_INFINITY, concurrency);
   }
 
   /** REQUIRES: this node has a handler of the type. */

@@ -1,0 +1,167 @@
+/**
+ * Explainer: why a task is not running, by what this node knows of it; where it holds the task not, the store is asked.
+ */
+
+import type { Load } from '../coordination/load.js';
+import type { Clock } from '../core/clock.js';
+import type { MillraceError } from '../core/errors.js';
+import { parseTaskId } from '../core/ids.js';
+import { isEnded, TaskState } from '../core/states.js';
+import type { Store } from '../core/store.js';
+import type { TaskHandle, TaskInfo, TaskTable } from '../timing/task-table.js';
+import type { Cluster } from './cluster.js';
+import type { Dispatcher } from './dispatcher.js';
+import { delayed, explainStored, moving, noCapableNode, paused, running } from './explain-stored.js';
+import type { Explanation } from './explanation.js';
+import type { Horizon } from './horizon.js';
+import type { TaskInspection } from './inspection.js';
+import type { Pause } from './pauses.js';
+import type { TaskTypes } from './task-types.js';
+
+/** What the engine knows. */
+export interface ExplainerPorts {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly table: TaskTable;
+  readonly types: TaskTypes;
+  readonly dispatchers: readonly Dispatcher[];
+  readonly horizon: Horizon;
+  /** Undefined: nobody shares the store. */
+  cluster(): Cluster | undefined;
+  /** What rests. */
+  pauses(): readonly Pause[];
+  notTaking(): { readonly cause: MillraceError; readonly isFinal: boolean } | undefined;
+  load(): Load;
+  /** The task when this node holds it, else 0. */
+  held(task: TaskInspection): TaskHandle;
+}
+
+export class Explainer {
+  readonly #ports: ExplainerPorts;
+
+  constructor(ports: ExplainerPorts) {
+    this.#ports = ports;
+  }
+
+  /** @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  async explain(task: TaskInspection): Promise<Explanation> {
+    const { clock, store, table } = this.#ports;
+    const info = table.inspect(this.#ports.held(task));
+    const nowMs = clock.wallMs();
+    if (info === undefined || info.isSettled) {
+      const isOpen = task.status === 'pending';
+      if (isOpen && this.#isFar(task)) {
+        return delayed('far', task.dueAtMs ?? 0, task.attempt, nowMs);
+      }
+      // Where nobody shares the store, whatever is open in it is ours.
+      const isDue = isOpen && (task.dueAtMs ?? 0) <= nowMs;
+      if (isDue && this.#ports.cluster() === undefined) return moving(task.task ?? '');
+      return explainStored(store, task, nowMs);
+    }
+    if (isEnded(info.state)) {
+      return {
+        reason: 'ending',
+        message: 'it has ended, and the commit that says so is under way',
+      };
+    }
+    if (info.state === TaskState.RUNNING) return this.#explainRunning(task, info);
+    return this.#explainPending(task, info);
+  }
+
+  #isFar(task: TaskInspection): boolean {
+    const place = parseTaskId(task.id);
+    return place !== undefined && this.#ports.horizon.beyond(place.segment) !== undefined;
+  }
+
+  #explainRunning(task: TaskInspection, info: TaskInfo): Explanation {
+    const { clock, table, dispatchers } = this.#ports;
+    const handle = this.#ports.held(task);
+    const batch = table.placeOf(handle)?.batch;
+    const isWaiting =
+      batch !== undefined && !dispatchers.some((dispatcher) => dispatcher.isRunning(batch));
+    if (isWaiting) {
+      return {
+        reason: 'claimed',
+        message:
+          'it is claimed, and begins when the commit is durable and a thread takes its batch',
+      };
+    }
+    return running(table.executorOf(handle) ?? '', info.changedAtMs, clock.wallMs());
+  }
+
+  #explainPending(task: TaskInspection, info: TaskInfo): Explanation {
+    const { clock, table, types } = this.#ports;
+    const nowMs = clock.wallMs();
+    const type = table.typeName(info.type) ?? '';
+    if (info.dueAtMs > nowMs) return delayed('delayed', info.dueAtMs, info.attempt, nowMs);
+    const spec = types.specOf(info.type);
+    if (spec === undefined) {
+      return this.#ports.cluster()?.isRun(task.queue, type) ? moving(type) : noCapableNode(type);
+    }
+    const pause = this.#pauseOf(task);
+    if (pause !== undefined) return pause;
+    const away = this.#storeAway();
+    if (away !== undefined) return away;
+    const { running: runningCount = 0 } = table.typeState(info.type) ?? {};
+    const limit = types.limitOf(info.type);
+    if (limit === 0) {
+      return {
+        reason: 'breaker-open',
+        task: type,
+        message: `nothing of '${type}' may begin here at the moment: its breaker is open`,
+      };
+    }
+    if (runningCount >= limit) {
+      return {
+        reason: 'concurrency',
+        limit,
+        running: runningCount,
+        message: `${runningCount} of '${type}' run here, which is all that its concurrency of ${limit} allows`,
+      };
+    }
+    if (info.mustBeAlone) {
+      const { losses } = info;
+      return {
+        reason: 'alone',
+        losses,
+        message: 'it may have killed or hung a thread, and waits for one to itself',
+      };
+    }
+    // Before the next look at the clock it is due and not ready.
+    if (!info.isReady) return moving(type);
+    return this.#explainReady();
+  }
+
+  #pauseOf({ task, queue, tenant }: TaskInspection): Explanation | undefined {
+    const names = { task, queue, tenant };
+    const pause = this.#ports.pauses().find(({ kind, name }) => names[kind] === name);
+    return pause && paused(pause, this.#ports.clock.wallMs());
+  }
+
+  #storeAway(): Explanation | undefined {
+    const notTaking = this.#ports.notTaking();
+    if (notTaking?.isFinal) return { reason: 'closing', message: notTaking.cause.message };
+    if (notTaking) return { reason: 'store-away', message: notTaking.cause.message };
+    if (this.#ports.cluster()?.mayStart === false) {
+      return {
+        reason: 'store-away',
+        message: "this node's lease is in doubt: nothing begins until the store has answered",
+      };
+    }
+    return undefined;
+  }
+
+  #explainReady(): Explanation {
+    const { ready, running: runningCount, threads, freePlaces } = this.#ports.load();
+    if (freePlaces > 0) {
+      return { reason: 'next', message: 'it is about to begin: the next commit claims it' };
+    }
+    return {
+      reason: 'capacity',
+      ready,
+      running: runningCount,
+      threads,
+      message: `all ${threads} threads are busy: ${runningCount} tasks run or are claimed, and ${ready} are due and wait, in the order of priority, tenant and time`,
+    };
+  }
+}
