@@ -178,6 +178,7 @@ async function startRuntime(
       metadata: newMetadata(world, store, resolved.cacheBytes),
       threads: pools.thread,
       observation,
+      host: `${hostname()}:${process.pid}`,
     });
     await runtime.start();
     return runtime;

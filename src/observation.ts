@@ -2,7 +2,6 @@
  * What watches a runtime: subscribers of its channels, put together. It is started before the store opens and stopped
  * last, so that opening and closing are observed too.
  */
-import { readFileSync } from 'node:fs';
 import type { ResolvedAdmin } from './admin/admin-options.js';
 import type { AdminServer } from './admin/admin-server.js';
 import type { Clock } from './core/clock.js';
@@ -13,6 +12,7 @@ import { BaseService, type Service } from './core/service.js';
 import type { HealRecord } from './healing/actions.js';
 import { Healing } from './healing/healing.js';
 import type { ResolvedObservation } from './observation-options.js';
+import { packageVersion } from './package-version.js';
 import { EventLog } from './telemetry/event-log.js';
 import { openLogger } from './telemetry/logger.js';
 import { Metrics, type RuntimeFigures } from './telemetry/metrics.js';
@@ -34,9 +34,6 @@ export interface WatchedRuntime {
   stats(): RuntimeFigures;
   health(): Health;
 }
-
-/** The package, two levels above the compiled file. */
-const PACKAGE = new URL('../../package.json', import.meta.url);
 
 /** The services that watch one runtime. */
 export class Observation extends BaseService {
@@ -205,9 +202,4 @@ async function openTracing(
   if (options === undefined) return undefined;
   const parts = { incarnation, version: packageVersion(), wallMs: () => clock.wallMs() };
   return new Tracing(await loadOpenTelemetry(), options, parts);
-}
-
-function packageVersion(): string {
-  const { version } = JSON.parse(readFileSync(PACKAGE, 'utf8')) as { version: string };
-  return version;
 }

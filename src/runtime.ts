@@ -5,6 +5,8 @@
  */
 import { channel } from 'node:diagnostics_channel';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { Control } from './admin/control.js';
+import type { ControlSocket } from './admin/control-socket.js';
 import { ROUND_MS } from './coordination/compactor.js';
 import type { Coordination } from './coordination/coordination.js';
 import { type ChannelPayloads, publish } from './core/channels.js';
@@ -12,7 +14,7 @@ import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import { DUE_AT_MS_MAX, requireTaskId, type TaskId } from './core/ids.js';
+import { DUE_AT_MS_MAX, requireTaskId } from './core/ids.js';
 import { invalidOption, knownOptions, shortText, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
@@ -26,6 +28,8 @@ import type { PauseTarget } from './engine/pauses.js';
 import type { Engines } from './engines.js';
 import type { HealRecord } from './healing/actions.js';
 import type { Health, Observation } from './observation.js';
+import { OperatorDesk } from './operator-desk.js';
+import { packageVersion } from './package-version.js';
 import { Admission } from './pool/admission.js';
 import {
   type PausedInfo,
@@ -130,6 +134,8 @@ export class Runtime {
   readonly config: Config;
   /** What healing did, and whether it may. */
   readonly healing: RuntimeHealing;
+  /** What operators ask of the store's tasks and do to them, as the command line does it. */
+  readonly operations: Control;
   readonly #clock: Clock;
   readonly #options: ResolvedOptions;
   readonly #store: Store;
@@ -144,6 +150,7 @@ export class Runtime {
   readonly #admission: Admission;
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
+  #controlSocket: ControlSocket | undefined;
   #hasStarted = false;
   #closed: Promise<void> | undefined;
 
@@ -160,6 +167,8 @@ export class Runtime {
     readonly threads: Pool | undefined;
     /** Started; stopped when everything else is. */
     readonly observation: Observation;
+    /** `host:pid` of this process. */
+    readonly host: string;
   }) {
     this.tasks = parts.tasks;
     this.#clock = parts.clock;
@@ -176,6 +185,15 @@ export class Runtime {
     this.#observation = parts.observation;
     this.healing = parts.observation.healing;
     this.metrics = { prometheus: () => parts.observation.prometheus() };
+    this.operations = new OperatorDesk(parts.clock, parts.store, {
+      engines: parts.engines,
+      runtime: this,
+      self: {
+        node: parts.engines.stored.incarnation,
+        host: parts.host,
+        queues: [...new Set([...parts.tasks.values()].map(({ spec }) => spec.queue))],
+      },
+    });
     this.#levers = new RuntimeLevers(parts.engines, parts.threads, () => this.close());
     this.#cron = new RuntimeCron({
       cron: parts.engines.stored.cron,
@@ -212,6 +230,7 @@ export class Runtime {
     if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
     await this.#engines.start();
     await this.#observation.heal(this.#levers, new RuntimeGate(this.#store, this.locks));
+    await this.#openControlSocket();
     const release = this.#holdProcess?.();
     if (release) this.#cleanUps.push(release);
     if (this.#options.signals) this.#closeOnSignals();
@@ -356,8 +375,8 @@ export class Runtime {
    * @throws ERR_MILLRACE_TASK_GONE when the store does not know the task (any more)
    * @throws ERR_MILLRACE_INVALID_OPTION for what is no task id; ERR_MILLRACE_STORE_UNAVAILABLE
    */
-  async inspect(id: string): Promise<TaskInspection> {
-    return (await this.#find(id)).task;
+  inspect(id: string): Promise<TaskInspection> {
+    return this.operations.inspect(id);
   }
 
   /**
@@ -366,14 +385,8 @@ export class Runtime {
    *
    * @throws as {@link inspect}
    */
-  async explain(id: string): Promise<Explanation> {
-    const { engine, task } = await this.#find(id);
-    return engine.explain(task);
-  }
-
-  async #find(id: string) {
-    requireTaskId(id);
-    return this.#engines.find(id as TaskId);
+  explain(id: string): Promise<Explanation> {
+    return this.operations.explain(id);
   }
 
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
@@ -389,10 +402,7 @@ export class Runtime {
       openBytes: this.#admission.pendingBytes,
       threads: this.#threads?.threadCount ?? 0,
       paused: this.#control.paused,
-  }
-
-  /**
-      freePlaces: this.#engines.stored.load.freePlaces,
+      freePlaces: this.#engines.stored.freePlaces,
     };
   }
 
@@ -434,6 +444,7 @@ export class Runtime {
     this.#admission.refuseWaiters(closed);
     try {
       await this.#observation.stopHealing();
+      await this.#controlSocket?.stop();
       await this.#engines.shutdown(this.#options.shutdown);
       await this.#engines.stop();
       await this.#metadata.stop();
@@ -442,6 +453,29 @@ export class Runtime {
     } finally {
       for (const cleanUp of this.#cleanUps) cleanUp();
       await this.#observation.stop();
+    }
+  }
+
+  /** Where the store is a directory of this process, operators find it there. */
+  async #openControlSocket(): Promise<void> {
+    const { kind, location } = this.#options.store;
+    if (kind !== 'embedded') return;
+    const { ControlSocket } = await import('./admin/control-socket.js');
+    const nowMs = (): number => this.#clock.monoMs();
+    try {
+      const socket = new ControlSocket(location, this.operations, {
+        version: packageVersion(),
+        nowMs,
+      });
+      this.#controlSocket = socket;
+      await socket.start();
+    } catch (cause) {
+      // Tasks run all the same.
+      const why = cause instanceof Error ? cause.message : String(cause);
+      process.emitWarning(`the command line cannot reach this process: ${why}`, {
+        type: 'MillraceWarning',
+        code: 'millrace:control:unreachable',
+      });
     }
   }
 

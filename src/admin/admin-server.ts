@@ -13,7 +13,7 @@ import type { AddressInfo } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { MillraceError } from '../core/errors.js';
 import { BaseService } from '../core/service.js';
-import type { ResolvedAdmin } from './admin-options.js';
+import type { AdminOptions, ResolvedAdmin } from './admin-options.js';
 import { Gatekeeper, type Verdict } from './gatekeeper.js';
 
 export interface AdminRequest {
@@ -57,18 +57,23 @@ interface Mounted {
   readonly gatekeeper: Gatekeeper | undefined;
 }
 
+/** Where a server listens: at an address, or on a socket of the file system, whose mode says who may ask. */
+export type Listening = ResolvedAdmin | { readonly path: string };
+
 export class AdminServer extends BaseService {
-  readonly #options: ResolvedAdmin;
+  readonly #listening: Listening;
+  readonly #tls: AdminOptions['tls'];
   readonly #server: Server;
   /** For paths that nobody mounted. */
   readonly #gatekeeper: Gatekeeper;
   readonly #mounted = new Map<string, Mounted>();
 
   /** @param nowMs - monotonic */
-  constructor(options: ResolvedAdmin, routes: readonly Route[], nowMs: () => number) {
+  constructor(listening: Listening, routes: readonly Route[], nowMs: () => number) {
     super();
-    this.#options = options;
-    this.#gatekeeper = new Gatekeeper(options.token, nowMs);
+    this.#listening = listening;
+    this.#tls = 'path' in listening ? undefined : listening.tls;
+    this.#gatekeeper = new Gatekeeper('path' in listening ? undefined : listening.token, nowMs);
     for (const route of routes) {
       const { access = 'token' } = route;
       const gatekeeper =
@@ -82,7 +87,7 @@ export class AdminServer extends BaseService {
     this.#server = this.#createServer();
   }
 
-  /** Where it listens. REQUIRES: started. */
+  /** Where it listens. REQUIRES: started, at an address. */
   get address(): { readonly host: string; readonly port: number } {
     const { address, port } = this.#server.address() as AddressInfo;
     return { host: address, port };
@@ -90,10 +95,17 @@ export class AdminServer extends BaseService {
 
   /** @throws ERR_MILLRACE_INVALID_OPTION when nobody can listen there */
   protected async onStart(): Promise<void> {
-    const { host, port } = this.#options;
+    const listening = this.#listening;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', (cause) => reject(cannotListen(host, port, cause)));
-      this.#server.listen(port, host, resolve);
+      if ('path' in listening) {
+        this.#server.once('error', reject);
+        // exclusive: in a cluster's worker the primary process would listen, and outlive us.
+        this.#server.listen({ path: listening.path, exclusive: true }, resolve);
+      } else {
+        const { host, port } = listening;
+        this.#server.once('error', (cause) => reject(cannotListen(host, port, cause)));
+        this.#server.listen(port, host, resolve);
+      }
     });
     // It serves a runtime; it is not what keeps the process alive.
     this.#server.unref();
@@ -108,7 +120,7 @@ export class AdminServer extends BaseService {
   }
 
   #createServer(): Server {
-    const { tls } = this.#options;
+    const tls = this.#tls;
     const limits = {
       maxHeaderSize: HEADER_BYTES_MAX,
       headersTimeout: HEADERS_TIMEOUT_MS,
@@ -158,7 +170,7 @@ export class AdminServer extends BaseService {
     const mounted = this.#mounted.get(path);
     const address = request.socket.remoteAddress ?? '';
     const gatekeeper = mounted === undefined ? this.#gatekeeper : mounted.gatekeeper;
-    if (gatekeeper !== undefined && !hasCertificate(request, this.#options)) {
+    if (gatekeeper !== undefined && !hasCertificate(request, this.#tls)) {
       const verdict = gatekeeper.judge(request.headers, address);
       if (verdict !== 'welcome') return REFUSALS[verdict];
     }
@@ -173,7 +185,7 @@ export class AdminServer extends BaseService {
 }
 
 /** A client certificate that the options ask for, and that was verified. */
-function hasCertificate(request: IncomingMessage, { tls }: ResolvedAdmin): boolean {
+function hasCertificate(request: IncomingMessage, tls: AdminOptions['tls']): boolean {
   return tls?.ca !== undefined && (request.socket as TLSSocket).authorized === true;
 }
 

@@ -6,25 +6,32 @@
  *   command.ts     what a command is, exit codes          arguments.ts   options, near misses     help.ts   help texts
  *   demo*.ts       `millrace demo`                        run*.ts        `millrace run`
  *   loadtest*.ts, lock-load.ts  `millrace loadtest`
+ *   ls.ts, show.ts, why.ts, cancel.ts, top*.ts   for operators; store-access.ts reaches the store for them
  *   the rest       one shared piece each: progress, tables, percentiles, folders, globs, NDJSON, interruption
  *
  * Results go to standard output, everything for people who watch goes to standard error. An error is one line that
  * says what is wrong and ends in its code; its stack is shown with --verbose or with DEBUG set.
  */
-import { readFileSync } from 'node:fs';
 import { isMillraceError, type MillraceError } from '../core/errors.js';
 import { nearMiss } from '../core/near-miss.js';
+import { packageVersion } from '../package-version.js';
 import { readArguments, usage } from './arguments.js';
 import { type Command, ExitCode } from './command.js';
 import { DEMO } from './demo-fact.js';
 import { commandHelp, generalHelp } from './help.js';
 import { LOADTEST } from './loadtest-fact.js';
+import { CANCEL, LS, SHOW, TOP, WHY } from './operate-fact.js';
 import { RUN } from './run-fact.js';
 
 const COMMANDS: readonly Command[] = [
   { ...DEMO, load: () => import('./demo.js') },
   { ...RUN, load: () => import('./run.js') },
   { ...LOADTEST, load: () => import('./loadtest.js') },
+  { ...LS, load: () => import('./ls.js') },
+  { ...SHOW, load: () => import('./show.js') },
+  { ...WHY, load: () => import('./why.js') },
+  { ...CANCEL, load: () => import('./cancel.js') },
+  { ...TOP, load: () => import('./top.js') },
 ];
 
 async function main(words: readonly string[]): Promise<ExitCode> {
@@ -34,7 +41,7 @@ async function main(words: readonly string[]): Promise<ExitCode> {
       process.stderr.write(generalHelp(COMMANDS));
       return ExitCode.USAGE;
     case '--version':
-      process.stdout.write(`${version()}\n`);
+      process.stdout.write(`${packageVersion()}\n`);
       return ExitCode.DONE;
     case 'help':
     case '--help':
@@ -64,11 +71,6 @@ function commandNamed(name: string): Command {
   const hint =
     near === undefined ? `; commands are ${known.join(', ')}` : `, did you mean '${near}'?`;
   throw usage(undefined, `unknown ${kind} '${name.slice(0, 60)}'${hint}`);
-}
-
-function version(): string {
-  const file = new URL('../../../package.json', import.meta.url);
-  return (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
 }
 
 function exitCodeOf(error: unknown): ExitCode {

@@ -491,19 +491,26 @@ export class Engine extends BaseService implements CommitSource {
     });
   }
 
+  /** Batches that could start at once. Also after the engine has stopped. */
+  get freePlaces(): number {
+    return this.#sum(({ freePlaces }) => freePlaces);
+  }
+
   /** What there is to do here, for others to place their tasks by. */
   get load(): Load {
     const { open, readyThread, readyInline, busy, bytes } = this.#table.stats();
-    const sum = (count: (pool: Pool) => number): number =>
-      this.#pools.reduce((total, pool) => total + count(pool), 0);
     return {
       open,
       ready: readyThread + readyInline,
       running: busy,
-      threads: sum(({ threadCount }) => threadCount),
-      freePlaces: sum(({ freePlaces }) => freePlaces),
+      threads: this.#sum(({ threadCount }) => threadCount),
+      freePlaces: this.freePlaces,
       bytes,
     };
+  }
+
+  #sum(count: (pool: Pool) => number): number {
+    return this.#pools.reduce((total, pool) => total + count(pool), 0);
   }
 
   #onShardsChanged(): void {

@@ -24,7 +24,7 @@ export async function explainStored(
   if (status === 'pending' && dueAtMs > nowMs) return delayed('delayed', dueAtMs, attempt, nowMs);
   if (status === 'running') return running(executor ?? '', task.changedAtMs ?? 0, nowMs);
   if (status !== 'pending') {
-    return { reason: 'ended', status, message: `it has ended: ${status}` };
+    return { reason: 'ended', status, message: `it is ${status}` };
   }
   const { queue, shard, tenant, task: type = '' } = task;
   const names = { task: type, queue, tenant };
@@ -124,7 +124,7 @@ async function otherNode(store: Store, { node, record }: Member): Promise<Explan
 }
 
 /** Host and process, as a member says them. */
-function hostOf({ host, pid }: Member['record']): string | undefined {
+export function hostOf({ host, pid }: Member['record']): string | undefined {
   return typeof host === 'string' ? `${host}:${String(pid)}` : undefined;
 }
 

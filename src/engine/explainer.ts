@@ -11,7 +11,14 @@ import type { Store } from '../core/store.js';
 import type { TaskHandle, TaskInfo, TaskTable } from '../timing/task-table.js';
 import type { Cluster } from './cluster.js';
 import type { Dispatcher } from './dispatcher.js';
-import { delayed, explainStored, moving, noCapableNode, paused, running } from './explain-stored.js';
+import {
+  delayed,
+  explainStored,
+  moving,
+  noCapableNode,
+  paused,
+  running,
+} from './explain-stored.js';
 import type { Explanation } from './explanation.js';
 import type { Horizon } from './horizon.js';
 import type { TaskInspection } from './inspection.js';

@@ -20,27 +20,20 @@
  * If both see each other, the higher gives up. If only one does, what it sees is an owner, or a claim that is about
  * to become one, and it waits to see that. Nothing here is ever taken over, so there is no moment in which that can
  * go wrong: a dead name is only unlinked, and nobody will use it again.
- *
- * Paths of sockets end at about 100 bytes; Linux reaches longer ones through the directory's descriptor.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, existsSync, openSync, readdirSync, renameSync, unlinkSync } from 'node:fs';
+import { readdirSync, renameSync, unlinkSync } from 'node:fs';
 import { connect, createServer, type Server } from 'node:net';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { MillraceError } from '../../core/errors.js';
 import { notWritable } from './faults.js';
+import { SocketFolder } from './socket-folder.js';
 
 const NAME_FORM = /^lock-(\d+)-[0-9a-f]{16}$/;
 /** How long a living opener may take to answer before it counts as the owner. */
 const ANSWER_MS = 1_000;
 const CLAIM_POLL_MS = 5;
-/** sun_path has 104 bytes on macOS and 108 on Linux, with the final zero. */
-const SOCKET_PATH_BYTES_MAX = 103;
-
-/** Linux: names what a descriptor of this process stands for. */
-const DESCRIPTORS = '/proc/self/fd';
-
 type Standing = 'gone' | 'claiming' | 'owner';
 
 export class DirectoryLock {
@@ -138,28 +131,6 @@ export class DirectoryLock {
         resolve(standing);
       };
     });
-  }
-}
-
-/** Short paths for the sockets of a directory, however deep that is. */
-class SocketFolder {
-  readonly #directory: string;
-  readonly #descriptor: number | undefined;
-
-  constructor(directory: string) {
-    this.#directory = directory;
-    this.#descriptor = existsSync(DESCRIPTORS) ? openSync(directory, 'r') : undefined;
-  }
-
-  path(name: string): string {
-    if (this.#descriptor !== undefined) return `${DESCRIPTORS}/${this.#descriptor}/${name}`;
-    const full = path.join(this.#directory, name);
-    if (Buffer.byteLength(full) <= SOCKET_PATH_BYTES_MAX) return full;
-    throw new Error(`the path is longer than a socket's may be (${SOCKET_PATH_BYTES_MAX} bytes)`);
-  }
-
-  close(): void {
-    if (this.#descriptor !== undefined) closeSync(this.#descriptor);
   }
 }
 

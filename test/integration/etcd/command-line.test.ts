@@ -4,6 +4,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { DemoSummary } from '../../../src/cli/demo-tally.js';
+import { createRuntime, defineTask, defineTasks } from '../../../src/index.js';
+import { etcdStore } from '../../../src/store/etcd/index.js';
 import { linkedFiles, MILLRACE, records, setup } from '../../cli/process.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
 
@@ -80,4 +82,59 @@ test('run and demo by two processes at once: they share the work, and each hears
     fresh += summary.new;
   }
   assert.equal(fresh, 200, 'each file is a task of one of them');
+});
+
+test('what runs on etcd is listed, explained, cancelled and watched from outside', async (t) => {
+  const etcd = await EtcdCluster.start();
+  const { millrace } = setup(t);
+  const hosts = etcd.endpoints.map((endpoint) => endpoint.replace('http://', '')).join();
+  const store = `etcd://${hosts}/operated`;
+  const work = defineTask({
+    name: 'work',
+    exec: 'inline',
+    concurrency: 1,
+    run: (_input: number, ctx) =>
+      new Promise((_resolve, reject) => {
+        ctx.signal.addEventListener('abort', () => reject(ctx.signal.reason), { once: true });
+      }),
+  });
+  const runtime = await createRuntime({
+    tasks: defineTasks({ work }),
+    store: etcdStore({ endpoints: etcd.endpoints, namespace: 'operated' }),
+    session: { ttl: '3s' },
+    shutdown: { soft: 0, hard: 0 },
+  });
+  t.after(async () => {
+    await runtime.close();
+    await etcd.close();
+  });
+  const first = await runtime.submit(work, 1, { tenant: 'acme' });
+  const second = await runtime.submit(work, 2);
+  const asked = async (...args: string[]) => {
+    const { code, stdout, stderr } = await millrace([...args, '--json', '--store', store]);
+    assert.equal(code, 0, stderr);
+    return JSON.parse(stdout);
+  };
+  assert.equal((await asked('show', first.id)).task, 'work');
+  assert.deepEqual(
+    (await asked('ls', '--tenant', 'acme')).tasks.map(({ id }: { id: string }) => id),
+    [first.id],
+  );
+  while ((await asked('show', first.id)).status !== 'running');
+  assert.equal((await asked('why', first.id)).reason, 'running');
+  const why = await asked('why', second.id);
+  assert.equal(why.reason, 'other-node');
+  assert.match(why.host, new RegExp(`:${process.pid}$`));
+  const { nodes } = await asked('top');
+  assert.equal(nodes.length, 1, 'whoever only looks is no member');
+
+  assert.deepEqual(await asked('cancel', second.id, '--reason', 'enough'), {
+    cancelled: 1,
+    signalled: 0,
+    ended: 0,
+    gone: 0,
+  });
+  await assert.rejects(second.result(), /was cancelled: enough/);
+  assert.equal((await asked('cancel', first.id)).signalled, 1);
+  await assert.rejects(first.result(), { code: 'ERR_MILLRACE_TASK_CANCELLED' });
 });
