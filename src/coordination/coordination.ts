@@ -18,6 +18,7 @@ import type { LockSpace, Store } from '../core/store.js';
 import { WatchCanary } from '../store/watch-canary.js';
 import { Compactor } from './compactor.js';
 import { Elections } from './elections.js';
+import { GroupedTxns } from './grouped-txns.js';
 import { Locks } from './locks.js';
 import { type MemberRecord, Members } from './members.js';
 import { Names } from './names.js';
@@ -73,7 +74,12 @@ export class Coordination extends BaseService {
     this.#isMember = settings.isMember;
     const space: LockSpace = store.lockSpace ?? { store, prefix: LOCAL_LOCK_PREFIX };
     this.session = new Session(clock, random.fork('session'), store, ttlMs);
-    const context = { clock, random: random.fork('line'), space, session: this.session };
+    const context = {
+      clock,
+      random: random.fork('line'),
+      space: { ...space, store: withGroups(space.store) },
+      session: this.session,
+    };
     const names = new Names(space.prefix);
     const strategy =
       settings.locking === 'queueing'
@@ -128,4 +134,15 @@ export class Coordination extends BaseService {
     await this.members.stop();
     await this.session.stop();
   }
+}
+
+/** A lock space whose transactions go together when there are many. */
+function withGroups(store: LockSpace['store']): LockSpace['store'] {
+  const grouped = new GroupedTxns(store);
+  return {
+    get: (key, options) => store.get(key, options),
+    range: (range, options) => store.range(range, options),
+    watch: (range, options) => store.watch(range, options),
+    txn: (txn, options) => grouped.txn(txn, options),
+  };
 }

@@ -246,6 +246,60 @@ test('tryLock takes what is free and waits for nobody', async (t) => {
   assert.deepEqual(await w.lockKeys(), []);
 });
 
+test('a lock that is taken again and again is kept for a moment, for whoever comes here', async (t) => {
+  const w = await world(t);
+  const [a, b] = [await w.join(), await w.join()];
+  const tokens: bigint[] = [];
+  const take = () => a.c.locks.withLock('x', {}, ({ token }) => tokens.push(token));
+  await take();
+  assert.deepEqual(await w.lockKeys(), [], 'once is not often');
+  await take();
+  const [kept] = await w.lockKeys();
+  assert.ok(kept, 'kept');
+  await take();
+  const lock = await a.c.locks.tryLock('x');
+  assert.ok(lock, 'a try here finds it free');
+  await lock.release();
+  const [again] = await w.lockKeys();
+  assert.equal(again!.createRevision, kept.createRevision, 'by hand-offs of one key');
+  assert.ok(tokens.every((token, i) => i === 0 || token > tokens[i - 1]!));
+  // Somebody else has it two milliseconds later.
+  const other = track(b.c.locks.withLock('x', {}, () => 'in'));
+  await w.clock.settle();
+  assert.equal(other.value, undefined);
+  await w.clock.advance(3);
+  assert.equal(other.value, 'in');
+  assert.deepEqual(await w.lockKeys(), []);
+});
+
+test('a hot lock is not kept from another process that waits', async (t) => {
+  const w = await world(t);
+  const [a, b] = [await w.join(), await w.join()];
+  await a.c.locks.withLock('x', {}, () => {});
+  const held = gate();
+  const first = a.c.locks.withLock('x', {}, () => held.opened);
+  await w.clock.settle();
+  const other = track(b.c.locks.withLock('x', {}, () => 'in'));
+  await w.clock.settle();
+  // The answer to this one's hand-off shows that somebody waits.
+  const second = a.c.locks.withLock('x', {}, () => {});
+  held.open();
+  await first;
+  await second;
+  await w.clock.settle();
+  assert.equal(other.value, 'in');
+});
+
+test('closing does not wait for a lock that is kept', async (t) => {
+  const w = await world(t);
+  const a = await w.join();
+  await a.c.locks.withLock('x', {}, () => {});
+  await a.c.locks.withLock('x', {}, () => {});
+  assert.equal((await w.lockKeys()).length, 1);
+  await a.c.stop();
+  assert.deepEqual(await w.lockKeys(), []);
+});
+
 test('a try among waiters does not make them lose their place', async (t) => {
   const w = await world(t);
   const [a, b] = [await w.join(), await w.join()];
