@@ -80,6 +80,11 @@ export class Engines {
     for (const engine of this.#all) engine.allowClaimsAhead(isAllowed);
   }
 
+  /** Whether nothing new begins. */
+  holdStarts(isHeld: boolean): void {
+    for (const engine of this.#all) engine.holdStarts(isHeld);
+  }
+
   async start(): Promise<void> {
     for (const engine of this.#all) await engine.start();
   }

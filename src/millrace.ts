@@ -59,6 +59,8 @@ const SHARDS_PER_QUEUE = 64;
 const KEEP_ALIVE_MS = 2 ** 30;
 /** Loaded by worker threads while tracing is on. */
 const HANDLER_TRACING = new URL('./telemetry/handler-tracing.js', import.meta.url).href;
+/** Loaded by them while leaks are looked for. */
+const HANDLER_HANDLES = new URL('./healing/handler-handles.js', import.meta.url).href;
 /** Of ended volatile tasks, which are kept in memory. */
 const VOLATILE_BYTES = { completedBytesMax: 16_777_216, failedBytesMax: 16_777_216 };
 
@@ -327,7 +329,10 @@ async function buildPools(
     ...common,
     tasks: moduleUrl(location),
     threads: options.threads,
-    preload: isTraced ? [HANDLER_TRACING] : [],
+    preload: [
+      ...(isTraced ? [HANDLER_TRACING] : []),
+      ...(options.observation.healing?.leaks !== undefined ? [HANDLER_HANDLES] : []),
+    ],
   });
   return inline ? { thread, inline } : { thread };
 }

@@ -81,7 +81,8 @@ export function resolveObservation(
   options: ObservationOptions,
   off: ReadonlySet<string>,
 ): ResolvedObservation {
-  const healing = resolveHealing(options.healing, off.has('breaker'));
+  const resolved = resolveHealing(options.healing, off.has('breaker'));
+  const healing = resolved && off.has('leakchecks') ? { ...resolved, leaks: undefined } : resolved;
   if (healing?.webhook !== undefined && resolveAdmin(options.admin) === undefined) {
     throw invalidOption('healing.webhook', 'set', '`admin` as well: it serves the webhook');
   }

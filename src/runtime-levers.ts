@@ -1,10 +1,12 @@
 /** The levers of a runtime: what healing may do to it, done by the parts that can. */
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Levers } from './core/levers.js';
 import type { Pool } from './core/pool.js';
 import type { Engines } from './engines.js';
+
+const EVIDENCE_CHARS_MAX = 1_048_576;
 
 export class RuntimeLevers implements Levers {
   readonly #engines: Engines;
@@ -32,17 +34,35 @@ export class RuntimeLevers implements Levers {
     this.#engines.allowClaimsAhead(isAllowed);
   }
 
-  async replaceThreads(count: 'one' | 'all'): Promise<void> {
-    await this.#threads?.replaceThreads?.(count === 'one' ? 1 : this.#threads.threadCount);
+  async replaceThreads(count: 'one' | 'all', threadId?: number): Promise<void> {
+    const threads = count === 'one' ? 1 : (this.#threads?.threadCount ?? 0);
+    await this.#threads?.replaceThreads?.(threads, threadId);
+  }
+
+  get running(): number {
+    return this.#engines.stats.running;
+  }
+
+  holdStarts(isHeld: boolean): void {
+    this.#engines.holdStarts(isHeld);
+  }
+
+  inspectThreads(forMs: number): void {
+    this.#threads?.inspectThreads?.(forMs);
   }
 
   /** Node's own report: stacks, heap, handles, limits. Without environment variables where Node can leave them out. */
-  async captureDiagnostics(): Promise<string> {
+  async captureDiagnostics(evidence?: object): Promise<string> {
     const report = process.report as NodeJS.ProcessReport & { excludeEnv?: boolean };
     report.excludeEnv = true;
     const folder = join(tmpdir(), 'millrace-diagnostics');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
-    return report.writeReport(join(folder, `report-${process.pid}-${Date.now()}.json`));
+    const name = `${process.pid}-${Date.now()}.json`;
+    if (evidence !== undefined) {
+      const text = JSON.stringify(evidence, null, 2).slice(0, EVIDENCE_CHARS_MAX);
+      writeFileSync(join(folder, `evidence-${name}`), text, { mode: 0o600 });
+    }
+    return report.writeReport(join(folder, `report-${name}`));
   }
 
   async exit(code: number): Promise<void> {

@@ -90,7 +90,7 @@ export interface RuntimeOptions extends ObservationOptions {
   readonly experimental?: {
     /**
      * Replaces mechanisms by the naive way of doing the same: `batching` by one task per message and a queue without
-     * bound in front of the threads, `locks` by one key that is polled, `logs` by every line, written at once, and `breaker` by none, and no degradation; on etcd,
+     * bound in front of the threads, `locks` by one key that is polled, `logs` by every line, written at once, `leakchecks` by none, and `breaker` by none, and no degradation; on etcd,
      * `client` by a connection per call, and `tls` by a whole handshake each time. @defaultValue none
      */
     readonly off?: readonly Switch[];
@@ -98,7 +98,7 @@ export interface RuntimeOptions extends ObservationOptions {
 }
 
 /** What `experimental.off` can switch off. */
-export type Switch = 'batching' | 'breaker' | 'client' | 'locks' | 'logs' | 'tls';
+export type Switch = 'batching' | 'breaker' | 'client' | 'leakchecks' | 'locks' | 'logs' | 'tls';
 
 export interface ResolvedOptions {
   readonly tasks: URL | string | TaskModule;
@@ -147,7 +147,15 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   experimental: true,
   ...OBSERVATION_OPTIONS,
 };
-const SWITCHES: readonly Switch[] = ['batching', 'breaker', 'client', 'locks', 'logs', 'tls'];
+const SWITCHES: readonly Switch[] = [
+  'batching',
+  'breaker',
+  'client',
+  'leakchecks',
+  'locks',
+  'logs',
+  'tls',
+];
 const KEPT_OPTIONS = { age: true, bytes: true } as const;
 const QUEUE_OPTIONS = { maxTasks: true, maxBytes: true, onFull: true } as const;
 

@@ -71,8 +71,6 @@ test('switches: those that exist, and no others', () => {
   assert.deepEqual([...resolve({ experimental: { off: ['batching'] } }).off], ['batching']);
   for (const [off, message] of [
     [['batch'], /experimental.off is 'batch'; give 'batching' or /],
-    // One of the names that the project knows, but cannot switch off.
-    [['leakchecks'], /experimental.off is 'leakchecks'; give 'batching' or /],
     ['batching', /experimental.off is 'batching'; give a list/],
   ] as const) {
     assert.throws(() => resolve({ experimental: { off } }), {

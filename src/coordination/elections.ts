@@ -8,6 +8,7 @@
 import { setMaxListeners } from 'node:events';
 import { Backoff } from '../core/backoff.js';
 import { hasCode, MillraceError } from '../core/errors.js';
+import { OwnedHandle } from '../core/owned-handles.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
 import { FirstAbort } from './first-abort.js';
 import type { Names } from './names.js';
@@ -201,14 +202,16 @@ export class Elections {
   }
 
   #lead(line: string, place: Place, value: string): Leadership {
+    const owned = new OwnedHandle('leadership', line.slice(0, -1));
     const led = new Led(() => {
+      owned.close();
       this.#led.delete(led);
       this.#lines.delete(line);
       return this.#leave(line, place);
     });
     this.#led.add(led);
     const resign = (): Promise<void> => led.resign();
-    return {
+    const leadership: Leadership = {
       value,
       token: BigInt(place.createRevision),
       signal: led.signal,
@@ -221,6 +224,8 @@ export class Elections {
       resign,
       [Symbol.asyncDispose]: resign,
     };
+    owned.guard(leadership);
+    return leadership;
   }
 }
 

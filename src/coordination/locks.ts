@@ -15,6 +15,7 @@ import { publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
 import { type Duration, durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
+import { OwnedHandle } from '../core/owned-handles.js';
 import type { Compare } from '../core/store.js';
 import type { Hold } from './hold.js';
 import type { LockRequest, LockStrategy } from './lock-strategy.js';
@@ -99,6 +100,7 @@ export class Locks {
     signal?.throwIfAborted();
     const hold = await this.#acquire({ name, line, timeoutMs, signal, isTry: false });
     const held: Held = { line, hold };
+    const owned = new OwnedHandle('lock', nameOf(line));
     try {
       const result = await this.#context.run(held, () => fn(lockOf(hold!)));
       if (hold!.lost) throw hold!.lost;
@@ -106,6 +108,7 @@ export class Locks {
     } finally {
       // Work that outlives `fn` is outside the lock.
       held.hold = undefined;
+      owned.close();
       await this.#release(line, hold!);
     }
   }
@@ -124,8 +127,14 @@ export class Locks {
     const request = { name, line, timeoutMs: TIMEOUT_MS, signal: undefined, isTry: true };
     const hold = await this.#acquire(request);
     if (hold === undefined) return undefined;
-    const release = (): Promise<void> => this.#release(line, hold);
-    return Object.assign(lockOf(hold), { release, [Symbol.asyncDispose]: release });
+    const owned = new OwnedHandle('lock', nameOf(line));
+    const release = (): Promise<void> => {
+      owned.close();
+      return this.#release(line, hold);
+    };
+    const lock = Object.assign(lockOf(hold), { release, [Symbol.asyncDispose]: release });
+    owned.guard(lock);
+    return lock;
   }
 
   /** Refuses who waits; who holds a lock has lost it. */

@@ -8,6 +8,7 @@
  */
 import { type Channel, channel } from 'node:diagnostics_channel';
 import type { MillraceError } from './errors.js';
+import type { LeftHandles } from './handler-hooks.js';
 import type { Outcome } from './states.js';
 import type { Revision, WatchClass } from './store.js';
 import type { LogLevel } from './task.js';
@@ -214,6 +215,62 @@ export interface ChannelPayloads {
   'millrace:lease:sentinel-lost': { readonly cause: MillraceError };
   /** A worker thread ended unasked. */
   'millrace:pool:thread-lost': { readonly threadId: number; readonly cause: MillraceError };
+  /** What a worker thread has open; told by threads that run something, once a second at most. */
+  'millrace:thread:handles': {
+    readonly incarnation: string;
+    readonly threadId: number;
+    /** By kind, as Node calls them. */
+    readonly open: Readonly<Record<string, number>>;
+    /** By tasks that have ended, since the last time. */
+    readonly left: readonly LeftHandles[];
+    /** The thread is gone, and everything with it. */
+    readonly hasEnded: boolean;
+  };
+  /** A caller has something that has to be closed. `id` is its own. */
+  'millrace:handle:opened': {
+    readonly kind: 'lock' | 'leadership' | 'watcher';
+    readonly id: number;
+    readonly name: string;
+  };
+  /** It is closed, or gone. */
+  'millrace:handle:closed': { readonly kind: string; readonly id: number };
+  /** It ended without having been closed: its service ended, or nobody has it any more. */
+  'millrace:handle:dropped': {
+    readonly kind: 'lock' | 'leadership' | 'watcher';
+    readonly id: number;
+    readonly name: string;
+  };
+  /** The watchdog has counted what is open. */
+  'millrace:leak:sampled': {
+    readonly incarnation: string;
+    readonly counts: ReadonlyMap<string, number>;
+    /** The kind that is looked into. */
+    readonly suspect: string | undefined;
+  };
+  /** A task type has left handles open; the first, and each time there are twice as many. */
+  'millrace:leak:left': LeftHandles & { readonly incarnation: string };
+  /** A count grows with time and not with load; it is looked into. */
+  'millrace:leak:suspected': {
+    readonly incarnation: string;
+    readonly kind: string;
+    readonly count: number;
+    readonly growthPerSecond: number;
+  };
+  /** It did not: what was open was closed once nothing ran. */
+  'millrace:leak:cleared': {
+    readonly incarnation: string;
+    readonly kind: string;
+    readonly count: number;
+  };
+  /** It does; `type` is the task type that left most of it, `sites` where it was opened. */
+  'millrace:leak:confirmed': {
+    readonly incarnation: string;
+    readonly kind: string;
+    readonly type: string | undefined;
+    readonly count: number;
+    readonly growthPerSecond: number;
+    readonly sites: readonly { readonly stack: string; readonly count: number }[];
+  };
   /** A round of forgetting old records failed; the next one makes it good. */
   'millrace:janitor:failed': { readonly cause: MillraceError };
   /** What a node had left that is gone for good was cleared away; `subscriptions` of its were open. */

@@ -17,10 +17,23 @@ export interface Levers {
   /**
    * Replaces worker threads by new ones, the oldest first, one at a time: the successor is ready before its predecessor gets no
    * more tasks, and that ends with the last it has. Resolves when it has ended.
+   *
+   * @param threadId - replaces this one rather than the oldest, if it is there
    */
-  replaceThreads(count: 'one' | 'all'): Promise<void>;
-  /** Writes down what the process is doing. @returns the file */
-  captureDiagnostics(): Promise<string>;
+  replaceThreads(count: 'one' | 'all', threadId?: number): Promise<void>;
+  /** Executions that have begun and not ended. */
+  readonly running: number;
+  /** Whether nothing new begins: tasks wait, what runs goes on. */
+  holdStarts(isHeld: boolean): void;
+  /** Has the threads tell what they have open, and look closely at what their tasks open for so long. */
+  inspectThreads(forMs: number): void;
+  /**
+   * Writes down what the process is doing.
+   *
+   * @param evidence - plain data to be written beside it
+   * @returns the file
+   */
+  captureDiagnostics(evidence?: object): Promise<string>;
   /** Closes the runtime and ends the process with this code, for a supervisor to start it anew. */
   exit(code: number): Promise<void>;
 }

@@ -69,8 +69,12 @@ export interface Pool extends Service {
   /**
    * Replaces so many threads, the oldest first, one at a time and without losing a batch; resolves when they have ended.
    * Absent where there are no threads.
+   *
+   * @param threadId - replaces this one rather than the oldest, if it is there
    */
-  replaceThreads?(count: number): Promise<void>;
+  replaceThreads?(count: number, threadId?: number): Promise<void>;
+  /** Has the threads tell what they have open, and look closely for so long; see core/handler-hooks.ts. */
+  inspectThreads?(forMs: number): void;
   /**
    * Waits for running batches, but no longer than `graceMs`, then kills what is left; tasks killed so are reported
    * as lost with `details.reason: 'shutdown'`. `stop()` is `drain(0)`.

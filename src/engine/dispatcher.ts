@@ -129,6 +129,7 @@ export class Dispatcher {
   /** Of all tasks, ms; NaN before the first. */
   #averageRunMs = Number.NaN;
   #isClosing = false;
+  #isHeld = false;
 
   constructor(options: DispatcherOptions) {
     const { place, pool, table, types, timers } = options;
@@ -158,7 +159,7 @@ export class Dispatcher {
 
   /** Whether claim() would find a task and a place. */
   get canClaim(): boolean {
-    if (this.#isClosing) return false;
+    if (this.#isClosing || this.#isHeld) return false;
     const isReady = this.#freePlaces > 0 && this.#table.takeable(this.#place, 1) > 0;
     return isReady || this.#canClaimAlone();
   }
@@ -194,7 +195,7 @@ export class Dispatcher {
    * @returns the batches; each must end in `launch` or `unclaim`
    */
   claim(cut: CutHandle, room: ClaimRoom): BatchHandle[] {
-    if (this.#isClosing) return [];
+    if (this.#isClosing || this.#isHeld) return [];
     const batches = this.#claimAll(cut, room);
     this.#idleness.noteClaim(batches.length > 0);
     return batches;
@@ -320,6 +321,12 @@ export class Dispatcher {
     if (this.#turn.holder === batch) this.#turn.holder = undefined;
   }
 
+  /** Whether nothing is claimed or launched; what is claimed waits. */
+  hold(isHeld: boolean): void {
+    this.#isHeld = isHeld;
+    if (!isHeld) this.resume();
+  }
+
   /** Things may be started again. */
   resume(): void {
     this.#launchAlone();
@@ -331,7 +338,7 @@ export class Dispatcher {
   }
 
   #launchWaiting(): void {
-    if (!this.#events.mayStart()) return;
+    if (this.#isHeld || !this.#events.mayStart()) return;
     while (this.#waiting.length > 0 && this.#pool.freePlaces > 0) {
       this.#run(this.#waiting.shift()!);
     }
@@ -339,7 +346,7 @@ export class Dispatcher {
 
   #launchAlone(): void {
     if (this.#waitingAlone === undefined || !this.#pool.isReserveFree) return;
-    if (!this.#events.mayStart()) return;
+    if (this.#isHeld || !this.#events.mayStart()) return;
     const claimed = this.#waitingAlone;
     this.#waitingAlone = undefined;
     this.#run(claimed, { isAlone: true });

@@ -371,6 +371,13 @@ export class Engine extends BaseService implements CommitSource {
     for (const dispatcher of this.#dispatchers) dispatcher.claimsAhead = isAllowed;
   }
 
+  /** Whether nothing new begins: tasks wait, what runs goes on. */
+  holdStarts(isHeld: boolean): void {
+    if (this.#isHalted) return;
+    for (const dispatcher of this.#dispatchers) dispatcher.hold(isHeld);
+    this.#requestClaim();
+  }
+
   // --- CommitSource -----------------------------------------------------------------------------------------------
 
   cut(budget: CommitBudget): Commit | undefined {

@@ -63,10 +63,20 @@ export interface ActionRequest {
   readonly reason: string;
 }
 
+/** What the one who asks knows besides. */
+export interface ActionFacts {
+  /** The thread that `restart-worker` is about. */
+  readonly threadId?: number;
+  /** Plain data for `capture-diagnostics` to keep. */
+  readonly evidence?: object;
+}
+
 export interface ActionOptions {
   readonly incarnation: string;
   readonly allowed: ReadonlySet<Action>;
   readonly isDryRun: boolean;
+  /** Nothing that disturbs is done before the runtime has been up for so long. */
+  readonly graceMs: number;
   /** How long a degradation holds that nobody repeats. */
   readonly degradeMs: number;
 }
@@ -81,7 +91,6 @@ export interface HealRecord extends ActionRequest {
 }
 
 const DISRUPTIVE: ReadonlySet<Action> = new Set(['restart-worker', 'restart-pool', 'exit']);
-const GRACE_MS = 60_000;
 const COOLDOWN_MIN_MS = 60_000;
 const COOLDOWN_MAX_MS = 1_800_000;
 const CAPTURE_EVERY_MS = 3_600_000;
@@ -141,7 +150,7 @@ export class Actions {
    * @param isFirst - asked last of all, so that what was held back may be asked for again: whether nobody has done it yet
    */
   async request(
-    request: ActionRequest,
+    request: ActionRequest & ActionFacts,
     isFirst: () => Promise<boolean> = async () => true,
   ): Promise<ActionResult> {
     const refusal = this.#refusalOf(request);
@@ -189,7 +198,7 @@ export class Actions {
       return ['skipped-cooldown', `the same was done a short time ago; again in ${leftS} s`];
     }
     if (DISRUPTIVE.has(action)) {
-      if (nowMs - this.#startedAtMs < GRACE_MS) {
+      if (nowMs - this.#startedAtMs < this.#options.graceMs) {
         return ['skipped-grace', 'the runtime has just started'];
       }
       const recent = this.#disruptedAtMs.filter((atMs) => nowMs - atMs < HOUR_MS);
@@ -204,10 +213,11 @@ export class Actions {
     return this.#options.isDryRun ? ['dry-run', 'healing.dryRun is on'] : undefined;
   }
 
-  async #do({ action, target }: ActionRequest): Promise<string> {
+  async #do(request: ActionRequest & ActionFacts): Promise<string> {
+    const { action, target, threadId, evidence } = request;
     switch (action) {
       case 'restart-worker':
-        await this.#levers.replaceThreads('one');
+        await this.#levers.replaceThreads('one', threadId);
         return 'a worker thread was replaced';
       case 'restart-pool':
         await this.#levers.replaceThreads('all');
@@ -221,7 +231,7 @@ export class Actions {
         this.#breakers.open(target);
         return `${target} is held back`;
       case 'capture-diagnostics':
-        return await this.#levers.captureDiagnostics();
+        return await this.#levers.captureDiagnostics(evidence);
       case 'exit':
         await this.#levers.exit(EXIT_CODE);
         return `ended with code ${EXIT_CODE}`;

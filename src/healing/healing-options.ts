@@ -52,6 +52,11 @@ export interface HealingRules {
    * { above: 2000, for: '2m' } @defaultValue false
    */
   readonly queueWait?: boolean | LimitOptions;
+  /**
+   * Looks for handles that are opened and never closed; a worker thread that has them is replaced, and the task type named.
+   * `false`: never. `every`: between two looks; it takes 120 of them to suspect anything. @defaultValue { every: '5s' }
+   */
+  readonly leaks?: false | { readonly every?: Duration };
 }
 
 /** From when on a figure counts. */
@@ -78,6 +83,8 @@ export interface HealingOptions {
   readonly actions?: readonly Action[];
   /** Only says what would be done: in the audit, the log and the metrics. @defaultValue false */
   readonly dryRun?: boolean;
+  /** No restart before the runtime has been up for so long: it may just be warming up. @defaultValue '1m' */
+  readonly grace?: Duration;
 }
 
 export interface ResolvedHealing {
@@ -87,8 +94,10 @@ export interface ResolvedHealing {
   readonly cpu: LimitRule | undefined;
   readonly queueWait: LimitRule | undefined;
   readonly webhook: { readonly token: string; readonly instances: readonly string[] } | undefined;
+  readonly leaks: { readonly everyMs: number } | undefined;
   readonly allowed: ReadonlySet<Action>;
   readonly isDryRun: boolean;
+  readonly graceMs: number;
 }
 
 const HEALING_OPTIONS: Readonly<Record<keyof HealingOptions, true>> = {
@@ -96,6 +105,7 @@ const HEALING_OPTIONS: Readonly<Record<keyof HealingOptions, true>> = {
   webhook: true,
   actions: true,
   dryRun: true,
+  grace: true,
 };
 const RULES: Readonly<Record<keyof HealingRules, true>> = {
   breaker: true,
@@ -103,10 +113,12 @@ const RULES: Readonly<Record<keyof HealingRules, true>> = {
   dependency: true,
   cpu: true,
   queueWait: true,
+  leaks: true,
 };
 const BREAKER = { failures: true, open: true, max: true, probes: true } as const;
 const LIMIT = { above: true, for: true } as const;
 const WEBHOOK = { token: true, instances: true } as const;
+const LEAKS = { every: true } as const;
 const DELAY = { above: true, for: true } as const;
 
 /**
@@ -131,9 +143,11 @@ export function resolveHealing(
     dependency: limitRule(rules.dependency ?? true, 'dependency', { above: 0.15, for: '1m' }),
     cpu: limitRule(rules.cpu ?? false, 'cpu', { above: 0.9, for: '3m' }),
     queueWait: limitRule(rules.queueWait ?? false, 'queueWait', { above: 2_000, for: '2m' }),
+    leaks: leakRule(rules.leaks),
     webhook: webhookOf(given.webhook),
     allowed: new Set(actions.map((action) => oneOf(action, 'healing.actions', ACTIONS))),
     isDryRun: dryRun,
+    graceMs: durationMs(given.grace ?? '1m', 'healing.grace'),
   };
   return isOff || options === false ? undefined : resolved;
 }
@@ -155,6 +169,15 @@ function breakerRule(rule: HealingRules['breaker']): BreakerRule | undefined {
     openMsMax: Math.max(openMs, durationMs(max, `${path}.max`)),
     probes: wholeNumber(probes, `${path}.probes`, 1, 1_000),
   };
+}
+
+function leakRule(rule: HealingRules['leaks']): ResolvedHealing['leaks'] {
+  if (rule === false) return undefined;
+  const path = 'healing.rules.leaks';
+  const { every = '5s' } = knownOptions(rule, `${path}.`, LEAKS);
+  const everyMs = durationMs(every, `${path}.every`);
+  if (everyMs < 10) throw invalidOption(`${path}.every`, every, 'at least 10 ms');
+  return { everyMs };
 }
 
 function limitRule(

@@ -18,7 +18,9 @@ import { cpuShareMeter } from './cpu-share.js';
 import { Degradation } from './degradation.js';
 import type { ResolvedHealing } from './healing-options.js';
 import { identityOf } from './identity.js';
+import { LeakWatchdog } from './leak-watchdog.js';
 import { LocalRules } from './local-rules.js';
+import { processCounts } from './process-counts.js';
 
 /** Twice what Alertmanager's `repeat_interval` is mostly set to for such alerts. */
 const DEGRADE_MS = 600_000;
@@ -56,7 +58,14 @@ export class Healing extends BaseService {
         nowMs: () => clock.monoMs(),
       });
     const rules = new LocalRules(clock, this.actions, { ...options, cpuShare: cpuShareMeter() });
-    this.#parts = [...(breakers ? [breakers] : []), degradation, rules];
+    const leaks =
+      options.leaks &&
+      new LeakWatchdog(clock, levers, this.actions, {
+        ...options.leaks,
+        incarnation,
+        processCounts,
+      });
+    this.#parts = [breakers, degradation, rules, leaks].filter((part) => part !== undefined);
   }
 
   protected async onStart(): Promise<void> {

@@ -119,6 +119,8 @@ export class BatchRunner {
   readonly notes: NoteTaker;
   readonly allowsBytes: boolean;
   readonly #hooks: readonly HandlerHooks[];
+  /** That have not ended. */
+  #batches = 0;
   readonly #lanes = new Map<string, Lane>();
   readonly #queue: Batch[] = [];
   #unflushed: Batch[] = [];
@@ -157,6 +159,8 @@ export class BatchRunner {
    */
   run(frame: Uint8Array, report: BatchReport, log: ResultLog): RunnerBatch {
     const batch = new Batch(this, openFrame(frame, FrameKind.BATCH), report, log);
+    this.#batches++;
+    for (const hooks of this.#hooks) hooks.onBatch?.(batch.types);
     this.#queue.push(batch);
     this.#askTurn();
     return batch;
@@ -192,15 +196,23 @@ export class BatchRunner {
     }
   }
 
+  /** A batch has ended. */
+  ended(): void {
+    this.#batches--;
+    if (this.#batches > 0) return;
+    for (const hooks of this.#hooks) hooks.onQuiet?.();
+  }
+
   /** Calls a task's handler, with everything that is woven around it. */
   call(task: AnyTask, input: unknown, context: TaskContext): unknown {
-    if (this.#hooks.length === 0) return task.run!(input, context);
-    let call = (): unknown => task.run!(input, context);
-    for (const hooks of [...this.#hooks].reverse()) {
-      const inner = call;
-      call = () => hooks.around(context, inner);
+    let woven: (() => unknown) | undefined;
+    for (let i = this.#hooks.length - 1; i >= 0; i--) {
+      const { around } = this.#hooks[i]!;
+      if (around === undefined) continue;
+      const inner = woven ?? (() => task.run!(input, context));
+      woven = () => around(context, inner);
     }
-    return call();
+    return woven === undefined ? task.run!(input, context) : woven();
   }
 
   /** A handler has returned a promise, which may be settled already. */
@@ -288,6 +300,11 @@ class Batch implements RunnerBatch, NoteDesk {
     this.#contexts = new Array(count);
     this.#lanes = reader.strings.map((name) => runner.lane(name));
     this.#left = count;
+  }
+
+  /** Of its tasks; each once. */
+  get types(): string[] {
+    return this.#lanes.flatMap((lane) => (lane === undefined ? [] : [lane.task.name]));
   }
 
   get taker(): NoteTaker {
@@ -566,6 +583,7 @@ class Batch implements RunnerBatch, NoteDesk {
     if (this.#left === 0) {
       this.#hasEnded = true;
       this.#report.onEnd();
+      this.#runner.ended();
     }
   }
 

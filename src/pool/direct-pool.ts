@@ -64,8 +64,12 @@ export class DirectPool implements Pool {
     pool.onFree = () => this.#handOver();
   }
 
-  async replaceThreads(count: number): Promise<void> {
-    await this.#pool.replaceThreads?.(count);
+  async replaceThreads(count: number, threadId?: number): Promise<void> {
+    await this.#pool.replaceThreads?.(count, threadId);
+  }
+
+  inspectThreads(forMs: number): void {
+    this.#pool.inspectThreads?.(forMs);
   }
 
   get threadCount(): number {

@@ -9,6 +9,8 @@
  *    | <-- { place, notes } ---------------------- |   before the results of the tasks that wrote them; task-notes.ts
  *    | <-- { place, isParked } ------------------- |   see places.ts
  *    | -- { place, slot, reason, isTimeout } ----> |   cancel; finds nothing when the task has ended
+ *    | -- { inspectMs } -------------------------> |   to the thread's hooks, as what follows is from them
+ *    | <-- { place: -1, handles } ---------------- |
  *
  * `place` is a small number that names a batch while it runs and is used again afterwards. Both directions keep
  * their order, so a cancel that was sent before the end of its batch was heard never meets the next batch there.
@@ -17,6 +19,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { PayloadLimits } from '../core/codec.js';
 import type { WireError } from '../core/error-wire.js';
+import type { HandleReport } from '../core/handler-hooks.js';
 import type { Notes } from './task-notes.js';
 
 /** The type of all entries when `kind` is `function`. */
@@ -58,8 +61,15 @@ export interface CancelMessage {
   readonly isTimeout: boolean;
 }
 
+export interface InspectMessage {
+  readonly inspectMs: number;
+}
+
 export interface ResultMessage {
+  /** -1: it is about the thread. */
   readonly place: number;
+  /** What is open in the thread. */
+  readonly handles?: HandleReport;
   readonly results?: ArrayBuffer;
   /** What tasks of the batch said. */
   readonly notes?: Notes;

@@ -53,6 +53,11 @@ export class TaskContext implements ExecutionContext {
     return this.#execution;
   }
 
+  get type(): string {
+    const at = this.#reader.recordAt(this.#index);
+    return this.#reader.string(this.#reader.view.getUint16(at + 4, true));
+  }
+
   get tenant(): string | undefined {
     const at = this.#reader.recordAt(this.#index);
     return this.#reader.string(this.#reader.view.getUint16(at + 6, true)) || undefined;

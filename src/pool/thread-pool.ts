@@ -200,18 +200,25 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   /** Stops early when a successor does not load; waits for nothing while another thread is being replaced. */
-  async replaceThreads(count: number): Promise<void> {
+  async replaceThreads(count: number, threadId?: number): Promise<void> {
     if (this.#isRecycling) return;
     this.#isRecycling = true;
     const oldest = [...this.#threads]
       .filter((thread) => thread.isReady && !thread.isRetired)
-      .sort((a, b) => b.ageMs - a.ageMs)
+      .sort(
+        (a, b) =>
+          Number(b.threadId === threadId) - Number(a.threadId === threadId) || b.ageMs - a.ageMs,
+      )
       .slice(0, count);
     for (const thread of oldest) {
       if (this.#isOpen && this.#threads.has(thread)) await this.#replace(thread);
     }
     this.#isRecycling = false;
     this.#recycleWorn();
+  }
+
+  inspectThreads(forMs: number): void {
+    for (const thread of this.#all()) thread.inspect(forMs);
   }
 
   #retireSuperfluous(): Promise<void>[] {

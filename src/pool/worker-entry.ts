@@ -6,7 +6,7 @@
  */
 import { toWire } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
-import type { HandlerHooks, HooksModule } from '../core/handler-hooks.js';
+import type { HandlerHooks, HookSite, HooksModule } from '../core/handler-hooks.js';
 import { type AnyTask, defineTask, type Handler, tasksOfModule } from '../core/task.js';
 import { type BatchReport, BatchRunner, type RunnerBatch } from './batch-runner.js';
 import {
@@ -14,6 +14,7 @@ import {
   type AttachResult,
   type CancelMessage,
   clockOffsetMs,
+  type InspectMessage,
   ITEM,
   type ResultMessage,
   type RunMessage,
@@ -35,7 +36,8 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   let hooks: readonly HandlerHooks[];
   try {
     tasks = await load(data);
-    hooks = await Promise.all(data.preload.map(loadHooks));
+    const site: HookSite = { tell: (handles) => port.postMessage({ place: -1, handles }) };
+    hooks = await Promise.all(data.preload.map((location) => loadHooks(location, site)));
   } catch (error) {
     port.close();
     return { error: toWire(error) };
@@ -64,7 +66,11 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   const post = (message: ResultMessage): void => {
     port.postMessage(message, message.results === undefined ? [] : [message.results]);
   };
-  port.on('message', (message: RunMessage | CancelMessage) => {
+  port.on('message', (message: RunMessage | CancelMessage | InspectMessage) => {
+    if ('inspectMs' in message) {
+      for (const one of hooks) one.inspect?.(message.inspectMs);
+      return;
+    }
     const { place } = message;
     if ('slot' in message) {
       batches[place]?.cancel(message.slot, message.reason, message.isTimeout);
@@ -133,9 +139,9 @@ async function load(data: AttachData): Promise<ReadonlyMap<string, AnyTask>> {
   }
 }
 
-async function loadHooks(location: string): Promise<HandlerHooks> {
+async function loadHooks(location: string, site: HookSite): Promise<HandlerHooks> {
   const { createHooks } = (await import(location)) as HooksModule;
-  return createHooks();
+  return createHooks(site);
 }
 
 /** The module's default function as a task. */

@@ -18,15 +18,17 @@ import {
   type Worker,
 } from 'node:worker_threads';
 import { Piscina } from 'piscina';
-import { hasSubscribers } from '../core/channels.js';
+import { hasSubscribers, publish } from '../core/channels.js';
 import { fromWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
+import type { HandleReport } from '../core/handler-hooks.js';
 import type { BatchListener, RunningBatch } from '../core/pool.js';
 import {
   type AttachData,
   type AttachResult,
   type CancelMessage,
   clockOffsetMs,
+  type InspectMessage,
   type ResultMessage,
   type RunMessage,
 } from './messages.js';
@@ -71,6 +73,7 @@ export class WorkerThread {
   readonly gone: Promise<void>;
   readonly threadId: number;
   readonly #events: WorkerThreadEvents;
+  readonly #executor: string;
   readonly #places: Places;
   readonly #piscina: Piscina;
   /** Referenced while batches are here: they keep the process alive, an idle thread does not. */
@@ -95,6 +98,7 @@ export class WorkerThread {
     const { placeLimits, resourceLimits, loadTimeoutMs, ...attach } = options;
     const { port1, port2 } = new MessageChannel();
     this.#events = events;
+    this.#executor = attach.executor;
     this.#places = new Places(placeLimits);
     this.#port = port1;
     this.#piscina = new Piscina({
@@ -209,6 +213,12 @@ export class WorkerThread {
     };
   }
 
+  /** Has its hooks tell what is open here, and look closely for so long. */
+  inspect(forMs: number): void {
+    const message: InspectMessage = { inspectMs: forMs };
+    if (this.#isReady) this.#port.postMessage(message);
+  }
+
   /** Ends the thread when its batches have ended. */
   async retire(): Promise<void> {
     this.#isRetired = true;
@@ -256,6 +266,10 @@ export class WorkerThread {
   }
 
   #onMessage(message: ResultMessage): void {
+    if (message.handles !== undefined) {
+      this.#tellHandles(message.handles, false);
+      return;
+    }
     const sent = this.#sent[message.place];
     if (sent !== undefined) this.#events.change(() => this.#hear(message, sent));
   }
@@ -294,6 +308,7 @@ export class WorkerThread {
     }
     this.#isGone = true;
     this.#isReady = false;
+    this.#tellHandles({ open: {}, left: [] }, true);
     this.#port.removeAllListeners();
     this.#port.close();
     const left = [...this.#sent.entries()].flatMap(([place, sent]) =>
@@ -307,6 +322,12 @@ export class WorkerThread {
     for (const { sent, log } of left) sent.lose(loss, log);
     this.#sent.length = 0;
     this.#events.onGone(loss);
+  }
+
+  #tellHandles({ open, left }: HandleReport, hasEnded: boolean): void {
+    const { threadId } = this;
+    const incarnation = this.#executor;
+    publish('millrace:thread:handles', () => ({ incarnation, threadId, open, left, hasEnded }));
   }
 
   /** A new log, to be sent along, unless the place has one that is large enough. */

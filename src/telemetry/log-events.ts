@@ -267,6 +267,50 @@ export const LOG_EVENTS: LogEvents = {
       err: errorFields(cause, redaction),
     }),
   },
+  // For those who count.
+  'millrace:thread:handles': undefined,
+  'millrace:handle:opened': undefined,
+  'millrace:handle:closed': undefined,
+  'millrace:leak:sampled': undefined,
+  'millrace:handle:dropped': {
+    kind: 'event',
+    level: 'warn',
+    key: ({ kind }) => kind,
+    message: ({ kind }) => `a ${kind} ended without having been closed`,
+    fields: ({ kind, name }) => ({ kind, name }),
+  },
+  'millrace:leak:left': {
+    kind: 'event',
+    level: 'info',
+    key: ({ type }) => type,
+    message: () => 'tasks of this type ended and left handles open',
+    fields: ({ type, kind, count, site }) => ({ type, kind, count, site }),
+  },
+  'millrace:leak:suspected': {
+    kind: 'event',
+    level: 'warn',
+    message: () => 'a count of open handles grows with time and not with load; it is looked into',
+    fields: ({ kind, count, growthPerSecond }) => ({ kind, count, growthPerSecond }),
+  },
+  'millrace:leak:cleared': {
+    kind: 'event',
+    level: 'info',
+    message: () => 'no leak: what was open was closed once nothing ran',
+    fields: ({ kind, count }) => ({ kind, count }),
+  },
+  'millrace:leak:confirmed': {
+    kind: 'event',
+    level: 'error',
+    message: ({ type }) =>
+      type === undefined ? 'handles leak' : `handles leak, left open by task '${type}'`,
+    fields: ({ kind, type, count, growthPerSecond, sites }) => ({
+      kind,
+      type,
+      count,
+      growthPerSecond,
+      sites,
+    }),
+  },
   'millrace:janitor:failed': {
     kind: 'event',
     level: 'warn',

@@ -52,8 +52,12 @@ export class TracedPool implements Pool {
     return this.#traced(batch, listener, (frame, heard) => this.#pool.runAlone(frame, heard));
   }
 
-  async replaceThreads(count: number): Promise<void> {
-    await this.#pool.replaceThreads?.(count);
+  async replaceThreads(count: number, threadId?: number): Promise<void> {
+    await this.#pool.replaceThreads?.(count, threadId);
+  }
+
+  inspectThreads(forMs: number): void {
+    this.#pool.inspectThreads?.(forMs);
   }
 
   drain(graceMs: number): Promise<void> {

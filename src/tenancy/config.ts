@@ -128,9 +128,9 @@ export class Config {
       listener(value as Value | undefined);
     };
     const stops = levels.map((level) => level.onChange(look));
-    return () => {
+    return this.#metadata.ownWatcher(`config ${spec.name}`, () => {
       for (const stop of stops) stop();
-    };
+    });
   }
 
   /**

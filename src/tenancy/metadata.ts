@@ -12,6 +12,7 @@ import type { Clock } from '../core/clock.js';
 import { type Duration, durationMs } from '../core/durations.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import { invalidOption, knownOptions, wholeNumber } from '../core/options.js';
+import { OwnedHandle } from '../core/owned-handles.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import {
@@ -140,6 +141,8 @@ export class Metadata extends BaseService {
   readonly #bus: Bus;
   readonly #cache: RevisionCache;
   readonly #keeper: CacheKeeper;
+  /** That have not been cancelled. */
+  readonly #watchers = new Set<OwnedHandle>();
   readonly #writer: TenantWriter;
   readonly #leases: TtlLeases;
   readonly #ulids: Ulids;
@@ -296,7 +299,7 @@ export class Metadata extends BaseService {
     checkTenant(tenant);
     if (typeof listener !== 'function') throw invalidOption('listener', listener, 'a function');
     const key = entryKey(tenant, type, id);
-    return this.watchKey(key, ({ entry }) => {
+    const stop = this.watchKey(key, ({ entry }) => {
       listener(
         entry && {
           id,
@@ -305,6 +308,18 @@ export class Metadata extends BaseService {
         },
       );
     });
+    return this.ownWatcher(`metadata ${type}`, stop);
+  }
+
+  /** @internal What ends a watcher, counted: one that is there when this service ends was not cancelled. */
+  ownWatcher(name: string, stop: () => void): () => void {
+    const owned = new OwnedHandle('watcher', name);
+    this.#watchers.add(owned);
+    return () => {
+      owned.close();
+      this.#watchers.delete(owned);
+      stop();
+    };
   }
 
   /** A look into the cache without promises and garbage; see {@link CacheCursor}. Keep it and use it again. */
@@ -412,6 +427,7 @@ export class Metadata extends BaseService {
 
   protected async onStop(): Promise<void> {
     this.#rechecks?.cancel();
+    for (const watcher of this.#watchers) watcher.drop();
     this.#keeper.close();
     await this.#bus.stop();
   }

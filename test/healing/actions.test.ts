@@ -23,7 +23,8 @@ async function setup(t: TestContext, options: Partial<ActionOptions> = {}) {
   });
   const degradation = new Degradation(clock, levers, { incarnation, watchDelay: undefined });
   const actions = new Actions(clock, levers, gate, {
-    ...{ incarnation, allowed: new Set(ACTIONS), isDryRun: false, degradeMs: 10 * MINUTE_MS },
+    ...{ incarnation, allowed: new Set(ACTIONS), isDryRun: false },
+    ...{ degradeMs: 10 * MINUTE_MS, graceMs: MINUTE_MS },
     ...options,
     breakers,
     degradation,

@@ -24,7 +24,11 @@ export function fakePorts(): FakePorts {
       limitType: (type, atMost) => void pulled.push(`limit ${type} ${atMost}`),
       shedBelow: (priority) => void pulled.push(`shed ${priority}`),
       allowClaimsAhead: (isAllowed) => void pulled.push(`ahead ${isAllowed}`),
-      replaceThreads: async (count) => void pulled.push(`replace ${count}`),
+      replaceThreads: async (count, threadId) =>
+        void pulled.push(`replace ${count}${threadId === undefined ? '' : ` ${threadId}`}`),
+      running: 0,
+      holdStarts: (isHeld) => void pulled.push(`hold ${isHeld}`),
+      inspectThreads: (forMs) => void pulled.push(`inspect ${forMs}`),
       captureDiagnostics: async () => {
         pulled.push('capture');
         return '/tmp/report.json';
