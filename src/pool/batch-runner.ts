@@ -35,6 +35,7 @@ import type { HandlerHooks } from '../core/handler-hooks.js';
 import { Outcome } from '../core/states.js';
 import { type AnyTask, Cancel, Snooze } from '../core/task.js';
 import { FrameText } from './frame-text.js';
+import type { LastWords } from './last-words.js';
 import { type ResultLog, singleResult } from './result-log.js';
 import { TaskContext } from './task-context.js';
 import {
@@ -73,6 +74,8 @@ export interface RunnerOptions {
   readonly hooks?: readonly HandlerHooks[];
   /** Whether anybody would read a line of `ctx.log`. @defaultValue nobody */
   readonly wantsLines?: () => boolean;
+  /** Has the lines until they are sent. */
+  readonly lastWords?: LastWords;
   /** Gets what was said too much or too late. */
   readonly noteCounts?: NoteCounts;
   /** Whether results that are buffers travel as such, and not as JSON. @defaultValue false */
@@ -136,7 +139,8 @@ export class BatchRunner {
     this.limits = options.limits ?? DEFAULT_PAYLOAD_LIMITS;
     this.#hooks = options.hooks ?? [];
     const counts = options.noteCounts ?? { dropped: 0, late: 0 };
-    this.notes = new NoteTaker(time, options.wantsLines ?? (() => false), counts);
+    const wantsLines = options.wantsLines ?? (() => false);
+    this.notes = new NoteTaker(time, wantsLines, counts, options.lastWords);
     this.allowsBytes = options.allowsBytes ?? false;
     for (const [name, task] of tasks) {
       this.#lanes.set(name, {

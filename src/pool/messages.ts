@@ -38,6 +38,8 @@ export interface AttachData {
   readonly preload: readonly string[];
   /** Where the thread writes its heap figures; see worker-vitals.ts. */
   readonly vitals: SharedArrayBuffer;
+  /** Where its log lines are until they are sent; see last-words.ts. */
+  readonly lastWords: SharedArrayBuffer;
 }
 
 /** What it answers: how to read its clock, or why the module cannot be used. */

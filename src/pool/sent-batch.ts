@@ -65,7 +65,7 @@ export class SentBatch {
   /** What its tasks said: lines to the channel, progress to the listener. */
   notes({ lines, progress }: Notes): void {
     if (this.#hasEnded) return;
-    for (const line of lines) publish('millrace:task:log', () => JSON.parse(line) as TaskLine);
+    for (const line of lines) tellLine(line);
     for (const one of progress) this.#listener.onProgress?.(one);
   }
 
@@ -107,6 +107,11 @@ export class SentBatch {
     if (writer.count > 0) this.results(writer.finish());
     this.end(this.#place.tasksLeft > 0 ? loss : undefined);
   }
+}
+
+/** A line of a handler, for whoever reads them. */
+export function tellLine(json: string): void {
+  publish('millrace:task:log', () => JSON.parse(json) as TaskLine);
 }
 
 /** The error for tasks whose thread ended under them. */

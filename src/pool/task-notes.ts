@@ -25,6 +25,7 @@ import { MillraceError } from '../core/errors.js';
 import { showValue } from '../core/options.js';
 import type { TaskProgress } from '../core/pool.js';
 import type { LogLevel, TaskLog } from '../core/task.js';
+import type { LastWords } from './last-words.js';
 
 /** Notes on their way. */
 export interface Notes {
@@ -82,15 +83,25 @@ export class NoteTaker {
   readonly time: NoteTime;
   readonly counts: NoteCounts;
   readonly #wantsLines: () => boolean;
+  readonly #lastWords: LastWords | undefined;
   readonly #unsent = new Set<NoteBook>();
   #sentAtMs = Number.NEGATIVE_INFINITY;
   #isPlanned = false;
 
-  /** @param wantsLines - whether anybody would read a line; asked for each */
-  constructor(time: NoteTime, wantsLines: () => boolean, counts: NoteCounts) {
+  /**
+   * @param wantsLines - whether anybody would read a line; asked for each
+   * @param lastWords - where lines are until they are sent, for a thread that may be killed
+   */
+  constructor(
+    time: NoteTime,
+    wantsLines: () => boolean,
+    counts: NoteCounts,
+    lastWords?: LastWords,
+  ) {
     this.time = time;
     this.#wantsLines = wantsLines;
     this.counts = counts;
+    this.#lastWords = lastWords;
   }
 
   get wantsLines(): boolean {
@@ -126,6 +137,13 @@ export class NoteTaker {
 
   sent(book: NoteBook): void {
     this.#unsent.delete(book);
+    this.#lastWords?.clear();
+    for (const { lines } of this.#unsent) for (const line of lines) this.#lastWords?.add(line);
+  }
+
+  /** The line stays for a while. */
+  keep(line: string): void {
+    if (this.#lastWords?.add(line) === false) this.send();
   }
 }
 
@@ -133,7 +151,8 @@ export class NoteTaker {
 export class NoteBook {
   readonly #taker: NoteTaker;
   readonly #onNotes: (notes: Notes) => void;
-  #lines: string[] = [];
+  /** JSON of a TaskLine each. */
+  lines: string[] = [];
   readonly #progress = new Map<number, TaskProgress>();
 
   constructor(taker: NoteTaker, onNotes: (notes: Notes) => void) {
@@ -142,8 +161,9 @@ export class NoteBook {
   }
 
   addLine(json: string): void {
-    this.#lines.push(json);
+    this.lines.push(json);
     this.#taker.noted(this);
+    if (this.lines.length > 0) this.#taker.keep(json);
   }
 
   setProgress(progress: TaskProgress): void {
@@ -152,12 +172,13 @@ export class NoteBook {
   }
 
   send(): void {
+    if (this.lines.length > 0 || this.#progress.size > 0) {
+      const notes: Notes = { lines: this.lines, progress: [...this.#progress.values()] };
+      this.lines = [];
+      this.#progress.clear();
+      this.#onNotes(notes);
+    }
     this.#taker.sent(this);
-    if (this.#lines.length === 0 && this.#progress.size === 0) return;
-    const notes: Notes = { lines: this.#lines, progress: [...this.#progress.values()] };
-    this.#lines = [];
-    this.#progress.clear();
-    this.#onNotes(notes);
   }
 }
 

@@ -9,6 +9,7 @@ import { hasCode, MillraceError } from '../core/errors.js';
 import type { HandlerHooks, HookSite, HooksModule } from '../core/handler-hooks.js';
 import { type AnyTask, defineTask, type Handler, tasksOfModule } from '../core/task.js';
 import { type BatchReport, BatchRunner, type RunnerBatch } from './batch-runner.js';
+import { LastWords } from './last-words.js';
 import {
   type AttachData,
   type AttachResult,
@@ -55,6 +56,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     hooks,
     wantsLines: () => vitals.wantsLines,
     noteCounts: vitals,
+    lastWords: new LastWords(data.lastWords),
     allowsBytes: data.kind === 'function',
   });
   // The last lines before process.exit() or an uncaught exception are the ones that matter.

@@ -23,6 +23,7 @@ import { fromWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import type { HandleReport } from '../core/handler-hooks.js';
 import type { BatchListener, RunningBatch } from '../core/pool.js';
+import { LastWords } from './last-words.js';
 import {
   type AttachData,
   type AttachResult,
@@ -34,7 +35,7 @@ import {
 } from './messages.js';
 import { type PlaceLimits, Places } from './places.js';
 import { ResultLog } from './result-log.js';
-import { type LossReason, SentBatch, taskLost } from './sent-batch.js';
+import { type LossReason, SentBatch, taskLost, tellLine } from './sent-batch.js';
 import type { NoteCounts } from './task-notes.js';
 import { Vitals } from './worker-vitals.js';
 
@@ -44,7 +45,7 @@ const LOG_RECORDS = 64;
 /** A thread that dies sooner than this after its start died of it. */
 const SETTLED_MS = 1_000;
 
-export interface WorkerThreadOptions extends Omit<AttachData, 'port' | 'vitals'> {
+export interface WorkerThreadOptions extends Omit<AttachData, 'port' | 'vitals' | 'lastWords'> {
   readonly limits: AttachData['limits'];
   readonly placeLimits: PlaceLimits;
   readonly resourceLimits: ResourceLimits | undefined;
@@ -85,6 +86,7 @@ export class WorkerThread {
   /** From the thread's clock to ours. */
   #clockOffsetMs = 0;
   readonly #vitals = new Vitals();
+  readonly #lastWords = new LastWords();
   #usedBytesAtFirst = 0;
   #tasksRun = 0;
   #isReady = false;
@@ -115,7 +117,12 @@ export class WorkerThread {
     });
     // Emitted for what no run is there to hear; the Worker's own event below says the same.
     this.#piscina.on('error', () => {});
-    const data: AttachData = { ...attach, port: port2, vitals: this.#vitals.memory };
+    const data: AttachData = {
+      ...attach,
+      port: port2,
+      vitals: this.#vitals.memory,
+      lastWords: this.#lastWords.memory,
+    };
     const attached = this.#piscina.run(data, { transferList: [port2] }) as Promise<AttachResult>;
     const worker = this.#piscina.threads[0]!;
     this.#worker = worker;
@@ -306,6 +313,7 @@ export class WorkerThread {
     ) {
       this.#onMessage(last.message as ResultMessage);
     }
+    for (const line of this.#lastWords.read()) tellLine(line);
     this.#isGone = true;
     this.#isReady = false;
     this.#tellHandles({ open: {}, left: [] }, true);

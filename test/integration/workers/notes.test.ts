@@ -82,6 +82,23 @@ describe('ctx.log', () => {
   }
 });
 
+describe('a thread that is killed while it computes', () => {
+  for (const count of [3, 400]) {
+    it(`what it had said is heard, once (${count} lines)`, async (t) => {
+      const pool = setup(t, { timeout: '300ms' });
+      const heard = lines(t);
+      await assert.rejects(pool.run({ name: 'doomed', lines: count, last: 'hang' }), {
+        code: 'ERR_MILLRACE_TASK_TIMEOUT',
+      });
+      assert.deepEqual(
+        heard.slice(0, -1).map(({ fields }) => (fields as { i: number }).i),
+        Array.from({ length: count }, (_, i) => i),
+      );
+      assert.equal(heard.at(-1)!.message, 'last words');
+    });
+  }
+});
+
 describe('ctx.progress', () => {
   it('reaches whoever runs the item, newest last, before its result', async (t) => {
     const pool = setup(t);
