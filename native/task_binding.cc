@@ -574,6 +574,14 @@ napi_value Retry(napi_env env, napi_callback_info info) {
   return call.GiveBoolean(table.Retry(task, due_wall_ms, due_mono_ms, spent, call.TakeNow()));
 }
 
+// redrive(table, task, wallMs, monoMs): boolean
+napi_value Redrive(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  const Handle task = call.TakeHandle();
+  return call.GiveBoolean(table.Redrive(task, call.TakeNow()));
+}
+
 // end(table, task, state, bytes, wallMs, monoMs): boolean
 napi_value End(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -995,6 +1003,7 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("placeOf", PlaceOf),
       function("executorOf", ExecutorOf),
       function("retry", Retry),
+      function("redrive", Redrive),
       function("end", End),
       function("noteLoss", NoteLoss),
       function("isolate", Isolate),

@@ -151,6 +151,10 @@ bool TaskTable::ApplyOverlay(Handle handle, const uint8_t* frame, size_t length)
     task->losses = state.losses;
     task->due_at_ms = state.due_at_ms;
     task->changed_at_ms = state.at_ms;
+    const uint32_t number = NumberOf(segment, state.index);
+    if (state.version > ReadAs<uint32_t>(RecordOf(number) + 56)) {
+      SetVersion(number, task, state.version);
+    }
     SetState(task, state.state);
     if (state.state == TaskState::kRunning) {
       const Text& executor = texts_[state.executor];

@@ -453,6 +453,37 @@ bool TaskTable::Retry(Handle handle, double due_wall_ms, double due_mono_ms, boo
   return true;
 }
 
+bool TaskTable::Redrive(Handle handle, const Now& now) {
+  Task* task = FindTask(handle);
+  if (task == nullptr || task->state != TaskState::kFailed || (task->flags & kSettled) == 0) {
+    return false;
+  }
+  const auto number = static_cast<uint32_t>(handle);
+  Segment* segment = SegmentOf(number);
+  if (segment->is_released) return false;
+  SetState(task, TaskState::kPending);
+  SetVersion(number, task, ReadAs<uint32_t>(RecordOf(number) + 56) + 1);
+  task->changed_at_ms = now.wall_ms;
+  task->due_at_ms = now.wall_ms;
+  task->attempt = 0;
+  task->losses = 0;
+  task->mark = 0;
+  segment->open++;
+  counters_->open++;
+  counters_->open_bytes += task->payload_length;
+  MarkDirty(segment);
+  if (!segment->is_held) WaitUntil(number, task, now.mono_ms, now);
+  return true;
+}
+
+// The version stands in the record of the frame, which is the table's own copy.
+void TaskTable::SetVersion(uint32_t number, Task* task, uint32_t version) {
+  WriteAs<uint32_t>(const_cast<uint8_t*>(RecordOf(number)) + 56, version);
+  // A time to live was for the first start.
+  task->flags = 0;
+  task->traits = kHasExtras;
+}
+
 bool TaskTable::End(Handle handle, TaskState state, const uint8_t* bytes, size_t length,
                     const Now& now) {
   Task* task = FindTask(handle);

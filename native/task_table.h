@@ -269,6 +269,9 @@ class TaskTable {
 
   // RUNNING and in no batch -> PENDING until then, or until Resume. False if it is not so.
   bool Retry(Handle task, double due_wall_ms, double due_mono_ms, bool spent, const Now& now);
+  // FAILED, and durably so -> PENDING, at once, as another version: attempts and losses begin anew,
+  // and it has no time to live. False if it is not so. REQUIRES: no cut is open.
+  bool Redrive(Handle task, const Now& now);
   // To an ended state, from RUNNING and in no batch, or from PENDING. False if the task cannot go
   // there.
   bool End(Handle task, TaskState state, const uint8_t* bytes, size_t length, const Now& now);
@@ -569,6 +572,7 @@ class TaskTable {
   double ExpiresAt(uint32_t number) const { return ReadAs<double>(RecordOf(number) + 16); }
 
   EndBlock* NewEnd(size_t length);
+  void SetVersion(uint32_t number, Task* task, uint32_t version);
   void ReleaseEnd(Task* task);
   void ReleaseExecutor(Task* task);
   void Finish(uint32_t number, Task* task, TaskState state, EndBlock* end, uint32_t at,

@@ -27,6 +27,7 @@ export type Client = Pick<
   | 'explain'
   | 'cron'
   | 'crons'
+  | 'deadLetters'
   | 'pause'
   | 'resume'
   | 'stats'

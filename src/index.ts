@@ -32,6 +32,13 @@ export {
   type TaskModule,
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
+export type {
+  DeadLetter,
+  DeadLetterQuery,
+  DeadLetters,
+  Redriven,
+  RedriveOptions,
+} from './dead-letters.js';
 export type { Explanation } from './engine/explanation.js';
 export type { TaskInspection } from './engine/inspection.js';
 export type { HealingOptions, HealingRules } from './healing/healing-options.js';

@@ -20,6 +20,7 @@ import type { Pool } from './core/pool.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import { encodeMetadata, type TraceCarrier } from './core/task-metadata.js';
+import { DeadLetters } from './dead-letters.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import type { Explanation } from './engine/explanation.js';
 import type { TaskInspection } from './engine/inspection.js';
@@ -387,6 +388,17 @@ export class Runtime {
    */
   explain(id: string): Promise<Explanation> {
     return this.operations.explain(id);
+  }
+
+  /**
+   * Tasks of a type that failed for good: to be read, counted, and made to run again, from any node. Volatile tasks have
+   * theirs in this process.
+   *
+   * @throws ERR_MILLRACE_UNKNOWN_TASK
+   */
+  deadLetters<Input, Output>(task: TaskContract<Input, Output> | string): DeadLetters<Input> {
+    const { spec } = this.#contract(task);
+    return new DeadLetters<Input>(this.#engines.of(spec), spec);
   }
 
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */

@@ -16,6 +16,12 @@ const fleeting = defineTask({
   run: (n: number) => n,
 });
 
+async function listed<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = [];
+  for await (const item of items) all.push(item);
+  return all;
+}
+
 async function setup() {
   const bed = testBed(defineTasks({ stored, fleeting }));
   const runtime = await bed.start();
@@ -74,5 +80,66 @@ describe('pause and resume', () => {
     await refused({ task: 'none' }, 'ERR_MILLRACE_UNKNOWN_TASK');
     await soon(runtime.close());
     await refused({ task: stored }, 'ERR_MILLRACE_CLOSED');
+  });
+});
+
+describe('dead letters', () => {
+  test('are listed, counted and redriven, by id, by filter, up to a limit, or not at all', async () => {
+    let isUp = false;
+    const shaky = defineTask({
+      name: 'shaky',
+      exec: 'inline',
+      retry: { attempts: 1 },
+      run: (n: number, ctx) => {
+        if (!isUp) throw new Error(`no ${n}`);
+        return n * 10 + ctx.execution.version;
+      },
+    });
+    const bed = testBed(defineTasks({ shaky, stored }));
+    const runtime = await bed.start();
+    const soon = <T>(promise: Promise<T>): Promise<T> => within(bed.clock, 60_000, promise);
+    const many = await soon(runtime.submitMany(shaky, [1, 2, 3, 4], { tenant: 'acme' }));
+    assert.equal(many.accepted, 4);
+    await soon(runtime.drain());
+    const letters = runtime.deadLetters(shaky);
+    const seen = await soon(listed(letters));
+    assert.deepEqual(
+      seen.map(({ input, attempts, version, tenant, error }) => [
+        input,
+        attempts,
+        version,
+        tenant,
+        (error.cause as Error).message,
+      ]),
+      [1, 2, 3, 4].map((n) => [n, 1, 0, 'acme', `no ${n}`]),
+    );
+    assert.equal(await soon(letters.count({ filter: ({ input }) => input > 2 })), 2);
+    assert.equal(await soon(runtime.deadLetters(stored).count()), 0);
+    isUp = true;
+    assert.deepEqual(await soon(letters.redrive({ dryRun: true })), { matched: 4, ids: [] });
+    assert.equal(await soon(letters.count()), 4);
+    const last = seen[3]!.id;
+    assert.deepEqual(await soon(letters.redrive({ ids: [last] })), { matched: 1, ids: [last] });
+    assert.equal(await soon(runtime.handle(shaky, last).result()), 41);
+    const odd = await soon(letters.redrive({ filter: ({ input }) => input % 2 === 1, limit: 1 }));
+    assert.deepEqual(odd.ids, [seen[0]!.id]);
+    assert.equal((await soon(letters.redrive())).ids.length, 2);
+    await soon(runtime.drain());
+    assert.equal(await soon(letters.count()), 0);
+    assert.equal(await soon(runtime.handle(shaky, seen[1]!.id).result()), 21);
+    assert.match(
+      runtime.metrics.prometheus(),
+      /millrace_tasks_redriven_total\{queue="default"\} 4/,
+    );
+    assert.throws(
+      () => runtime.deadLetters('none'),
+      (error) => hasCode(error, 'ERR_MILLRACE_UNKNOWN_TASK'),
+    );
+    for (const wrong of [{ limit: -1 }, { filter: 'all' }, { ids: 'x' }, { id: 'x' }]) {
+      await assert.rejects(soon(letters.redrive(wrong as never)), (error) =>
+        hasCode(error, 'ERR_MILLRACE_INVALID_OPTION'),
+      );
+    }
+    await soon(runtime.close());
   });
 });

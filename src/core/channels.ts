@@ -42,6 +42,12 @@ export interface ChannelPayloads {
     readonly queue: string;
     readonly reason: 'backpressure' | 'store' | 'draining' | 'shed';
   };
+  /** Dead letters of one segment run again, durably. */
+  'millrace:tasks:redriven': {
+    readonly incarnation: string;
+    readonly queue: string;
+    readonly tasks: number;
+  };
   /** Tasks of a type, queue or tenant rest from here on, or go on; told on every node that hears of it. */
   'millrace:tasks:paused': {
     readonly incarnation: string;

@@ -65,6 +65,7 @@ import { Outbox } from './outbox.js';
 import { Placement } from './placement.js';
 import { Reaper } from './reaper.js';
 import { entriesOf } from './recovery.js';
+import type { RedriveAnswer } from './redrives.js';
 import { RemoteEnds } from './remote-ends.js';
 import type { Shard } from './shard.js';
 import { Shards } from './shards.js';
@@ -103,6 +104,8 @@ export interface ClusterPorts {
   settle(task: TaskHandle, report: Report): void;
   /** Asks a task in the table to end, wherever it runs. */
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
+  /** Lets a dead letter of one of our shards run again. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  redrive(task: TaskId): Promise<RedriveAnswer>;
   /** Aborts the signal of an execution here. */
   abort(task: TaskHandle, reason: string): void;
   /** Whoever waits here for this task is to hear of its end from its new owner. */
@@ -199,6 +202,7 @@ export class Cluster {
       outbox: this.outbox,
       settle: (task, report) => ports.settle(task, report),
       cancel: (task, id, reason) => ports.cancel(task, id, reason),
+      redrive: (shard, task) => this.#redrive(shard, task),
       storedEnd: (shard, id) => this.#storedEnd(shard, id),
       beyond: (ref) => ports.horizon.beyond(ref),
       onChanged: () => ports.onChanged(),
@@ -443,10 +447,18 @@ export class Cluster {
 
   // --- Letters -----------------------------------------------------------------------------------------------------
 
-  #onMail({ ends = [], gone = [], answers = [], aborts = [], probes = [] }: Mail): void {
+  #onMail({
+    ends = [],
+    gone = [],
+    answers = [],
+    aborts = [],
+    probes = [],
+    redriven = [],
+  }: Mail): void {
     for (const { task, ...end } of ends) this.remote.onEnd(task, end);
     for (const task of gone) this.remote.onGone(task, goneError(task));
     for (const { number, answer } of answers) this.remote.onAnswer(number, answer);
+    for (const { number, tasks } of redriven) this.remote.onAnswer(number, tasks);
     for (const { task, reason } of aborts) {
       for (const [name, orphan] of this.#orphans) {
         if (name.startsWith(`${task}:`)) this.#ports.abort(orphan, reason);
@@ -467,6 +479,20 @@ export class Cluster {
       onSent: () => {},
     });
     this.#ports.onChanged();
+  }
+
+  async #redrive(shard: Shard, id: TaskId): Promise<RedriveAnswer> {
+    const { clock, redrive } = this.#ports;
+    while (!this.#isClosing && shard.stage !== 'over') {
+      try {
+        return await redrive(id);
+      } catch (error) {
+        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) break;
+        if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw error;
+      }
+      await sleep(clock, READ_DELAY_MS);
+    }
+    return 'moved';
   }
 
   async #storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd> {

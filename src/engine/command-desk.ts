@@ -3,6 +3,7 @@
  *
  *   results     the execution that the table names is settled with it; what names another one is stale, and counted
  *   cancel      as a cancel of this node's own; of a task that runs elsewhere its executor is told
+ *   redrive     what is a dead letter of the shard runs again; what is open already is told as well
  *   subscribe   stays until every one of its tasks has been told of, then it is deleted
  *
  * A command is deleted by a commit that shows its effect, or a later one. So it may be acted on again, by the next owner:
@@ -26,6 +27,7 @@ import {
 } from './letters.js';
 import type { Mailroom } from './mailroom.js';
 import type { Letter, Outbox } from './outbox.js';
+import type { RedriveAnswer } from './redrives.js';
 import type { Shard } from './shard.js';
 
 /** `held`: the table holds it by now; `gone`: nobody knows it; `over`: it is not ours to know any more. */
@@ -40,6 +42,8 @@ export interface DeskPorts {
   settle(task: TaskHandle, report: Report): void;
   /** Asks a task that this node holds to end. */
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
+  /** Lets a dead letter of a shard run again. Tries until it is known. */
+  redrive(shard: Shard, task: TaskId): Promise<RedriveAnswer>;
   /** What the store knows of a task that the table does not hold (any more). Asks until it is known. */
   storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd>;
   /** Where a segment may be in the store only. */
@@ -62,6 +66,7 @@ export class CommandDesk {
   readonly #subscribers = new Map<TaskHandle, Subscription[]>();
   /** Ids of tasks with subscribers: a task that has ended is out of the table when that is told. */
   readonly #ids = new Map<TaskHandle, TaskId>();
+  readonly #redriving = new Set<Key>();
   /** Commands to be deleted, with what has to be written first. */
   readonly #dealtWith = new Map<Key, Letter>();
 
@@ -86,6 +91,8 @@ export class CommandDesk {
         return this.#onResults(shard, key, command);
       case 'cancel':
         return void this.#onCancel(shard, key, command);
+      case 'redrive':
+        return void this.#onRedrive(shard, key, command);
       case 'subscribe':
         return this.#onSubscribe(shard, key, command);
     }
@@ -209,6 +216,25 @@ export class CommandDesk {
     );
     this.#ports.mailroom.write(from, 'answers', { number, answer });
     this.#delete(shard, key, segments);
+  }
+
+  // --- Redrive -----------------------------------------------------------------------------------------------------
+
+  async #onRedrive(
+    shard: Shard,
+    key: Key,
+    { from, number, tasks }: Extract<Command, { kind: 'redrive' }>,
+  ): Promise<void> {
+    if (this.#redriving.has(key)) return;
+    this.#redriving.add(key);
+    const answers = await Promise.all(tasks.map((task) => this.#ports.redrive(shard, task)));
+    this.#redriving.delete(key);
+    // The next owner answers; what was done by then is open there.
+    if (isOver(shard) || answers.includes('moved')) return;
+    // A command that is acted on again, by another owner, finds them open: they are told as well.
+    const redriven = tasks.filter((_, i) => answers[i] === 'redriven' || answers[i] === 'open');
+    this.#ports.mailroom.write(from, 'redriven', { number, tasks: redriven });
+    this.#delete(shard, key, []);
   }
 
   // --- Subscriptions -----------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ import type { Dispatcher } from './dispatcher.js';
 import type { GatedFrame } from './intake.js';
 import { deadLetterKey, finishedPrefix, overlayKey, segmentKey } from './keys.js';
 import type { Letter } from './outbox.js';
+import type { Redrives } from './redrives.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
@@ -91,6 +92,8 @@ export interface CutContext {
   onGatedDone(frame: GatedFrame, result: OperationResult | undefined): void;
   onGatedFailed(frame: GatedFrame, cause: MillraceError): void;
   onSettled(settled: Settled): void;
+  /** What tasks that come back out of the dead letters add; see redrives.ts. */
+  readonly redrives: Pick<Redrives, 'operations' | 'bytes' | 'takeOperations' | 'onWritten'>;
   /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
 }
@@ -116,6 +119,7 @@ export class Cut implements Commit {
   readonly #claims: Claim[] = [];
   readonly #guards = new Map<string, AnyGuard>();
   #letters: readonly Letter[] = [];
+  #touched: readonly SegmentHandle[] = [];
   #letterCount = 0;
   /** Operations that touched segments will still add when overlays are built. */
   #overlaysToCome = 0;
@@ -139,6 +143,8 @@ export class Cut implements Commit {
     this.#table = context.table;
     this.#cut = context.table.beginCut();
     this.#budget = budget;
+    this.#overlaysToCome = context.redrives.operations;
+    this.bytes = context.redrives.bytes;
   }
 
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void {
@@ -147,6 +153,7 @@ export class Cut implements Commit {
     for (const { frame, at } of this.#gated) context.onGatedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
     context.onSettled(this.#table.settle(this.#cut));
+    context.redrives.onWritten(this.#touched);
     for (const segment of this.#finishedSegments) this.#drop(segment);
     context.shared?.onLettersSent(this.#letters);
   }
@@ -323,8 +330,14 @@ export class Cut implements Commit {
 
   #writeOverlays(): void {
     const finished = new Set(this.#finishedSegments);
-    for (const segment of this.#table.touched(this.#cut)) {
-      if (finished.has(segment)) continue;
+    this.#touched = this.#table.touched(this.#cut);
+    for (const segment of this.#touched) {
+      const isFinished = finished.has(segment);
+      for (const operation of this.#context.redrives.takeOperations(segment)) {
+        // It came back and has ended before it was written: there is nothing to put.
+        if (!isFinished || operation.type === 'delete') this.operations.push(operation);
+      }
+      if (isFinished) continue;
       const overlay = this.#table.overlay(segment);
       if (overlay === undefined) continue;
       this.#standOn(this.#context.shared?.guardsOf(segment) ?? NO_GUARDS);

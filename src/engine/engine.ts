@@ -13,7 +13,7 @@
  */
 import type { Load } from '../coordination/load.js';
 import { publish } from '../core/channels.js';
-import type { Clock } from '../core/clock.js';
+import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import {
   type Incarnation,
@@ -43,6 +43,7 @@ import { Cluster, type ClusterOptions } from './cluster.js';
 import { type Commit, type CommitBudget, CommitLane, type CommitSource } from './commit-lane.js';
 import { Cron } from './cron/cron.js';
 import { Cut, type CutContext, type SharedContext } from './cut.js';
+import { readDeadLetters, type StoredDeadLetter } from './dead-letters.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
 import { Explainer } from './explainer.js';
@@ -59,11 +60,13 @@ import {
   Submission,
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
+import type { ShardPlace } from './keys.js';
 import { requireLayout } from './layout.js';
 import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { LoneShards } from './lone-shards.js';
 import { type Pause, Pauses } from './pauses.js';
 import { ProgressBoard } from './progress.js';
+import { type RedriveAnswer, Redrives } from './redrives.js';
 import { Settler } from './settler.js';
 import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
 import { readStoredTask } from './stored-task.js';
@@ -101,6 +104,8 @@ export interface EngineStats {
   readonly ended: number;
 }
 
+/** A shard that went to another node is asked for again after so long. */
+const MOVED_DELAY_MS = 200;
 /** Where the store has one writer, all tasks of a queue are in one shard. */
 const ONLY_HOME: Home = { shard: 0, owner: undefined, isInbox: false };
 
@@ -132,6 +137,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #gated: GatedSubmissions;
   readonly #lone: LoneShards;
   readonly #explainer: Explainer;
+  readonly #redrives: Redrives;
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
   #restingTenants: ReadonlySet<string> = new Set();
@@ -188,6 +194,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#gated = this.#takeGatedIn();
     this.#lone = this.#ownShards();
     this.#explainer = this.#openExplainer();
+    this.#redrives = this.#takeBackFailed();
     this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
     this.cron = this.#fireCron();
     this.pauses = this.#openPauses();
@@ -312,6 +319,37 @@ export class Engine extends BaseService implements CommitSource {
     return Math.max(0, ...this.#dispatchers.map((dispatcher) => dispatcher.stalledMs()));
   }
 
+  /** All dead letters of a queue, a page of the store at a time. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
+  deadLetters(queue: string): AsyncIterable<StoredDeadLetter> {
+    return readDeadLetters(this.#store, queue);
+  }
+
+  /**
+   * Lets dead letters run again, under their ids, in the next version: attempts begin anew.
+   *
+   * @param ids - of one shard
+   * @returns those that do, durably; the others are no dead letters (any more)
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE, ERR_MILLRACE_CLOSED
+   */
+  async redrive(ids: readonly TaskId[]): Promise<readonly TaskId[]> {
+    for (;;) {
+      if (this.#refusal) throw this.#refusal;
+      const cluster = this.#cluster;
+      const isElsewhere =
+        cluster && ![...cluster.shards.active()].some((shard) => isIn(ids[0]!, shard));
+      if (cluster !== undefined && isElsewhere) {
+        const redriven = cluster.remote.redrive(ids);
+        this.#lane.request();
+        return redriven;
+      }
+      const answers = await Promise.all(ids.map((id) => this.#redrives.redrive(id)));
+      const isRedriven = (answer: RedriveAnswer) => answer === 'redriven' || answer === 'open';
+      if (!answers.includes('moved')) return ids.filter((_, i) => isRedriven(answers[i]!));
+      // The shard has gone to another node meanwhile; what was done is open there.
+      await sleep(this.clock, MOVED_DELAY_MS);
+    }
+  }
+
   /** Resolves when every task that has a handler here has ended, retries and delayed ones included. */
   drain(): Promise<void> {
     if (this.#refusal) return Promise.reject(this.#refusal);
@@ -345,6 +383,7 @@ export class Engine extends BaseService implements CommitSource {
       cluster: this.#cluster,
       running: () => this.#table.busyCount,
     };
+    this.#redrives.close();
     await shutDown(parts, budget, refusal);
     await this.pauses.stop();
     this.#waker.stop();
@@ -383,6 +422,7 @@ export class Engine extends BaseService implements CommitSource {
   cut(budget: CommitBudget): Commit | undefined {
     this.#stall = undefined;
     this.#cluster?.beforeCut();
+    this.#redrives.beforeCut();
     this.#horizon.settle();
     const commit = Cut.make(this.#cutContext(), budget);
     // The cut has taken submissions in: some may wait for a time, or be late already.
@@ -444,6 +484,7 @@ export class Engine extends BaseService implements CommitSource {
       onRejected: (frame, cause) => frame.owner.reject(cause),
       onGatedDone: (frame, result) => void this.#gated.done(frame, result),
       onGatedFailed: (frame, cause) => this.#gated.failed(frame, cause),
+      redrives: this.#redrives,
       onSettled: (settled) => this.#onSettled(settled),
       onDropped: (segment) => {
         this.#wallTimes.delete(segment);
@@ -490,6 +531,7 @@ export class Engine extends BaseService implements CommitSource {
       onHandedOver: (bytes, tasks) => this.onReleased?.(bytes, tasks),
       settle: (task, report) => this.#settleReport(task, report),
       cancel: (task, id, reason) => this.#cancelHeld(task, id, reason),
+      redrive: (id) => this.#redrives.redrive(id),
       abort: (task, reason) => {
         for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason);
       },
@@ -638,6 +680,33 @@ export class Engine extends BaseService implements CommitSource {
     }
     for (const tenant of tenants) this.#table.stopTenant(tenant, true);
     this.#restingTenants = tenants;
+  }
+
+  #takeBackFailed(): Redrives {
+    const active = (ref: SegmentRef) =>
+      this.#cluster && [...this.#cluster.shards.active()].find((shard) => isIn(ref, shard));
+    return new Redrives({
+      clock: this.clock,
+      store: this.#store,
+      table: this.#table,
+      isOurs: (ref) => this.#cluster === undefined || active(ref) !== undefined,
+      adopt: (segment, ref) => {
+        const shard = active(ref);
+        if (shard !== undefined) this.#cluster?.shards.adopted(segment, shard);
+        else this.#lone.know(ref, 0);
+        this.#resume(segment);
+      },
+      onOpened: (payloadBytes) => this.onRecovered?.(payloadBytes, 1),
+      onRedriven: (ref, tasks) => {
+        const queue = ref.slice(0, ref.indexOf('.'));
+        const { incarnation } = this.#options;
+        publish('millrace:tasks:redriven', () => ({ incarnation, queue, tasks }));
+      },
+      onChanged: () => {
+        this.#waker.update();
+        this.#lane.request();
+      },
+    });
   }
 
   #openDesk(): TaskDesk {
@@ -856,6 +925,11 @@ export class Engine extends BaseService implements CommitSource {
   #now(): Instant {
     return { wallMs: this.clock.wallMs(), monoMs: this.clock.monoMs() };
   }
+}
+
+/** Whether a segment, or a task, is in a shard. */
+function isIn(ref: string, { queue, shard }: ShardPlace): boolean {
+  return ref.startsWith(`${queue}.${shard.toString(36).padStart(2, '0')}.`);
 }
 
 function keptStates(retention: RetentionMs): TaskState[] {

@@ -47,7 +47,12 @@ export function deadLetterFiledAtMs(value: Uint8Array): number {
   return readState(openFrame(deadLetterState(value), FrameKind.STATES), 0).atMs;
 }
 
-function deadLetterState(value: Uint8Array): Uint8Array {
+/** The frame with the task of a dead letter. */
+export function deadLetterTask(value: Uint8Array): Uint8Array {
+  return value.subarray(4 + deadLetterState(value).length);
+}
+
+export function deadLetterState(value: Uint8Array): Uint8Array {
   if (value.length < 4) throw badFrame(`${value.length} bytes are no dead letter`);
   const length = new DataView(value.buffer, value.byteOffset, value.byteLength).getUint32(0, true);
   if (4 + length > value.length)

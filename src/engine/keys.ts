@@ -139,6 +139,16 @@ export function deadLetterKey(id: TaskId): Key {
   return `d/${id.slice(0, id.indexOf('.'))}/${id}`;
 }
 
+/** Dead letters of one segment. */
+export function deadLettersOf(ref: SegmentRef): KeyRange {
+  return prefixRange(`d/${ref.slice(0, ref.indexOf('.'))}/${ref}.`);
+}
+
+/** Dead letters of one queue, by id. */
+export function deadLettersIn(queue: string): KeyRange {
+  return prefixRange(`d/${queue}/`);
+}
+
 /**
  * @param window - begin of the window, epoch ms
  * @param scope - the task's name: keys of different tasks do not meet

@@ -4,12 +4,14 @@
  *   command, c/<queue>/<shard>/<seq>     the owner acts on it, and deletes it in the transaction that shows the effect
  *     subscribe   tell me how these tasks end; stays until all of them have been told
  *     cancel      end this task; the answer comes by mail
+ *     redrive     let these dead letters run again; how many did comes by mail
  *     results     what executions came to that the owner's overlay names, and that run, or ran, elsewhere
  *
  *   mail, r/<node>/<seq>                 the node reads it, and deletes it
  *     ends        how tasks ended that it subscribed to; `gone`: nobody knows them
  *     answers     to its cancels, by the number it gave them
  *     aborts      executions of its that somebody wants to end
+ *     redriven    dead letters that run again, by the number of the command
  *     probes      executions that the owner of a shard takes to be its: those it knows nothing of are lost
  *
  * JSON with a format version: letters are few beside tasks, and one carries up to hundreds of tasks. They are read like
@@ -58,6 +60,13 @@ export type Command =
       readonly reason?: string;
     }
   | {
+      readonly kind: 'redrive';
+      readonly from: string;
+      /** Names the answer. */
+      readonly number: number;
+      readonly tasks: readonly TaskId[];
+    }
+  | {
       readonly kind: 'results';
       /** The executor. */
       readonly from: string;
@@ -72,6 +81,7 @@ export interface Mail {
   readonly answers?: readonly { readonly number: number; readonly answer: CancelAnswer }[];
   readonly aborts?: readonly { readonly task: TaskId; readonly reason: string }[];
   readonly probes?: readonly ExecutionRef[];
+  readonly redriven?: readonly { readonly number: number; readonly tasks: readonly TaskId[] }[];
 }
 
 export function encodeLetter(letter: Command | Mail): Uint8Array {
@@ -92,6 +102,13 @@ export function decodeCommand(value: Uint8Array): Command {
         number: numberOf(given, 'number'),
         task: taskOf(given.task),
         ...(typeof given.reason === 'string' && { reason: given.reason }),
+      };
+    case 'redrive':
+      return {
+        kind: 'redrive',
+        from,
+        number: numberOf(given, 'number'),
+        tasks: listOf(given, 'tasks').map(taskOf),
       };
     case 'results':
       return { kind: 'results', from, results: listOf(given, 'results').map(reportOf) };
@@ -123,6 +140,10 @@ export function decodeMail(value: Uint8Array): Mail {
       return { task: taskOf(abort.task), reason: textOf(abort, 'reason') };
     }),
     probes: listOf(given, 'probes').map((item) => executionOf(objectOf(item))),
+    redriven: listOf(given, 'redriven').map((item) => {
+      const told = objectOf(item);
+      return { number: numberOf(told, 'number'), tasks: listOf(told, 'tasks').map(taskOf) };
+    }),
   };
 }
 

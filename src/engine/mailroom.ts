@@ -69,7 +69,7 @@ export class Mailroom {
   ): void {
     let lists = this.#toSend.get(node);
     if (lists === undefined) {
-      lists = { ends: [], gone: [], answers: [], aborts: [], probes: [] };
+      lists = { ends: [], gone: [], answers: [], aborts: [], probes: [], redriven: [] };
       this.#toSend.set(node, lists);
     }
     (lists[kind] as unknown[]).push(item);

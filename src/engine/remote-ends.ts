@@ -1,5 +1,6 @@
 /**
- * What this node wants of tasks that other nodes hold: to hear how they end, and to end them.
+ * What this node wants of tasks that other nodes hold: to hear how they end, to end them, and to let those that failed run
+ * again.
  *
  * Both go as commands to the owner of the task's shard, whoever that is by then; a command waits in the store while
  * nobody owns it. A subscription stays there until all its tasks have been told, so it outlives an owner that dies.
@@ -28,7 +29,7 @@ interface Waiter {
 }
 
 interface Asker {
-  readonly resolve: (answer: CancelAnswer) => void;
+  readonly resolve: (answer: CancelAnswer | readonly TaskId[]) => void;
   readonly reject: (cause: MillraceError) => void;
 }
 
@@ -79,6 +80,17 @@ export class RemoteEnds {
       task,
       ...(reason !== undefined && { reason }),
     };
+    return this.#ask(number, task, command) as Promise<CancelAnswer>;
+  }
+
+  /** @param tasks - dead letters of one shard. @returns those that run again */
+  redrive(tasks: readonly TaskId[]): Promise<readonly TaskId[]> {
+    const number = this.#counter++;
+    const command: Command = { kind: 'redrive', from: this.#node, number, tasks };
+    return this.#ask(number, tasks[0]!, command) as Promise<readonly TaskId[]>;
+  }
+
+  #ask(number: number, task: TaskId, command: Command): Promise<CancelAnswer | readonly TaskId[]> {
     return new Promise((resolve, reject) => {
       this.#askers.set(number, { resolve, reject });
       this.#post(task, command, { onDropped: (cause) => this.#fail(number, cause) });
@@ -117,7 +129,8 @@ export class RemoteEnds {
     for (const { reject } of this.#take(task)) reject(cause);
   }
 
-  onAnswer(number: number, answer: CancelAnswer): void {
+  /** To a cancel, or which of a redrive run again. */
+  onAnswer(number: number, answer: CancelAnswer | readonly TaskId[]): void {
     this.#askers.get(number)?.resolve(answer);
     this.#askers.delete(number);
   }

@@ -56,6 +56,12 @@ export const LOG_EVENTS: LogEvents = {
     message: () => 'a submit was refused',
     fields: ({ queue, reason }) => ({ queue, reason }),
   },
+  'millrace:tasks:redriven': {
+    kind: 'event',
+    level: 'info',
+    message: () => 'dead letters run again',
+    fields: ({ queue, tasks }) => ({ queue, tasks }),
+  },
   'millrace:tasks:paused': {
     kind: 'event',
     level: 'info',

@@ -105,6 +105,13 @@ export const METRICS = {
     labels: ['queue'],
     help: 'Tasks that failed for good.',
   },
+  tasksRedriven: {
+    name: 'millrace_tasks_redriven_total',
+    type: 'counter',
+    group: 'tasks',
+    labels: ['queue'],
+    help: 'Dead letters that were made to run again.',
+  },
   tasks: {
     name: 'millrace_tasks',
     type: 'gauge',

@@ -41,6 +41,9 @@ export function countTasks(metrics: MetricRegistry, events: Subscriptions): void
   events.on('millrace:tasks:rejected', ({ queue, reason }) => {
     metrics.cell('tasksRejected', queue, reason).add();
   });
+  events.on('millrace:tasks:redriven', ({ queue, tasks }) => {
+    metrics.cell('tasksRedriven', queue).add(tasks);
+  });
   for (const kind of ['task', 'queue', 'tenant']) metrics.cell('paused', kind).set(0);
   events.on('millrace:tasks:paused', ({ kind, count }) => metrics.cell('paused', kind).set(count));
   events.on('millrace:batch:launched', ({ pool, tasks, queue, waitMs }) => {

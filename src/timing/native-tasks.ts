@@ -97,6 +97,7 @@ export interface NativeTasks {
     wallMs: number,
     monoMs: number,
   ): boolean;
+  redrive(table: NativeTable, task: number, wallMs: number, monoMs: number): boolean;
   end(
     table: NativeTable,
     task: number,

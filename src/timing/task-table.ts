@@ -732,6 +732,17 @@ export class TaskTable {
   }
 
   /**
+   * FAILED, and durably so -> PENDING, at once: the next version of the task. Attempts and losses begin anew; there is no
+   * time to live any more. REQUIRES: no cut is open that touched the segment.
+   *
+   * @returns false if the task is in another state, of a released segment, or gone
+   */
+  redrive(task: TaskHandle, now: Instant): boolean {
+    checkNow(now);
+    return nativeTasks.redrive(this.#open(), task, now.wallMs, now.monoMs);
+  }
+
+  /**
    * To an ended state: from RUNNING and in no batch, or (CANCELLED, EXPIRED) from PENDING.
    *
    * @param bytes - JSON of the value or the wire error

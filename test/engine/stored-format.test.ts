@@ -182,7 +182,9 @@ describe('what is stored', () => {
     for (const [name, command] of Object.entries(COMMANDS)) {
       assert.deepEqual(decodeCommand(Buffer.from(letters[name]!, 'base64')), command);
     }
-    assert.deepEqual(decodeMail(Buffer.from(letters.mail!, 'base64')), MAIL);
+    // Lists that were added since are empty.
+    const mail = decodeMail(Buffer.from(letters.mail!, 'base64'));
+    assert.deepEqual(mail, { ...MAIL, redriven: [] });
   });
 
   test('by a newer version is not touched: the node does not start', async (t) => {

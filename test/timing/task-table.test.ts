@@ -541,6 +541,42 @@ test('each claim of a type costs a credit, and below one nothing of it is claime
   table.close();
 });
 
+test('what failed for good runs again in the next version, also by an overlay that says so', () => {
+  const { table, claim, indexesOf } = setup();
+  const segment = table.ingest(tasksFrame([{ expiresAtMs: NOW.wallMs + 1 }, {}]), 'ref', NOW);
+  const task = table.taskAt(segment, 0);
+  assert.equal(table.redrive(task, NOW), false);
+  const batch = claim();
+  table.applyResults(batch, resultsFrame([{ slot: 0, outcome: Outcome.FAILED_FOR_GOOD }]), NOW);
+  table.end(task, TaskState.FAILED, NO_BYTES, NOW);
+  assert.equal(table.redrive(task, NOW), false);
+  const cut = table.beginCut();
+  table.file(cut, segment, { keep: KEEP, operationsLeft: 10, bytesLeft: 1e6 });
+  table.settle(cut);
+  assert.equal(table.stats().open, 1);
+  const later = { wallMs: NOW.wallMs + 10, monoMs: NOW.monoMs + 10 };
+  assert.equal(table.redrive(task, later), true);
+  assert.equal(table.redrive(task, later), false);
+  assert.deepEqual([table.stats().open, table.hasExpired, table.hasDirty], [2, false, true]);
+  const { version, attempt, losses, state } = table.inspect(task)!;
+  assert.deepEqual([version, attempt, losses, state], [1, 0, 0, TaskState.PENDING]);
+  const overlay = table.overlay(segment)!;
+  assert.deepEqual(indexesOf(claim()), [0]);
+  assert.ok(table.check());
+  table.close();
+
+  const { table: next } = setup();
+  const held = next.ingest(tasksFrame([{ expiresAtMs: NOW.wallMs + 1 }, {}]), 'ref', NOW, {
+    hold: true,
+  });
+  next.applyOverlay(held, overlay);
+  next.resume(held, later);
+  assert.equal(next.inspect(next.taskAt(held, 0))!.version, 1);
+  assert.equal(next.hasExpired, false);
+  assert.equal(next.takeable(Place.THREAD, 10), 1);
+  next.close();
+});
+
 test('each tenant has credits of its own, of one type and of all; who is seldom seen has them all', () => {
   const { table, claim, indexesOf } = setup();
   const u = table.defineType({ name: 'u', place: Place.THREAD }, NOW);

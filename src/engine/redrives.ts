@@ -1,0 +1,244 @@
+/**
+ * Redrives: dead letters that run again, under the same id, in another version.
+ *
+ * A task's id says where it is: so it comes back to its place. Where its segment still is in the table, since others of it are
+ * open, the task moves FAILED -> PENDING there. Where the segment is gone, it is put anew, under the old name, with all of
+ * its dead letters, each at its index; what stands between them is filling, and the overlay says that everything has ended.
+ *
+ *   one commit     put t/<segment>, if it was gone     put s/<segment>: PENDING, version + 1     delete d/<task>
+ *
+ * All three in one, by the owner of the shard alone, and decided while no commit is under way: so a task is either a dead letter
+ * or open, never both and never neither; whoever asks twice is told that it is open. Attempts and losses begin anew, and a
+ * ttl is over: it was for the first start.
+ */
+import type { Clock } from '../core/clock.js';
+import { FrameKind, FrameWriter } from '../core/frame.js';
+import { requireTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
+import { writeState, writeTask } from '../core/records.js';
+import { TaskState } from '../core/states.js';
+import type { Operation, Store } from '../core/store.js';
+import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
+import { decodeDeadLetter, type StoredDeadLetter } from './dead-letters.js';
+import { deadLetterKey, deadLettersOf, inboxKey, segmentKey } from './keys.js';
+
+/** One commit takes so many, so that there is room for the rest. */
+const PER_COMMIT_MAX = 16;
+const BYTES_PER_COMMIT_MAX = 262_144;
+const KEY_BYTES = 64;
+
+/** `gone`: no dead letter; `open`: it waits or runs already; `moved`: its shard is somebody else's by now. */
+export type RedriveAnswer = 'redriven' | 'open' | 'gone' | 'moved';
+
+export interface RedrivePorts {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly table: TaskTable;
+  /** Whether this node may write to the shard that a segment is in. */
+  isOurs(segment: SegmentRef): boolean;
+  /** A segment that was put anew is in the table, held: it is this node's, and to be started. */
+  adopt(segment: SegmentHandle, ref: SegmentRef): void;
+  /** One more task is open, of so many bytes. */
+  onOpened(payloadBytes: number): void;
+  /** So many of a segment run again, durably. */
+  onRedriven(segment: SegmentRef, tasks: number): void;
+  /** There is something to write. */
+  onChanged(): void;
+}
+
+interface Wanted {
+  readonly id: TaskId;
+  /** All dead letters of its segment, as they were just read. */
+  readonly letters: readonly StoredDeadLetter[];
+  /** Whether the store had the segment then. */
+  readonly isStored: boolean;
+  readonly answer: (answer: RedriveAnswer | 'again') => void;
+}
+
+/** What the next commit that writes of a segment has to do in addition. */
+interface Addition {
+  readonly operations: Operation[];
+  readonly answers: ((answer: RedriveAnswer) => void)[];
+  bytes: number;
+}
+
+export class Redrives {
+  readonly #ports: RedrivePorts;
+  readonly #wanted: Wanted[] = [];
+  readonly #additions = new Map<SegmentHandle, Addition>();
+  #count = 0;
+  #isClosed = false;
+
+  constructor(ports: RedrivePorts) {
+    this.#ports = ports;
+  }
+
+  /** What they add to the next commit, at most. */
+  get operations(): number {
+    return this.#count;
+  }
+
+  get bytes(): number {
+    let bytes = 0;
+    for (const addition of this.#additions.values()) bytes += addition.bytes;
+    return bytes;
+  }
+
+  /**
+   * Makes a dead letter of a shard of ours run again. Resolves when that is durable, or cannot be.
+   *
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE; nothing has changed then
+   */
+  async redrive(id: TaskId): Promise<RedriveAnswer> {
+    const { store, onChanged } = this.#ports;
+    const { segment } = requireTaskId(id);
+    for (;;) {
+      const { entries } = await store.range(deadLettersOf(segment));
+      const letters = entries.flatMap((entry) => decodeDeadLetter(entry) ?? []);
+      if (!letters.some((letter) => letter.id === id)) return 'gone';
+      const isStored =
+        (await store.get(segmentKey(segment))) !== undefined ||
+        (await store.get(inboxKey(segment))) !== undefined;
+      if (this.#isClosed) return 'moved';
+      const answer = await new Promise<RedriveAnswer | 'again'>((resolve) => {
+        this.#wanted.push({ id, letters, isStored, answer: resolve });
+        onChanged();
+      });
+      if (answer !== 'again') return answer;
+    }
+  }
+
+  /** Brings back what is wanted, as far as one commit goes. REQUIRES: no commit is under way. */
+  beforeCut(): void {
+    const { table } = this.#ports;
+    for (const [segment, { answers, operations }] of this.#additions) {
+      // Let go of before it was written: the dead letters are as they were.
+      const ref = table.segmentRef(segment) as SegmentRef | undefined;
+      const isHere = ref !== undefined && table.findSegment(ref) === segment;
+      if (isHere && this.#ports.isOurs(ref)) continue;
+      this.#additions.delete(segment);
+      this.#count -= operations.length;
+      for (const answer of answers) answer('moved');
+    }
+    while (this.#wanted.length > 0 && this.#count < PER_COMMIT_MAX) {
+      if (this.bytes >= BYTES_PER_COMMIT_MAX) return;
+      this.#bringBack(this.#wanted.shift()!);
+    }
+  }
+
+  /** What goes into a commit that writes of a segment. */
+  takeOperations(segment: SegmentHandle): readonly Operation[] {
+    return this.#additions.get(segment)?.operations ?? [];
+  }
+
+  /** A commit that wrote of these segments is done. */
+  onWritten(segments: Iterable<SegmentHandle>): void {
+    if (this.#additions.size === 0) return;
+    for (const segment of segments) {
+      const addition = this.#additions.get(segment);
+      if (addition === undefined) continue;
+      this.#additions.delete(segment);
+      this.#count -= addition.operations.length;
+      const ref = this.#ports.table.segmentRef(segment) as SegmentRef;
+      this.#ports.onRedriven(ref, addition.answers.length);
+      for (const answer of addition.answers) answer('redriven');
+    }
+    if (this.#wanted.length > 0) this.#ports.onChanged();
+  }
+
+  /** Nothing is written any more. */
+  close(): void {
+    this.#isClosed = true;
+    for (const { answer } of this.#wanted.splice(0)) answer('moved');
+    for (const { answers } of this.#additions.values())
+      for (const answer of answers) answer('moved');
+    this.#additions.clear();
+  }
+
+  #bringBack({ id, letters, isStored, answer }: Wanted): void {
+    const { table, isOurs } = this.#ports;
+    const { segment: ref, index } = requireTaskId(id);
+    if (!isOurs(ref)) return answer('moved');
+    let segment = table.findSegment(ref);
+    let put: Operation | undefined;
+    if (segment === 0) {
+      // It was written or let go of while we looked.
+      if (isStored) return answer('again');
+      const frame = segmentOf(letters);
+      segment = this.#takeIn(frame, ref, letters);
+      put = { type: 'put', key: segmentKey(ref), value: frame };
+    }
+    const task = table.taskAt(segment, index);
+    const info = table.inspect(task);
+    if (info === undefined) return answer('again');
+    if (!table.redrive(task, this.#now())) {
+      // One that has ended otherwise since the letter was read is none any more.
+      return answer(info.isSettled ? 'again' : 'open');
+    }
+    this.#ports.onOpened(info.payloadBytes);
+    let addition = this.#additions.get(segment);
+    if (addition === undefined) {
+      addition = { operations: [], answers: [], bytes: 0 };
+      this.#additions.set(segment, addition);
+    }
+    const operations: Operation[] = [{ type: 'delete', key: deadLetterKey(id) }];
+    if (put !== undefined) operations.push(put);
+    addition.operations.push(...operations);
+    addition.answers.push(answer);
+    addition.bytes += KEY_BYTES + (put?.type === 'put' ? put.value.length : 0);
+    this.#count += operations.length;
+  }
+
+  /** A segment of which everything has ended, into the table. */
+  #takeIn(frame: Uint8Array, ref: SegmentRef, letters: readonly StoredDeadLetter[]): SegmentHandle {
+    const { table } = this.#ports;
+    const segment = table.ingest(frame, ref, this.#now(), { hold: true });
+    table.applyOverlay(segment, endedOverlay(letters, this.#now()));
+    this.#ports.adopt(segment, ref);
+    return segment;
+  }
+
+  #now(): Instant {
+    const { clock } = this.#ports;
+    return { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
+  }
+}
+
+/** Dead letters at their indexes, with filling between them. */
+function segmentOf(letters: readonly StoredDeadLetter[]): Uint8Array<ArrayBuffer> {
+  const byIndex = new Map(letters.map(({ id, task }) => [requireTaskId(id).index, task]));
+  const count = Math.max(...byIndex.keys()) + 1;
+  const writer = new FrameWriter(FrameKind.TASKS, { records: count });
+  const filling = { ...letters[0]!.task, payload: '', payloadBytes: 0, metadata: undefined };
+  for (let index = 0; index < count; index++) {
+    const task = byIndex.get(index);
+    const metadata = task === undefined || task.metadata.length === 0 ? undefined : task.metadata;
+    writeTask(
+      writer,
+      task === undefined ? filling : { ...task, payloadBytes: task.payload.length, metadata },
+    );
+  }
+  return writer.finish();
+}
+
+function endedOverlay(
+  letters: readonly StoredDeadLetter[],
+  { wallMs }: Instant,
+): Uint8Array<ArrayBuffer> {
+  const dead = new Set(letters.map(({ id }) => requireTaskId(id).index));
+  const count = Math.max(...dead) + 1;
+  const writer = new FrameWriter(FrameKind.STATES, { records: count });
+  for (let index = 0; index < count; index++) {
+    writeState(writer, {
+      index,
+      state: dead.has(index) ? TaskState.FAILED : TaskState.COMPLETED,
+      attempt: 0,
+      losses: 0,
+      dueAtMs: wallMs,
+      atMs: wallMs,
+      executor: '',
+      version: 0,
+      bytes: new Uint8Array(),
+    });
+  }
+  return writer.finish();
+}

@@ -1,0 +1,169 @@
+/**
+ * Dead letters that run again: in their segment, in one that is gone, after a restart, and from other nodes.
+ */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { taskId } from '../../src/core/ids.js';
+import type { Accepted } from '../../src/engine/intake.js';
+import { within } from '../support/runtime.js';
+import { idOf, scriptedCluster } from '../support/scripted-cluster.js';
+import { type ScriptedEngine, scriptedEngine } from '../support/scripted-engine.js';
+import { Outcome, type ScriptedPool } from '../support/scripted-pool.js';
+
+const ERROR = '{"name":"Error","message":"no"}';
+
+/** What was handed to a pool since the last call: payloads by what becomes of them. */
+function finish(pool: ScriptedPool, fails: (payload: string) => boolean): string[] {
+  return pool.batches.splice(0).flatMap((batch) => {
+    const payloads = batch.tasks.map(({ payload }) => Buffer.from(payload).toString());
+    payloads.forEach((payload, slot) => {
+      if (fails(payload)) batch.report([slot], Outcome.FAILED_FOR_GOOD, ERROR);
+      else batch.report([slot], Outcome.COMPLETED, JSON.stringify(payload));
+    });
+    const told = batch.tasks.map(
+      ({ version, attempt }, i) => `${payloads[i]} v${version} a${attempt}`,
+    );
+    batch.end();
+    return told;
+  });
+}
+
+async function setup() {
+  const scripted = await scriptedEngine({ retry: { attempts: 1 } }, 64);
+  const { clock } = scripted;
+  const keys = async (prefix: string): Promise<string[]> => {
+    const { entries } = await within(
+      clock,
+      1_000,
+      scripted.store.range({ from: prefix, to: `${prefix}\x7f` }),
+    );
+    return entries.map(({ key }) => key.slice(0, 2));
+  };
+  const soon = <T>(promise: Promise<T>): Promise<T> => within(clock, 10_000, promise);
+  const run = async (
+    { pool }: Pick<ScriptedEngine, 'pool'>,
+    fails: (payload: string) => boolean,
+  ): Promise<string[]> => {
+    await clock.advance(1);
+    const told = finish(pool, fails);
+    await clock.advance(5);
+    return told;
+  };
+  return { ...scripted, keys, soon, run };
+}
+
+const ids = (accepted: readonly Accepted[]) =>
+  accepted.map(({ segment, index }) => taskId(segment, index));
+
+describe('a dead letter that is redriven', () => {
+  test('runs again under its id, in the next version, with its attempts anew', async () => {
+    const { engine, pool, submit, run, soon, keys } = await setup();
+    const accepted = await submit(3);
+    await run({ pool }, (payload) => payload === '1');
+    assert.deepEqual(await keys('d/'), ['d/']);
+    assert.deepEqual(await keys('t/'), []);
+    const id = ids(accepted)[1]!;
+    assert.deepEqual(await soon(engine.redrive([id])), [id]);
+    assert.deepEqual(await keys('d/'), []);
+    assert.deepEqual(await keys('t/'), ['t/']);
+    const place = { ...accepted[1]!, task: 0 as never };
+    const ended = engine.ended(place);
+    assert.deepEqual(await run({ pool }, () => false), ['1 v1 a1']);
+    assert.equal((await soon(ended)).json, '"1"');
+    for (const prefix of ['d/', 't/', 's/']) assert.deepEqual(await keys(prefix), [], prefix);
+    assert.equal(engine.stats.open, 0);
+  });
+
+  test('comes back to its segment while others of it are open, and may fail again', async () => {
+    const { engine, pool, submit, run, soon, keys, clock } = await setup();
+    const accepted = await submit(3);
+    await clock.advance(1);
+    // One of three reports; the others run on.
+    const batches = pool.batches.splice(0);
+    const first = batches.find(({ tasks }) => Buffer.from(tasks[0]!.payload).toString() === '0')!;
+    first.report([0], Outcome.FAILED_FOR_GOOD, ERROR);
+    await clock.advance(5);
+    const [id] = ids(accepted);
+    assert.deepEqual(await soon(engine.redrive([id!])), [id]);
+    assert.deepEqual(await run({ pool }, () => true), ['0 v1 a1']);
+    assert.deepEqual(await keys('d/'), ['d/']);
+    assert.deepEqual(await soon(engine.redrive([id!])), [id]);
+    assert.deepEqual(await run({ pool }, () => false), ['0 v2 a1']);
+    assert.deepEqual(await keys('d/'), []);
+  });
+
+  test('is known in its version after a restart, and its neighbours are still dead letters', async () => {
+    const { engine, pool, submit, run, soon, open } = await setup();
+    const accepted = await submit(4);
+    await run({ pool }, (payload) => payload !== '2');
+    const [zero, one, two, three] = ids(accepted);
+    await soon(engine.pauses.pause({ kind: 'task', name: 'work' }));
+    assert.deepEqual(await soon(engine.redrive([three!, one!])), [three, one]);
+    // Twice, and what never failed.
+    assert.deepEqual(await soon(engine.redrive([three!])), []);
+    assert.deepEqual(await soon(engine.redrive([two!])), []);
+    await soon(engine.stop());
+    const next = await soon(open());
+    await soon(next.engine.pauses.resume({ kind: 'task', name: 'work' }));
+    assert.deepEqual((await run(next, () => false)).sort(), ['1 v1 a1', '3 v1 a1']);
+    assert.deepEqual(await soon(next.engine.redrive([zero!])), [zero]);
+    assert.deepEqual(await run(next, () => false), ['0 v1 a1']);
+    assert.equal(next.engine.stats.open, 0);
+  });
+
+  test('is a dead letter or open, whatever becomes of the commit', async () => {
+    for (const fate of ['request lost', 'answer lost', 'full'] as const) {
+      const { engine, pool, store, submit, run, soon, keys } = await setup();
+      const accepted = await submit(1);
+      await run({ pool }, () => true);
+      store.fates.push(fate);
+      const [id] = ids(accepted);
+      assert.deepEqual(await soon(engine.redrive([id!])), [id], fate);
+      assert.deepEqual(await keys('d/'), [], fate);
+      assert.deepEqual(await run({ pool }, () => false), ['0 v1 a1'], fate);
+    }
+  });
+
+  test('more than one commit takes are all redriven', async () => {
+    const { engine, pool, submit, run, soon, keys } = await setup();
+    const accepted = await submit(100);
+    await run({ pool }, () => true);
+    assert.equal((await keys('d/')).length, 100);
+    assert.equal((await soon(engine.redrive(ids(accepted)))).length, 100);
+    let ran = 0;
+    for (let i = 0; i < 20; i++) ran += (await run({ pool }, () => false)).length;
+    assert.equal(ran, 100);
+    assert.deepEqual(await keys('d/'), []);
+    assert.deepEqual(await keys('t/'), []);
+  });
+
+  test('is brought back by the owner of its shard, whichever node asks', async (t) => {
+    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
+    const worker = await cluster.join();
+    const producer = await cluster.join([]);
+    await cluster.clock.advance(1_000);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('x')));
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    assert.deepEqual(
+      finish(worker.pool, () => true),
+      ['x v0 a1'],
+    );
+    await cluster.until('it is dead', async () => (await cluster.keys('d/')).length === 1);
+    await cluster.clock.advance(1_000);
+    const id = idOf(accepted);
+    assert.deepEqual(await cluster.within(producer.engine.redrive([id])), [id]);
+    assert.deepEqual(await cluster.within(producer.engine.redrive([id])), []);
+    await cluster.until('it runs again', () => worker.pool.batches.length === 1);
+    const end = producer.engine.ended({ ...accepted, task: 0 as never });
+    assert.deepEqual(
+      finish(worker.pool, () => false),
+      ['x v1 a1'],
+    );
+    assert.equal((await cluster.within(end)).json, '"x"');
+    await cluster.clock.advance(1_000);
+    for (const prefix of ['d/', 't/', 'i/', 's/', 'c/', 'r/']) {
+      assert.deepEqual(await cluster.keys(prefix), [], prefix);
+    }
+    assert.equal(worker.open, 0);
+  });
+});
