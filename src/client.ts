@@ -22,6 +22,7 @@ export type Client = Pick<
   | 'locks'
   | 'submit'
   | 'submitMany'
+  | 'trySubmit'
   | 'handle'
   | 'inspect'
   | 'explain'

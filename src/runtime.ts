@@ -310,6 +310,28 @@ export class Runtime {
     return new BulkSubmission<Input, Output>(ports, plan).run(items);
   }
 
+  /**
+   * Submits a task if there is room for it now; nobody waits.
+   *
+   * @returns its handle when it is durable; undefined: there is no room, or the store is filling up. Do something else, and
+   *   try again later
+   * @throws what {@link submit} throws, but for ERR_MILLRACE_QUEUE_FULL of a full queue
+   */
+  async trySubmit<Input, Output>(
+    task: TaskContract<Input, Output> | string,
+    input: Input,
+    options: Omit<SubmitOptions, 'signal'> = {},
+  ): Promise<TaskHandle<Output> | undefined> {
+    const { spec } = this.#contract(task);
+    if (spec.schema !== undefined) await this.#validate(spec, input);
+    const prepared = this.#prepare(spec, input, options);
+    if (!this.#mustSlowDown(spec) && this.#admission.tryAcquire(prepared.payloadBytes)) {
+      return this.#enqueue(this.#engines.of(spec), prepared);
+    }
+    this.#tellRejected(spec.queue, 'backpressure');
+    return undefined;
+  }
+
   /** Takes up a task by its id, e.g. one submitted by an earlier process. */
   handle<Input, Output>(
     task: TaskContract<Input, Output> | string,

@@ -7,6 +7,7 @@
  *   demo*.ts       `millrace demo`                        run*.ts        `millrace run`
  *   loadtest*.ts, lock-load.ts  `millrace loadtest`
  *   ls.ts, show.ts, why.ts, cancel.ts, top*.ts   for operators; store-access.ts reaches the store for them
+ *   doctor*.ts     `millrace doctor`
  *   the rest       one shared piece each: progress, tables, percentiles, folders, globs, NDJSON, interruption
  *
  * Results go to standard output, everything for people who watch goes to standard error. An error is one line that
@@ -18,6 +19,7 @@ import { packageVersion } from '../package-version.js';
 import { readArguments, usage } from './arguments.js';
 import { type Command, ExitCode } from './command.js';
 import { DEMO } from './demo-fact.js';
+import { DOCTOR } from './doctor-fact.js';
 import { commandHelp, generalHelp } from './help.js';
 import { LOADTEST } from './loadtest-fact.js';
 import { CANCEL, LS, SHOW, TOP, WHY } from './operate-fact.js';
@@ -32,6 +34,7 @@ const COMMANDS: readonly Command[] = [
   { ...WHY, load: () => import('./why.js') },
   { ...CANCEL, load: () => import('./cancel.js') },
   { ...TOP, load: () => import('./top.js') },
+  { ...DOCTOR, load: () => import('./doctor.js') },
 ];
 
 async function main(words: readonly string[]): Promise<ExitCode> {

@@ -55,6 +55,14 @@ export class VirtualClock implements Clock {
     return this.#sleepers.size;
   }
 
+  /** From now to the next wake-up, ms; Infinity: there is none. */
+  get untilNextMs(): number {
+    const next = this.#next();
+    return next === undefined
+      ? Number.POSITIVE_INFINITY
+      : Math.max(0, next.atMonoMs - this.#monoMs);
+  }
+
   /** Moves both clocks forward by `ms`, waking everybody due on the way. */
   async advance(ms: number): Promise<void> {
     const untilMonoMs = this.#monoMs + ms;

@@ -90,3 +90,12 @@ test('idempotent-import: a second run books only what is new, and prints all res
   writeFileSync(orders, lines.join('\n'));
   assert.deepEqual(await run(), ['A1: 150 (earlier)', `A2: ${failed} (earlier)`, 'A3: 7']);
 });
+
+test('testing: the tests of a small service pass, a day of it in milliseconds', async (t) => {
+  const { start } = setup(t);
+  const child = start('testing/shop.test.js');
+  const exited = once(child, 'exit');
+  const output = await text(child.stdout!);
+  assert.deepEqual(await exited, [0, null], output);
+  assert.match(output, /pass 3/);
+});

@@ -27,7 +27,12 @@ test('each subpath exports what is documented, and no more', () => {
   assert.deepEqual(Object.keys(metadata).sort(), ['createMetadata', 'kafkaBus']);
   assert.deepEqual(Object.keys(etcd).sort(), ['etcdStore']);
   assert.deepEqual(Object.keys(pool).sort(), ['BatchPool']);
-  assert.deepEqual(Object.keys(testing).sort(), ['VirtualClock', 'cluster', 'simStore']);
+  assert.deepEqual(Object.keys(testing).sort(), [
+    'VirtualClock',
+    'cluster',
+    'simStore',
+    'testRuntime',
+  ]);
   assert.deepEqual(Object.keys(timing).sort(), ['ReadyQueue', 'TimerQueue', 'createTimers']);
 });
 
