@@ -304,7 +304,8 @@ export class SimNode {
   judgeRest(): void {
     const { oracle, world } = this.#sim;
     const stats = this.#engine!.stats;
-    const left = Object.entries(stats).filter(([, count]) => count !== 0);
+    const { ended: _, ...open } = stats;
+    const left = Object.entries(open).filter(([, count]) => count !== 0);
     if (left.length > 0) oracle.violate('S9', `${this.name} at rest: ${JSON.stringify(stats)}`);
     if (this.#permits !== 0) oracle.violate('S9', `${this.name} at rest: ${this.#permits} permits`);
     this.#judgeAnswers();
