@@ -32,7 +32,7 @@ export interface TimerQueueOptions {
   readonly startMs?: number;
   /**
    * How many timers may be pending, 1 to 134 million; one more is refused with ERR_MILLRACE_QUEUE_FULL.
-   * A bound on memory: count 32 bytes for each.
+   * A bound on memory: count 32 bytes for each, and 2 MiB.
    *
    * @defaultValue 134_000_000
    */
