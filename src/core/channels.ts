@@ -254,7 +254,15 @@ export interface ChannelPayloads {
     readonly suspect: string | undefined;
   };
   /** A task type has left handles open; the first, and each time there are twice as many. */
-  'millrace:leak:left': LeftHandles & { readonly incarnation: string };
+  'millrace:leak:left': {
+    readonly incarnation: string;
+    readonly type: string;
+    /** As Node calls them. */
+    readonly kind: string;
+    readonly count: number;
+    /** Where one of them was opened, as a stack; '' where that was not looked at. */
+    readonly site: string;
+  };
   /** A count grows with time and not with load; it is looked into. */
   'millrace:leak:suspected': {
     readonly incarnation: string;
