@@ -6,13 +6,13 @@
  * create revision: of two leaders the later one came later into the line.
  */
 import { setMaxListeners } from 'node:events';
-import { Backoff } from '../core/backoff.js';
+import { Backoff, isTransient } from '../core/backoff.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import { OwnedHandle } from '../core/owned-handles.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
 import { FirstAbort } from './first-abort.js';
 import type { Names } from './names.js';
-import { isTransient, LINGER_MS, type LineContext, Place } from './place.js';
+import { LINGER_MS, type LineContext, Place } from './place.js';
 
 /** What others see of a leader. */
 export interface Leader {

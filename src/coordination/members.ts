@@ -13,10 +13,10 @@
  * to end; when it does not, the name is in use.
  */
 
-import { Backoff } from '../core/backoff.js';
+import { Backoff, isTransient } from '../core/backoff.js';
 import type { Clock, WakeUp } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
-import { follow } from '../core/follow.js';
+import { keepFollowing } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import {
@@ -38,7 +38,6 @@ import {
   type NodeReport,
 } from './heartbeats.js';
 import type { NeededRevisions } from './needed-revisions.js';
-import { isTransient } from './place.js';
 import type { Session, Tenure } from './session.js';
 
 /** What a process says of itself: plain data. */
@@ -155,25 +154,16 @@ export class Members extends BaseService {
     readonly signal?: AbortSignal;
   } = {}): AsyncGenerator<readonly Member[], void, undefined> {
     const signals = [this.#closing.signal, ...(signal ? [signal] : [])];
-    const giveUp = AbortSignal.any(signals);
-    const backoff = new Backoff(this.#clock, this.#random);
-    while (!giveUp.aborted) {
-      const there = new Map<Key, Member>();
-      try {
-        for await (const batch of follow(this.#store, ALL_MEMBERS, {
-          signal: giveUp,
-          class: 'control',
-        })) {
-          for (const event of batch.events) {
-            if (event.type === 'delete') there.delete(event.key);
-            else there.set(event.entry.key, memberOf(event.entry));
-          }
-          yield [...there.values()].sort((a, b) => (a.node < b.node ? -1 : 1));
-        }
-      } catch (error) {
-        if (!isTransient(error)) throw error;
-        await backoff.pause(giveUp).catch(() => {});
+    const ports = { clock: this.#clock, random: this.#random, store: this.#store };
+    const options = { signal: AbortSignal.any(signals), class: 'control' } as const;
+    const there = new Map<Key, Member>();
+    for await (const { kind, events } of keepFollowing(ports, ALL_MEMBERS, options)) {
+      if (kind === 'list') there.clear();
+      for (const event of events) {
+        if (event.type === 'delete') there.delete(event.key);
+        else there.set(event.entry.key, memberOf(event.entry));
       }
+      yield [...there.values()].sort((a, b) => (a.node < b.node ? -1 : 1));
     }
   }
 

@@ -31,7 +31,7 @@
  * Source: go.etcd.io/etcd client/v3/concurrency (mutex.go, election.go, key.go), read at 3.5 and 3.6.
  */
 
-import { Backoff } from '../core/backoff.js';
+import { Backoff, isTransient } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
@@ -360,11 +360,6 @@ export class Place {
   #requireTenure(): void {
     if (this.tenure.signal.aborted) throw this.tenure.signal.reason;
   }
-}
-
-/** Whether asking the store again may help. */
-export function isTransient(error: unknown): boolean {
-  return hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE');
 }
 
 function entriesOf(result: OperationResult | undefined): readonly Entry[] {

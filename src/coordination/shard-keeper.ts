@@ -37,7 +37,8 @@ import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
-import { type FollowBatch, follow } from '../core/follow.js';
+import type { FollowBatch } from '../core/follow.js';
+import { keepFollowing } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import {
@@ -50,7 +51,6 @@ import {
   type TxnOutcome,
 } from '../core/store.js';
 import type { Members } from './members.js';
-import { isTransient } from './place.js';
 import type { Session } from './session.js';
 import { OWNERS, ownerKey, type QueueShards, ShardMap, WAITING } from './shard-map.js';
 import { ShardOwners } from './shard-owners.js';
@@ -216,21 +216,11 @@ export class ShardKeeper extends BaseService {
   }
 
   async #follow(prefix: string, hear: (batch: FollowBatch) => void): Promise<void> {
-    const { signal } = this.#closing;
-    const backoff = new Backoff(this.#clock, this.#random);
-    while (!signal.aborted) {
-      try {
-        for await (const batch of follow(this.#store, prefixRange(prefix), {
-          signal,
-          class: 'control',
-        })) {
-          hear(batch);
-          this.#move();
-        }
-      } catch (error) {
-        if (!isTransient(error)) throw error;
-        await backoff.pause(signal).catch(() => {});
-      }
+    const ports = { clock: this.#clock, random: this.#random, store: this.#store };
+    const options = { signal: this.#closing.signal, class: 'control' } as const;
+    for await (const batch of keepFollowing(ports, prefixRange(prefix), options)) {
+      hear(batch);
+      this.#move();
     }
   }
 

@@ -3,18 +3,14 @@
  *
  *   o/<queue>/<shard>   value: the owner's name; lease: the owner's; create revision: the epoch of its ownership
  */
-import type { ShardOwnership } from '../core/channels.js';
+import type { OwnedByNode } from '../core/channels.js';
 import type { FollowBatch } from '../core/follow.js';
 import { type Entry, type Key, type KeyRange, prefixRange } from '../core/store.js';
 import { OWNERS } from './shard-map.js';
 
-export interface OwnerEntry extends ShardOwnership {
-  readonly node: string;
-}
-
 export const ALL_OWNERS: KeyRange = prefixRange(OWNERS);
 
-export function ownerOfEntry({ key, value, createRevision }: Entry): OwnerEntry {
+export function ownerOfEntry({ key, value, createRevision }: Entry): OwnedByNode {
   return { ...placeOfKey(key), node: Buffer.from(value).toString(), epoch: createRevision };
 }
 

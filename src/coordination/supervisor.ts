@@ -32,7 +32,7 @@
  */
 
 import { Backoff } from '../core/backoff.js';
-import { publish, type ShardOwnership } from '../core/channels.js';
+import { type OwnedByNode, publish, type ShardOwnership } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
@@ -43,7 +43,7 @@ import { ALL_HEARTBEATS, type Heartbeat, heartbeatKey, heartbeatOf } from './hea
 import { ALL_MEMBERS, BEATS_PER_TTL, joinedCompare, type Members, memberOf } from './members.js';
 import { Names } from './names.js';
 import type { Session } from './session.js';
-import { ALL_OWNERS, type OwnerEntry, ownerOfEntry } from './shard-owners.js';
+import { ALL_OWNERS, ownerOfEntry } from './shard-owners.js';
 import { ALL_VERDICTS, encodeVerdict, type LateStage, verdictKey, verdictOf } from './verdicts.js';
 
 /** What runs in the name of a member, as far as it was looked for. */
@@ -97,7 +97,11 @@ export class Supervisor extends BaseService {
    * runs tasks here.
    */
   countRunning:
-    | ((node: string, shards: readonly OwnerEntry[], signal: AbortSignal) => Promise<StoredRunning>)
+    | ((
+        node: string,
+        shards: readonly OwnedByNode[],
+        signal: AbortSignal,
+      ) => Promise<StoredRunning>)
     | undefined;
 
   constructor(ports: {
@@ -334,7 +338,7 @@ export class Supervisor extends BaseService {
 
   async #tellNewOwners(
     node: string,
-    before: readonly OwnerEntry[],
+    before: readonly OwnedByNode[],
     signal: AbortSignal,
   ): Promise<void> {
     const startMs = this.#clock.monoMs();

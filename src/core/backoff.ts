@@ -3,6 +3,7 @@
  * those who failed together do not come back together.
  */
 import { type Clock, sleep } from './clock.js';
+import { hasCode } from './errors.js';
 import type { Random } from './random.js';
 
 const FIRST_MS = 25;
@@ -26,4 +27,9 @@ export class Backoff {
     this.#stepMs *= 2;
     await sleep(this.#clock, stepMs * (0.5 + this.#random.float() / 2), signal);
   }
+}
+
+/** Whether asking the store again may help. */
+export function isTransient(error: unknown): boolean {
+  return hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE');
 }

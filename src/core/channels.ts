@@ -20,8 +20,8 @@ export interface ShardOwnership {
   readonly epoch: number;
 }
 
-/** A shard that has another owner now. */
-export interface ReassignedShard extends ShardOwnership {
+/** An ownership, and whose it is. */
+export interface OwnedByNode extends ShardOwnership {
   readonly node: string;
 }
 
@@ -354,7 +354,7 @@ export interface ChannelPayloads {
   /** Who owns its shards now; `orphaned` of them nobody took within two ttls. */
   'millrace:member:reassigned': {
     readonly node: string;
-    readonly owners: readonly ReassignedShard[];
+    readonly owners: readonly OwnedByNode[];
     readonly orphaned: number;
     readonly elapsedMs: number;
   };

@@ -14,8 +14,7 @@
  */
 
 import type { Members } from '../coordination/members.js';
-import { isTransient } from '../coordination/place.js';
-import { Backoff } from '../core/backoff.js';
+import { Backoff, isTransient } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode } from '../core/errors.js';
 import type { Random } from '../core/random.js';

@@ -4,13 +4,11 @@
  * What several commands ask of the owner of their shards goes back in one letter per node and commit.
  */
 
-import { isTransient } from '../coordination/place.js';
-import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
 import { hasCode, isMillraceError } from '../core/errors.js';
-import { follow } from '../core/follow.js';
 import type { Incarnation } from '../core/ids.js';
+import { keepFollowing } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
 import type { Entry, Store } from '../core/store.js';
 import { mailKey, mailRange } from './keys.js';
@@ -101,18 +99,14 @@ export class Mailroom {
   }
 
   async #follow(): Promise<void> {
+    const ports = { clock: this.#clock, random: this.#random, store: this.#store };
     const { signal } = this.#closing;
-    const backoff = new Backoff(this.#clock, this.#random);
-    while (!signal.aborted) {
-      try {
-        for await (const { events } of follow(this.#store, mailRange(this.#node), { signal })) {
-          for (const event of events) if (event.type === 'put') this.#read(event.entry);
-        }
-      } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) return;
-        if (!isTransient(error)) throw error;
-        await backoff.pause(signal).catch(() => {});
+    try {
+      for await (const { events } of keepFollowing(ports, mailRange(this.#node), { signal })) {
+        for (const event of events) if (event.type === 'put') this.#read(event.entry);
       }
+    } catch (error) {
+      if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
     }
   }
 

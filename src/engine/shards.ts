@@ -19,9 +19,8 @@
  * an ownership waits with reading until the one before it is over; (3) `over` is final.
  */
 
-import { isTransient } from '../coordination/place.js';
 import type { OwnedShard, ShardOwner } from '../coordination/shard-keeper.js';
-import { Backoff } from '../core/backoff.js';
+import { Backoff, isTransient } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, type MillraceError } from '../core/errors.js';

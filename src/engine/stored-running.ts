@@ -2,8 +2,8 @@
  * How many tasks the overlays of some shards show as running in a node's name: what the store has of a node whose
  * heartbeats are missing. Overlays show a little more than runs, since an end that is not filed stands as running.
  */
-import type { OwnerEntry } from '../coordination/shard-owners.js';
 import type { StoredRunning } from '../coordination/supervisor.js';
+import type { OwnedByNode } from '../core/channels.js';
 import { FrameKind, openFrame } from '../core/frame.js';
 import { readState } from '../core/records.js';
 import { TaskState } from '../core/states.js';
@@ -18,7 +18,7 @@ const OVERLAYS_MAX = 4_096;
 export async function countStoredRunning(
   store: Store,
   node: string,
-  shards: readonly OwnerEntry[],
+  shards: readonly OwnedByNode[],
   signal: AbortSignal,
 ): Promise<StoredRunning> {
   let tasks = 0;

@@ -22,6 +22,7 @@
  * Invariant: content changes only after the counter has moved past what the old content was compared with, so no copy
  * of it that is still under way can be applied.
  */
+import { isTransient } from '../core/backoff.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, invariant, isMillraceError, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
@@ -271,10 +272,6 @@ function throwIfStale(changes: readonly Change[], entries: readonly (Entry | und
       { details: { key, expected: ifRevision, current } },
     );
   }
-}
-
-function isTransient(error: unknown): boolean {
-  return hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE');
 }
 
 function modIs(key: Key, operand: number): Compare {

@@ -10,13 +10,12 @@
  * Fires follow the wall clock of the node that has the shard. It is looked at every few seconds while anything is on the
  * agenda, so a clock that jumps, or a machine that slept, delays nothing for longer.
  */
-import { isTransient } from '../../coordination/place.js';
 import { Backoff } from '../../core/backoff.js';
 import { publish } from '../../core/channels.js';
 import { type Clock, sleep, type WakeUp } from '../../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../../core/errors.js';
-import { follow } from '../../core/follow.js';
 import { type TaskId, taskId } from '../../core/ids.js';
+import { keepFollowing } from '../../core/keep-following.js';
 import type { Random } from '../../core/random.js';
 import { BaseService } from '../../core/service.js';
 import type { Entry, Key, Operation, Revision, Store, WatchEvent } from '../../core/store.js';
@@ -215,23 +214,13 @@ export class Cron extends BaseService {
   // --- Following ---------------------------------------------------------------------------------------------------
 
   async #follow(): Promise<void> {
-    const { store, clock, random } = this.#ports;
-    const { signal } = this.#ending;
-    let backoff = new Backoff(clock, random);
-    while (!signal.aborted) {
-      try {
-        for await (const { events, kind } of follow(store, ALL_CRON, {
-          signal,
-          class: 'control',
-        })) {
-          await this.#onEvents(events, kind !== 'change');
-          backoff = new Backoff(clock, random);
-        }
-      } catch (error) {
-        if (signal.aborted || hasCode(error, 'ERR_MILLRACE_CLOSED')) return;
-        if (!isTransient(error)) throw error;
-        await backoff.pause(signal).catch(() => {});
+    const options = { signal: this.#ending.signal, class: 'control' } as const;
+    try {
+      for await (const { events, kind } of keepFollowing(this.#ports, ALL_CRON, options)) {
+        await this.#onEvents(events, kind !== 'change');
       }
+    } catch (error) {
+      if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
     }
   }
 
