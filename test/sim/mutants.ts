@@ -34,6 +34,20 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "outcome.kind === 'failed'",
   },
   {
+    name: 'takes unknown for done',
+    file: 'engine/commit-lane.js',
+    find: 'const outcome = await this.#tryOnce(txn);',
+    replace:
+      "let outcome = await this.#tryOnce(txn); if (outcome.kind === 'unknown') outcome = { kind: 'done', revision: this.#headRevision + 1, results: [] };",
+  },
+  {
+    name: 'repeats a commit blindly',
+    file: 'engine/commit-lane.js',
+    find: 'const outcome = await this.#tryOnce(txn);',
+    replace:
+      'const outcome = await this.#tryOnce(tries === 1 ? txn : { ...txn, compares: txn.compares.slice(1) });',
+  },
+  {
     name: 'takes every head for its own',
     file: 'engine/commit-lane.js',
     find: 'Buffer.compare(entry.value, ours) === 0',
@@ -131,9 +145,9 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'takes no key of this window for known',
-    file: 'engine/intake.js',
-    find: 'compares: keys.map(',
-    replace: 'compares: keys.slice(1).map(',
+    file: 'engine/keyed.js',
+    find: 'compares: this.#keys.map(',
+    replace: 'compares: this.#keys.slice(1).map(',
   },
   {
     name: 'never takes up keyed tasks',
@@ -191,8 +205,22 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'takes a segment of an inbox twice',
     world: 'cluster',
     file: 'engine/shards.js',
-    find: 'if (this.#table.findSegment(ref) !== 0)',
-    replace: 'if (false)',
+    find: "shard.stage === 'over' || this.#table.findSegment(ref) !== 0",
+    replace: "shard.stage === 'over'",
+  },
+  {
+    name: 'follows an inbox from when it asks, not from what it has read',
+    world: 'cluster',
+    file: 'engine/shards.js',
+    find: 'startRevision: shard.inboxFrom, signal',
+    replace: 'signal',
+  },
+  {
+    name: 'lists no inbox anew whose history is gone',
+    world: 'cluster',
+    file: 'engine/shards.js',
+    find: 'await this.#listInbox(shard);',
+    replace: 'delete shard.inboxFrom;',
   },
   {
     name: 'ignores the death of an executor',

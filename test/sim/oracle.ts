@@ -396,6 +396,9 @@ export class Oracle {
       if (run.token < record.token && this.#goesOn(run, node)) {
         this.violate('S5', `${id} runs on ${node.name}, and still on ${run.node.name}`);
       }
+      if (run.token < record.token && this.#mustCount(run, node)) {
+        this.violate('S3', `${id} runs on ${node.name}, and ${run.node.name} had ended it`);
+      }
     }
     if (record.attempt > ATTEMPTS) this.violate('S4', `${id} runs in attempt ${record.attempt}`);
     this.#checkNotEarly(task, submission, node, claim);
@@ -419,6 +422,13 @@ export class Oracle {
   #goesOn({ node, outcome, session }: Run, starter: SimNode): boolean {
     if (outcome !== undefined || !node.process.isAlive) return false;
     return node === starter || (session !== undefined && session === this.#law.sessionOf(node));
+  }
+
+  /** Whether an execution ended its task for good, and nobody may have taken it for lost. */
+  #mustCount({ node, outcome, session }: Run, starter: SimNode): boolean {
+    if (outcome !== Outcome.COMPLETED && outcome !== Outcome.FAILED_FOR_GOOD) return false;
+    if (!node.process.isAlive || session !== this.#law.sessionOf(node)) return false;
+    return session !== undefined || node === starter;
   }
 
   #checkNotEarly(
