@@ -24,7 +24,7 @@
  */
 import { isTransient } from '../core/backoff.js';
 import { type Clock, sleep } from '../core/clock.js';
-import { hasCode, invariant, isMillraceError, MillraceError } from '../core/errors.js';
+import { invariant, isMillraceError, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import type {
   Compare,
