@@ -14,13 +14,11 @@
  * What rests stays where it is in the ready queues of the table: a type is given no room, a tenant is stopped there.
  * Neither costs anything per task, holds up anybody else, or makes a task lose its turn.
  */
-import { isTransient } from '../coordination/place.js';
-import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
-import { follow } from '../core/follow.js';
 import { utf8 } from '../core/frame.js';
+import { keepFollowing } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
 import { type Entry, keyAfter, type Revision, type Store } from '../core/store.js';
 import type { ModGuard } from './commit-lane.js';
@@ -180,20 +178,14 @@ export class Pauses {
   }
 
   async #follow(): Promise<void> {
-    const { clock, random, store } = this.#ports;
-    const { signal } = this.#closing;
-    const backoff = new Backoff(clock, random);
     const range = { from: PAUSES_KEY, to: keyAfter(PAUSES_KEY) };
-    while (!signal.aborted) {
-      try {
-        for await (const { events } of follow(store, range, { signal, class: 'control' })) {
-          for (const event of events) if (event.type === 'put') this.#takeOrTell(event.entry);
-        }
-      } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) return;
-        if (!isTransient(error)) throw error;
-        await backoff.pause(signal).catch(() => {});
+    const options = { signal: this.#closing.signal, class: 'control' } as const;
+    try {
+      for await (const { events } of keepFollowing(this.#ports, range, options)) {
+        for (const event of events) if (event.type === 'put') this.#takeOrTell(event.entry);
       }
+    } catch (error) {
+      if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
     }
   }
 
