@@ -5,6 +5,7 @@ export type { AdminOptions } from './admin/admin-options.js';
 export type { Client, ClientOptions } from './client.js';
 export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
 export type { TaskLine } from './core/channels.js';
+export type { ChildHandle, ChildOptions, ChildSettlement } from './core/children.js';
 export type { Duration } from './core/durations.js';
 export {
   type ErrorCode,

@@ -34,6 +34,7 @@ import { InlinePool } from './pool/inline-pool.js';
 import { moduleUrl } from './pool/module-url.js';
 import { sharePool } from './pool/pool-share.js';
 import { Runtime } from './runtime.js';
+import { RuntimeChildren } from './runtime-children.js';
 import { type ResolvedOptions, type RuntimeOptions, resolveOptions } from './runtime-options.js';
 import { memoryStore } from './store/index.js';
 import { createHooks } from './telemetry/handler-tracing.js';
@@ -123,7 +124,11 @@ async function startRuntime(
   const { random, incarnation, observation } = parts;
   const tasks = await loadTasks(resolved.tasks);
   const { tracing } = observation;
-  const built = traced(await buildPools(world, { options: resolved, tasks, incarnation }), tracing);
+  const children = new RuntimeChildren();
+  const built = traced(
+    await buildPools(world, { options: resolved, tasks, incarnation, children }),
+    tracing,
+  );
   const pools = resolved.off.has('batching') ? withoutBatching(built) : built;
   const store = await resolved.store.open({ clock: world.clock, off: resolved.off });
   try {
@@ -177,6 +182,7 @@ async function startRuntime(
       store,
       engines,
       coordination,
+      children,
       metadata: newMetadata(world, store, resolved.cacheBytes),
       threads: pools.thread,
       observation,
@@ -300,13 +306,14 @@ async function buildPools(
     readonly options: ResolvedOptions;
     readonly tasks: ReadonlyMap<string, AnyTask>;
     readonly incarnation: Incarnation;
+    readonly children: RuntimeChildren;
   },
 ): Promise<Pools> {
-  const { options, tasks, incarnation } = parts;
+  const { options, tasks, incarnation, children } = parts;
   // Contracts run elsewhere.
   const handled = [...tasks.values()].filter(({ run }) => run !== undefined);
   const execs = new Set(handled.map(({ spec }) => spec.exec));
-  const common = { executor: incarnation, limits: options.payload };
+  const common = { executor: incarnation, limits: options.payload, children: children.desk };
   const isTraced = options.observation.tracing !== undefined;
   const inline = execs.has('inline')
     ? new InlinePool(world.clock, tasks, {

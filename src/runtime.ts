@@ -10,6 +10,7 @@ import type { ControlSocket } from './admin/control-socket.js';
 import { ROUND_MS } from './coordination/compactor.js';
 import type { Coordination } from './coordination/coordination.js';
 import { type ChannelPayloads, publish } from './core/channels.js';
+import type { ChildAsk } from './core/children.js';
 import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
@@ -32,6 +33,7 @@ import type { Health, Observation } from './observation.js';
 import { OperatorDesk } from './operator-desk.js';
 import { packageVersion } from './package-version.js';
 import { Admission } from './pool/admission.js';
+import type { RuntimeChildren } from './runtime-children.js';
 import {
   type PausedInfo,
   type PauseOptions,
@@ -164,6 +166,8 @@ export class Runtime {
     readonly store: Store;
     readonly engines: Engines;
     readonly coordination: Coordination;
+    /** What handlers submit. */
+    readonly children: RuntimeChildren;
     readonly metadata: Metadata;
     readonly threads: Pool | undefined;
     /** Started; stopped when everything else is. */
@@ -202,6 +206,10 @@ export class Runtime {
       limits: parts.options.payload,
     });
     this.#control = new RuntimeControl(parts.engines);
+    parts.children.adopt({
+      submit: (ask) => this.#submitChild(ask),
+      handle: (type, id) => this.handle(type, id),
+    });
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
     const nowMs = (): number => parts.clock.monoMs();
@@ -511,6 +519,23 @@ export class Runtime {
         code: 'millrace:control:unreachable',
       });
     }
+  }
+
+  /**
+   * For a handler. It waits for no room: its parent has a place there, and would keep it while the child waits for one.
+   */
+  async #submitChild(ask: Extract<ChildAsk, { kind: 'submit' }>): Promise<TaskHandle<unknown>> {
+    const { spec } = this.#contract(ask.type);
+    const input: unknown = ask.input === '' ? undefined : JSON.parse(ask.input);
+    if (spec.schema !== undefined) await this.#validate(spec, input);
+    const { idempotencyKey, parent, trace } = ask;
+    const task: NewTask = {
+      ...this.#prepare(spec, input, { ...ask.options, idempotencyKey }),
+      metadata: encodeMetadata({ key: idempotencyKey, trace, parent }),
+    };
+    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS);
+    this.#admission.occupy(task.payloadBytes, 1);
+    return this.#enqueue(this.#engines.of(spec), task);
   }
 
   async #checkAndSubmit<Output>(

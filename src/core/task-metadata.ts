@@ -2,12 +2,13 @@
  * What a task carries beside its record: a JSON object in the metadata bytes of frames, written when it is submitted and
  * handed on as it is, to other nodes, into retries and into the thread.
  *
- *   {"traceparent":"00-<trace: 32>-<span: 16>-<flags: 2>","tracestate":"...","baggage":"...","loose":1,"key":"..."}
+ *   {"traceparent":"00-<trace: 32>-<span: 16>-<flags: 2>","tracestate":"...","baggage":"...","loose":1,"parent":"...","key":"..."}
  *
  * The trace context (W3C Trace Context and Baggage, as in their HTTP headers) comes first where there is one, so that a
  * look at two bytes tells whether a task has one and whether it is sampled. Metadata come from the store, so what is
  * not of that form is taken for absent.
  */
+import { parseTaskId } from './ids.js';
 
 /** Where a task comes from, for tracing. */
 export interface TraceCarrier {
@@ -24,6 +25,8 @@ export interface TaskMetadata {
   /** Idempotency key it was submitted with. */
   readonly key?: string | undefined;
   readonly trace?: TraceCarrier | undefined;
+  /** Id of the task whose handler submitted it. */
+  readonly parent?: string | undefined;
 }
 
 const TRACEPARENT_FORM = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -37,13 +40,14 @@ const TRACESTATE_CHARS_MAX = 512;
 const BAGGAGE_CHARS_MAX = 1_024;
 
 /** Metadata bytes of a task, or undefined when there is nothing to say. */
-export function encodeMetadata({ key, trace }: TaskMetadata): Uint8Array | undefined {
-  if (key === undefined && trace === undefined) return undefined;
+export function encodeMetadata({ key, trace, parent }: TaskMetadata): Uint8Array | undefined {
+  if (key === undefined && trace === undefined && parent === undefined) return undefined;
   const fields = {
     traceparent: trace?.traceparent,
     tracestate: trace?.tracestate,
     baggage: trace?.baggage,
     loose: trace?.isLoose === true ? 1 : undefined,
+    parent,
     key,
   };
   return Buffer.from(JSON.stringify(fields));
@@ -65,8 +69,7 @@ export function isSampled(bytes: Uint8Array, from: number): boolean {
 export function readTrace(metadata: Uint8Array): TraceCarrier | undefined {
   if (!hasTrace(metadata, 0, metadata.length)) return undefined;
   try {
-    const text = Buffer.from(metadata.buffer, metadata.byteOffset, metadata.byteLength).toString();
-    const { traceparent, tracestate, baggage, loose } = JSON.parse(text) as Record<string, unknown>;
+    const { traceparent, tracestate, baggage, loose } = fieldsOf(metadata);
     if (typeof traceparent !== 'string' || !TRACEPARENT_FORM.test(traceparent)) return undefined;
     return {
       traceparent,
@@ -77,6 +80,22 @@ export function readTrace(metadata: Uint8Array): TraceCarrier | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The id of the parent in metadata bytes; undefined when there is none. */
+export function readParent(metadata: Uint8Array): string | undefined {
+  if (metadata.length === 0) return undefined;
+  try {
+    const { parent } = fieldsOf(metadata);
+    return typeof parent === 'string' && parseTaskId(parent) !== undefined ? parent : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function fieldsOf(metadata: Uint8Array): Record<string, unknown> {
+  const text = Buffer.from(metadata.buffer, metadata.byteOffset, metadata.byteLength).toString();
+  return JSON.parse(text) as Record<string, unknown>;
 }
 
 function textUpTo(charsMax: number, text: unknown): string | undefined {

@@ -5,6 +5,7 @@
  * needs the handlers. So definitions are inert: nothing here starts, opens or registers anything.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
+import type { ChildHandle, ChildOptions } from './children.js';
 import { type Duration, durationMs } from './durations.js';
 import { MillraceError } from './errors.js';
 import { isQueueName } from './ids.js';
@@ -84,6 +85,21 @@ export interface ExecutionContext {
     readonly token: bigint;
   };
   readonly tenant: string | undefined;
+  /** The id of the task whose handler submitted this one, if one did. */
+  readonly parentId: string | undefined;
+  /**
+   * Submits a child of this task, and resolves when it is durable. An execution that is repeated gets the children that an
+   * earlier one has submitted, as long as idempotency keys are kept. Children never wait for room in the queue.
+   *
+   * @param task - a task or contract of this runtime, or its name
+   * @throws what `runtime.submit` throws
+   * @throws ERR_MILLRACE_STALE_EXECUTION when the handler has ended
+   */
+  submit<ChildInput, ChildOutput>(
+    task: TaskContract<ChildInput, ChildOutput> | string,
+    input: ChildInput,
+    options?: ChildOptions,
+  ): Promise<ChildHandle<ChildOutput>>;
   /**
    * The span that this execution is, as the HTTP header `traceparent` names it; that of the submitter where executions
    * have no spans. Undefined when the task was submitted outside of any trace.

@@ -22,6 +22,7 @@
  * promise escapes from here, except by killing the thread.
  * Thread safety: none. Time and turns of the event loop come in through `RunnerTime`.
  */
+import type { ChildAnswer, ChildAsk } from '../core/children.js';
 import {
   DEFAULT_PAYLOAD_LIMITS,
   encodePayload,
@@ -37,15 +38,9 @@ import { type AnyTask, Cancel, Snooze } from '../core/task.js';
 import { FrameText } from './frame-text.js';
 import type { LastWords } from './last-words.js';
 import { type ResultLog, singleResult } from './result-log.js';
-import { TaskContext } from './task-context.js';
-import {
-  NoteBook,
-  type NoteCounts,
-  type NoteDesk,
-  type Notes,
-  NoteTaker,
-  type NoteTime,
-} from './task-notes.js';
+import { executionOver } from './task-children.js';
+import { type ContextDesk, TaskContext } from './task-context.js';
+import { NoteBook, type NoteCounts, type Notes, NoteTaker, type NoteTime } from './task-notes.js';
 
 /** Where a runner gets its time from. */
 export interface RunnerTime extends NoteTime {
@@ -57,6 +52,8 @@ export interface RunnerTime extends NoteTime {
 export interface BatchReport {
   /** Tasks have said something; before the results of those that have ended since. */
   onNotes(notes: Notes): void;
+  /** A task asks something of the runtime. Never after the report of its end. */
+  ask(ask: ChildAsk): Promise<ChildAnswer>;
   /** Some tasks ended; the frame owns its buffer. */
   onResults(frame: Uint8Array<ArrayBuffer>): void;
   /** Every task of the batch has begun, and those that have not ended do not need the thread now. At most once. */
@@ -271,7 +268,7 @@ export class BatchRunner {
 /** Where a task of a batch is. */
 const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3 } as const;
 
-class Batch implements RunnerBatch, NoteDesk {
+class Batch implements RunnerBatch, ContextDesk {
   readonly #runner: BatchRunner;
   readonly #reader: FrameReader;
   readonly #text: FrameText;
@@ -319,6 +316,15 @@ class Batch implements RunnerBatch, NoteDesk {
     if (this.#stages[index] === Stage.ENDED) return undefined;
     this.#book ??= new NoteBook(this.taker, (notes) => this.#report.onNotes(notes));
     return this.#book;
+  }
+
+  get limits(): PayloadLimits {
+    return this.#runner.limits;
+  }
+
+  async ask(index: number, ask: ChildAsk): Promise<ChildAnswer> {
+    if (this.#stages[index] === Stage.ENDED) throw executionOver();
+    return this.#report.ask(ask);
   }
 
   get hasBegun(): boolean {

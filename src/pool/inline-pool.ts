@@ -5,7 +5,9 @@
  * milliseconds between turns of the event loop. Nothing here can die, so tasks are lost by `drain` only; a sync
  * handler that never returns hangs the process, as any code on the main thread would.
  */
+
 import { hasSubscribers } from '../core/channels.js';
+import type { ChildAnswer, ChildAsk, ChildDesk } from '../core/children.js';
 import type { Clock, WakeUp } from '../core/clock.js';
 import type { PayloadLimits } from '../core/codec.js';
 import { invariant, type MillraceError } from '../core/errors.js';
@@ -17,6 +19,7 @@ import { BatchRunner, type RunnerBatch } from './batch-runner.js';
 import { Places } from './places.js';
 import { ResultLog } from './result-log.js';
 import { SentBatch, taskLost } from './sent-batch.js';
+import { noRuntime } from './task-children.js';
 
 export interface InlinePoolOptions {
   /** Batches at once; those that only wait for I/O do not count. @defaultValue 8 */
@@ -29,6 +32,8 @@ export interface InlinePoolOptions {
   readonly limits?: PayloadLimits;
   /** Woven around the handlers. @defaultValue none */
   readonly hooks?: readonly HandlerHooks[];
+  /** Does what handlers ask for. @defaultValue none: they are told so */
+  readonly children?: ChildDesk;
 }
 
 interface Running {
@@ -43,6 +48,7 @@ export class InlinePool extends BaseService implements Pool {
   readonly #clock: Clock;
   readonly #runner: BatchRunner;
   readonly #places: Places;
+  readonly #children: ChildDesk | undefined;
   readonly #running = new Set<Running>();
   /** For the next batches. */
   readonly #logs: ResultLog[] = [];
@@ -55,6 +61,7 @@ export class InlinePool extends BaseService implements Pool {
   constructor(clock: Clock, tasks: ReadonlyMap<string, AnyTask>, options: InlinePoolOptions = {}) {
     super();
     this.#clock = clock;
+    this.#children = options.children;
     const time = {
       nowMs: () => clock.monoMs(),
       wallMs: () => clock.wallMs(),
@@ -93,6 +100,7 @@ export class InlinePool extends BaseService implements Pool {
         batch,
         {
           onNotes: (notes) => sent.notes(notes),
+          ask: (ask) => this.#answer(ask, sent),
           onResults: (frame) => this.#change(() => sent.results(frame)),
           onParked: () => this.#change(() => sent.park()),
           onEnd: () => end(),
@@ -173,6 +181,21 @@ export class InlinePool extends BaseService implements Pool {
       this.#logs.push(running.log);
     }
     if (this.#running.size === 0) this.#onIdle?.();
+  }
+
+  async #answer(ask: ChildAsk, sent: SentBatch): Promise<ChildAnswer> {
+    if (this.#children === undefined) throw noRuntime();
+    let goOn: (() => void) | undefined;
+    if (ask.kind === 'end') {
+      this.#change(() => {
+        goOn = sent.waitForOthers();
+      });
+    }
+    try {
+      return await this.#children(ask);
+    } finally {
+      goOn?.();
+    }
   }
 
   #takeLog(count: number): ResultLog {

@@ -11,12 +11,15 @@
  *    | -- { place, slot, reason, isTimeout } ----> |   cancel; finds nothing when the task has ended
  *    | -- { inspectMs } -------------------------> |   to the thread's hooks, as what follows is from them
  *    | <-- { place: -1, handles } ---------------- |
+ *    | <-- { place, call, ask } ------------------ |   a handler asks the runtime; before the result of its task
+ *    | -- { call, answer | error } --------------> |
  *
  * `place` is a small number that names a batch while it runs and is used again afterwards. Both directions keep
  * their order, so a cancel that was sent before the end of its batch was heard never meets the next batch there.
  * Buffers of frames are transferred.
  */
 import type { MessagePort } from 'node:worker_threads';
+import type { ChildAnswer, ChildAsk } from '../core/children.js';
 import type { PayloadLimits } from '../core/codec.js';
 import type { WireError } from '../core/error-wire.js';
 import type { HandleReport } from '../core/handler-hooks.js';
@@ -65,6 +68,21 @@ export interface CancelMessage {
 
 export interface InspectMessage {
   readonly inspectMs: number;
+}
+
+/** What a handler's question came to. */
+export interface AnswerMessage {
+  /** Which one: counted in the thread. */
+  readonly call: number;
+  readonly answer?: ChildAnswer;
+  readonly error?: WireError;
+}
+
+/** A handler asks something of the runtime. */
+export interface AskMessage {
+  readonly place: number;
+  readonly call: number;
+  readonly ask: ChildAsk;
 }
 
 export interface ResultMessage {

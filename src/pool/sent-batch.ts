@@ -69,6 +69,11 @@ export class SentBatch {
     for (const one of progress) this.#listener.onProgress?.(one);
   }
 
+  /** One of its tasks waits for the end of another task, until the returned function is called. */
+  waitForOthers(): () => void {
+    return this.#place.waitForOthers();
+  }
+
   park(): void {
     this.#place.park();
   }

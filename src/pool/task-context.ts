@@ -2,27 +2,44 @@
  * What a handler gets beside its input. Everything but the class itself is made when it is asked for: an
  * AbortController alone costs more than a small task.
  */
+import type { ChildAnswer, ChildAsk, ChildHandle, ChildOptions } from '../core/children.js';
+import type { PayloadLimits } from '../core/codec.js';
 import { type Duration, durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
 import type { FrameReader } from '../core/frame.js';
 import { executionId, type SegmentRef, taskId } from '../core/ids.js';
 import { readBatchEntry } from '../core/records.js';
-import { Cancel, type ExecutionContext, Snooze, type TaskLog } from '../core/task.js';
-import { readTrace, type TraceCarrier } from '../core/task-metadata.js';
+import {
+  Cancel,
+  type ExecutionContext,
+  Snooze,
+  type TaskContract,
+  type TaskLog,
+} from '../core/task.js';
+import { readParent, readTrace, type TraceCarrier } from '../core/task-metadata.js';
+import { type Ask, TaskChildren } from './task-children.js';
 import { type NoteDesk, TaskNotes } from './task-notes.js';
+
+/** What a context needs of its batch. */
+export interface ContextDesk extends NoteDesk {
+  readonly limits: PayloadLimits;
+  /** Rejects when the task at this position has ended. */
+  ask(index: number, ask: ChildAsk): Promise<ChildAnswer>;
+}
 
 export class TaskContext implements ExecutionContext {
   readonly #reader: FrameReader;
   readonly #index: number;
   readonly #executor: string;
-  readonly #desk: NoteDesk;
+  readonly #desk: ContextDesk;
   #notes: TaskNotes | undefined;
+  #children: TaskChildren | undefined;
   #execution: ExecutionContext['execution'] | undefined;
   #controller: AbortController | undefined;
   #abortReason: string | undefined;
   #isTimeout = false;
 
-  constructor(reader: FrameReader, index: number, executor: string, desk: NoteDesk) {
+  constructor(reader: FrameReader, index: number, executor: string, desk: ContextDesk) {
     this.#reader = reader;
     this.#index = index;
     this.#executor = executor;
@@ -72,6 +89,29 @@ export class TaskContext implements ExecutionContext {
     const at = this.#reader.recordAt(this.#index);
     if (this.#reader.view.getUint32(at + 44, true) === 0) return undefined;
     return readTrace(readBatchEntry(this.#reader, this.#index).metadata);
+  }
+
+  get parentId(): string | undefined {
+    const at = this.#reader.recordAt(this.#index);
+    if (this.#reader.view.getUint32(at + 44, true) === 0) return undefined;
+    return readParent(readBatchEntry(this.#reader, this.#index).metadata);
+  }
+
+  submit<ChildInput, ChildOutput>(
+    task: TaskContract<ChildInput, ChildOutput> | string,
+    input: ChildInput,
+    options: ChildOptions = {},
+  ): Promise<ChildHandle<ChildOutput>> {
+    if (this.#children === undefined) {
+      const { taskId: id, version } = this.execution;
+      const { tenant, trace } = this;
+      this.#children = new TaskChildren(
+        { taskId: id, version, tenant, trace, signal: () => this.signal },
+        this.#desk.limits,
+        ((ask: ChildAsk) => this.#desk.ask(this.#index, ask)) as Ask,
+      );
+    }
+    return this.#children.submit(task, input, options);
   }
 
   get log(): TaskLog {

@@ -17,6 +17,7 @@
  */
 import type { ResourceLimits } from 'node:worker_threads';
 import { publish } from '../core/channels.js';
+import type { ChildDesk } from '../core/children.js';
 import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from '../core/codec.js';
 import { invariant, type MillraceError } from '../core/errors.js';
 import { wholeNumber } from '../core/options.js';
@@ -59,6 +60,8 @@ export interface ThreadPoolOptions {
   readonly kind?: 'tasks' | 'function';
   /** URLs of modules that weave hooks around the handlers; see core/handler-hooks.ts. @defaultValue none */
   readonly preload?: readonly string[];
+  /** Does what handlers ask for. @defaultValue none: they are told so */
+  readonly children?: ChildDesk;
 }
 
 export const THREADS_MAX = 1_024;
@@ -313,7 +316,8 @@ export class ThreadPool extends BaseService implements Pool {
   }
 
   #spawn(): WorkerThread {
-    const { resourceLimits, loadTimeoutMs, executor, limits, kind, preload } = this.#options;
+    const { resourceLimits, loadTimeoutMs, executor, limits, kind, preload, children } =
+      this.#options;
     const thread = new WorkerThread(
       {
         module: this.#module,
@@ -322,6 +326,7 @@ export class ThreadPool extends BaseService implements Pool {
         executor: executor ?? 'local',
         limits: limits ?? DEFAULT_PAYLOAD_LIMITS,
         placeLimits: this.#placeLimits,
+        children,
         loadTimeoutMs: loadTimeoutMs ?? 60_000,
         resourceLimits,
       },

@@ -4,13 +4,16 @@
  * Piscina calls `attach` once; when it returns, the thread belongs to the port. Nothing is awaited in between, so
  * the thread's event loop is free for the handlers' own timers, streams and servers.
  */
-import { toWire } from '../core/error-wire.js';
+import type { ChildAnswer, ChildAsk } from '../core/children.js';
+import { fromWire, toWire } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import type { HandlerHooks, HookSite, HooksModule } from '../core/handler-hooks.js';
 import { type AnyTask, defineTask, type Handler, tasksOfModule } from '../core/task.js';
 import { type BatchReport, BatchRunner, type RunnerBatch } from './batch-runner.js';
 import { LastWords } from './last-words.js';
 import {
+  type AnswerMessage,
+  type AskMessage,
   type AttachData,
   type AttachResult,
   type CancelMessage,
@@ -68,9 +71,14 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   const post = (message: ResultMessage): void => {
     port.postMessage(message, message.results === undefined ? [] : [message.results]);
   };
-  port.on('message', (message: RunMessage | CancelMessage | InspectMessage) => {
+  const questions = new Questions((message) => port.postMessage(message));
+  port.on('message', (message: RunMessage | CancelMessage | InspectMessage | AnswerMessage) => {
     if ('inspectMs' in message) {
       for (const one of hooks) one.inspect?.(message.inspectMs);
+      return;
+    }
+    if ('call' in message) {
+      questions.answer(message);
       return;
     }
     const { place } = message;
@@ -81,7 +89,7 @@ export async function attach(data: AttachData): Promise<AttachResult> {
     const { batch, log } = message;
     if (log !== undefined) logs[place] = new ResultLog(log.memory, log.capacity);
     try {
-      const report = new PortReport(place, post);
+      const report = new PortReport(place, post, questions);
       batches[place] = runner.run(new Uint8Array(batch), report, logs[place]!);
     } catch (error) {
       batches[place] = undefined;
@@ -95,15 +103,48 @@ export async function attach(data: AttachData): Promise<AttachResult> {
   return { clockOffsetMs: offsetMs };
 }
 
+/** What handlers of this thread have asked, until it is answered. */
+class Questions {
+  readonly #post: (message: AskMessage) => void;
+  readonly #open = new Map<number, (message: AnswerMessage) => void>();
+  #calls = 0;
+
+  constructor(post: (message: AskMessage) => void) {
+    this.#post = post;
+  }
+
+  ask(place: number, ask: ChildAsk): Promise<ChildAnswer> {
+    const call = ++this.#calls;
+    return new Promise((resolve, reject) => {
+      this.#post({ place, call, ask });
+      this.#open.set(call, ({ answer, error }) => {
+        if (answer === undefined) reject(fromWire(error));
+        else resolve(answer);
+      });
+    });
+  }
+
+  answer(message: AnswerMessage): void {
+    this.#open.get(message.call)?.(message);
+    this.#open.delete(message.call);
+  }
+}
+
 /** Sends home what is reported. The pool counts, so the end needs a message only when there was nothing to count. */
 class PortReport implements BatchReport {
   readonly #place: number;
   readonly #post: (message: ResultMessage) => void;
+  readonly #questions: Questions;
   #hasResults = false;
 
-  constructor(place: number, post: (message: ResultMessage) => void) {
+  constructor(place: number, post: (message: ResultMessage) => void, questions: Questions) {
     this.#place = place;
     this.#post = post;
+    this.#questions = questions;
+  }
+
+  ask(ask: ChildAsk): Promise<ChildAnswer> {
+    return this.#questions.ask(this.#place, ask);
   }
 
   onResults(frame: Uint8Array<ArrayBuffer>): void {

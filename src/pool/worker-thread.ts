@@ -19,12 +19,15 @@ import {
 } from 'node:worker_threads';
 import { Piscina } from 'piscina';
 import { hasSubscribers, publish } from '../core/channels.js';
-import { fromWire } from '../core/error-wire.js';
+import type { ChildDesk } from '../core/children.js';
+import { fromWire, toWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import type { HandleReport } from '../core/handler-hooks.js';
 import type { BatchListener, RunningBatch } from '../core/pool.js';
 import { LastWords } from './last-words.js';
 import {
+  type AnswerMessage,
+  type AskMessage,
   type AttachData,
   type AttachResult,
   type CancelMessage,
@@ -36,6 +39,7 @@ import {
 import { type PlaceLimits, Places } from './places.js';
 import { ResultLog } from './result-log.js';
 import { type LossReason, SentBatch, taskLost, tellLine } from './sent-batch.js';
+import { noRuntime } from './task-children.js';
 import type { NoteCounts } from './task-notes.js';
 import { Vitals } from './worker-vitals.js';
 
@@ -48,6 +52,8 @@ const SETTLED_MS = 1_000;
 export interface WorkerThreadOptions extends Omit<AttachData, 'port' | 'vitals' | 'lastWords'> {
   readonly limits: AttachData['limits'];
   readonly placeLimits: PlaceLimits;
+  /** Does what handlers ask for. */
+  readonly children: ChildDesk | undefined;
   readonly resourceLimits: ResourceLimits | undefined;
   readonly loadTimeoutMs: number;
 }
@@ -76,6 +82,7 @@ export class WorkerThread {
   readonly #events: WorkerThreadEvents;
   readonly #executor: string;
   readonly #places: Places;
+  readonly #children: ChildDesk | undefined;
   readonly #piscina: Piscina;
   /** Referenced while batches are here: they keep the process alive, an idle thread does not. */
   readonly #worker: Worker;
@@ -97,11 +104,12 @@ export class WorkerThread {
   #cause: unknown;
 
   constructor(options: WorkerThreadOptions, events: WorkerThreadEvents) {
-    const { placeLimits, resourceLimits, loadTimeoutMs, ...attach } = options;
+    const { placeLimits, resourceLimits, loadTimeoutMs, children, ...attach } = options;
     const { port1, port2 } = new MessageChannel();
     this.#events = events;
     this.#executor = attach.executor;
     this.#places = new Places(placeLimits);
+    this.#children = children;
     this.#port = port1;
     this.#piscina = new Piscina({
       filename: ENTRY,
@@ -139,7 +147,7 @@ export class WorkerThread {
     this.ready = this.#attach(attached, attach.module, loadTimeoutMs);
     // Who waits for the thread hears of it; the promise itself must not count as unhandled.
     this.ready.catch(() => {});
-    port1.on('message', (message: ResultMessage) => this.#onMessage(message));
+    port1.on('message', (message: ResultMessage | AskMessage) => this.#onMessage(message));
     // A port with a listener would keep the process alive, though not until the thread's `exit` event.
     port1.unref();
   }
@@ -272,13 +280,33 @@ export class WorkerThread {
     });
   }
 
-  #onMessage(message: ResultMessage): void {
-    if (message.handles !== undefined) {
+  #onMessage(message: ResultMessage | AskMessage): void {
+    if ('handles' in message && message.handles !== undefined) {
       this.#tellHandles(message.handles, false);
       return;
     }
     const sent = this.#sent[message.place];
-    if (sent !== undefined) this.#events.change(() => this.#hear(message, sent));
+    if (sent === undefined) return;
+    if ('ask' in message) void this.#answer(message, sent);
+    else this.#events.change(() => this.#hear(message, sent));
+  }
+
+  async #answer({ call, ask }: AskMessage, sent: SentBatch): Promise<void> {
+    let goOn: (() => void) | undefined;
+    if (ask.kind === 'end') {
+      this.#events.change(() => {
+        goOn = sent.waitForOthers();
+      });
+    }
+    let message: AnswerMessage;
+    try {
+      if (this.#children === undefined) throw noRuntime();
+      message = { call, answer: await this.#children(ask) };
+    } catch (error) {
+      message = { call, error: toWire(error) };
+    }
+    goOn?.();
+    if (!this.#isGone) this.#port.postMessage(message);
   }
 
   #hear(message: ResultMessage, sent: SentBatch): void {
@@ -311,7 +339,7 @@ export class WorkerThread {
       last;
       last = receiveMessageOnPort(this.#port)
     ) {
-      this.#onMessage(last.message as ResultMessage);
+      this.#onMessage(last.message as ResultMessage | AskMessage);
     }
     for (const line of this.#lastWords.read()) tellLine(line);
     this.#isGone = true;
