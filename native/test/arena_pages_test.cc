@@ -68,8 +68,8 @@ TEST_CASE("a block goes back whole, when its last page is free and enough others
   // Its last one: it would go, but then too few free pages would be left.
   pages.Return(kSmallPages + kHuge + 1);
   CHECK(PagesHeld(pages) == full);
-  // A sixth of the rest is free besides: it goes, as one.
-  for (uint32_t i = 0; i < 12; i++) pages.Return(1 + i);
+  // A tenth of the rest is free besides: it goes, as one.
+  for (uint32_t i = 0; i < 17; i++) pages.Return(1 + i);
   CHECK(PagesHeld(pages) == full - kHuge);
 }
 

@@ -25,6 +25,12 @@ export interface OwnedByNode extends ShardOwnership {
   readonly node: string;
 }
 
+/** Where some of what leaks was opened. */
+export interface LeakSite {
+  readonly stack: string;
+  readonly count: number;
+}
+
 /** Every channel name with the payload its subscribers get. `incarnation` names the runtime, where one speaks. */
 export interface ChannelPayloads {
   /** Submits of one segment are durable. */
@@ -283,7 +289,7 @@ export interface ChannelPayloads {
     readonly type: string | undefined;
     readonly count: number;
     readonly growthPerSecond: number;
-    readonly sites: readonly { readonly stack: string; readonly count: number }[];
+    readonly sites: readonly LeakSite[];
   };
   /** A round of forgetting old records failed; the next one makes it good. */
   'millrace:janitor:failed': { readonly cause: MillraceError };
