@@ -209,12 +209,8 @@ export class Session extends BaseService {
   #onRenewed(holding: Holding, renewal: LeaseRenewal): void {
     if (this.#current !== holding || this.isStopping) return;
     this.#judge(holding);
-    const before = holding.state;
     holding.renew(renewal);
-    if (before !== 'live' && this.#judge(holding) === 'live') {
-      publish('millrace:session:lifted', () => ({ leaseId: holding.tenure.leaseId }));
-      this.#tell({ kind: 'lifted', tenure: holding.tenure });
-    }
+    this.#judge(holding);
   }
 
   #onLost(holding: Holding, cause: MillraceError): void {
@@ -232,7 +228,7 @@ export class Session extends BaseService {
     this.#tell({ kind: 'ended', tenure: holding.tenure, cause });
   }
 
-  /** The state now, and the news of a fence when it has just come down. */
+  /** The state now, and the news of it: a fence that has just come down, or a renewal that has lifted a fence or doubt. */
   #judge(holding: Holding): 'live' | 'doubtful' | 'fenced' {
     const before = holding.state;
     const now = holding.judge();
@@ -246,6 +242,10 @@ export class Session extends BaseService {
       );
       publish('millrace:session:fenced', () => ({ leaseId, silentMs }));
       this.#tell({ kind: 'fenced', tenure: holding.tenure, cause });
+    } else if (now === 'live' && before !== 'live') {
+      // Also where nobody was told of a renewal that was looked up: whoever waits for the session would wait for ever.
+      publish('millrace:session:lifted', () => ({ leaseId: holding.tenure.leaseId }));
+      this.#tell({ kind: 'lifted', tenure: holding.tenure });
     }
     return now;
   }
