@@ -15,6 +15,7 @@
  * (one thread, discrete events); the random order among equals is what finds races that a stable order hides.
  */
 import type { Clock, WakeUp } from '../core/clock.js';
+import { Heap } from '../core/heap.js';
 import { type Random, seededRandom } from '../core/random.js';
 
 /** 2026-01-01T00:00:00Z */
@@ -42,7 +43,7 @@ export class World {
   /** The time of everything that is in no process: the network, the store, the test. */
   readonly clock: Clock;
   readonly #order: Random;
-  readonly #heap: Event[] = [];
+  readonly #heap = new Heap<Event>(isBefore);
   #nowMs = 0;
   #sequence = 0;
   #eventCount = 0;
@@ -79,7 +80,7 @@ export class World {
       process,
       run,
     };
-    this.#push(event);
+    this.#heap.push(event);
     return {
       cancel: () => {
         event.run = undefined;
@@ -103,12 +104,12 @@ export class World {
     const untilMs = this.#nowMs + limitMs;
     await quiescence();
     while (!holds()) {
-      const event = this.#heap[0];
+      const event = this.#heap.first;
       if (event === undefined || event.atMs > untilMs) {
         this.#nowMs = untilMs;
         return holds();
       }
-      this.#pop();
+      this.#heap.pop();
       if (event.run === undefined || event.process?.isAlive === false) continue;
       this.#nowMs = Math.max(this.#nowMs, event.atMs);
       if (event.process?.isPaused) {
@@ -127,34 +128,6 @@ export class World {
     let count = 0;
     for (const event of this.#heap) if (event.process === process && event.run) count++;
     return count;
-  }
-
-  #push(event: Event): void {
-    const heap = this.#heap;
-    let at = heap.push(event) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (isBefore(heap[parent]!, event)) break;
-      heap[at] = heap[parent]!;
-      at = parent;
-    }
-    heap[at] = event;
-  }
-
-  #pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop()!;
-    if (heap.length === 0) return;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && isBefore(heap[child + 1]!, heap[child]!)) child++;
-      if (isBefore(last, heap[child]!)) break;
-      heap[at] = heap[child]!;
-      at = child;
-    }
-    heap[at] = last;
   }
 }
 

@@ -1,14 +1,16 @@
 /**
- * When each of many things is to be looked at next: a binary heap by time. A thing that gets another time leaves its old
+ * When each of many things is to be looked at next: a heap by time. A thing that gets another time leaves its old
  * place behind, which is passed over when it comes up.
  */
+import { Heap } from '../../core/heap.js';
+
 interface Place<Thing> {
   readonly atMs: number;
   readonly thing: Thing;
 }
 
 export class Agenda<Thing> {
-  readonly #heap: Place<Thing>[] = [];
+  readonly #heap = new Heap<Place<Thing>>((a, b) => a.atMs <= b.atMs);
   readonly #times = new Map<Thing, number>();
 
   /** @param atMs - Infinity: never */
@@ -17,7 +19,7 @@ export class Agenda<Thing> {
     this.#times.delete(thing);
     if (atMs === Number.POSITIVE_INFINITY) return;
     this.#times.set(thing, atMs);
-    this.#push({ atMs, thing });
+    this.#heap.push({ atMs, thing });
   }
 
   delete(thing: Thing): void {
@@ -26,9 +28,9 @@ export class Agenda<Thing> {
 
   /** When the next one is due; Infinity: nothing is. */
   get nextMs(): number {
-    for (let first = this.#heap[0]; first !== undefined; first = this.#heap[0]) {
+    for (let { first } = this.#heap; first !== undefined; first = this.#heap.first) {
       if (this.#times.get(first.thing) === first.atMs) return first.atMs;
-      this.#pop();
+      this.#heap.pop();
     }
     return Number.POSITIVE_INFINITY;
   }
@@ -36,37 +38,9 @@ export class Agenda<Thing> {
   /** Takes out the next thing that is due by then. */
   take(nowMs: number): Thing | undefined {
     if (this.nextMs > nowMs) return undefined;
-    const { thing } = this.#heap[0]!;
-    this.#pop();
+    const { thing } = this.#heap.first!;
+    this.#heap.pop();
     this.#times.delete(thing);
     return thing;
-  }
-
-  #push(place: Place<Thing>): void {
-    const heap = this.#heap;
-    let at = heap.push(place) - 1;
-    while (at > 0) {
-      const parent = (at - 1) >> 1;
-      if (heap[parent]!.atMs <= place.atMs) break;
-      heap[at] = heap[parent]!;
-      at = parent;
-    }
-    heap[at] = place;
-  }
-
-  #pop(): void {
-    const heap = this.#heap;
-    const last = heap.pop()!;
-    if (heap.length === 0) return;
-    let at = 0;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) break;
-      if (child + 1 < heap.length && heap[child + 1]!.atMs < heap[child]!.atMs) child++;
-      if (heap[child]!.atMs >= last.atMs) break;
-      heap[at] = heap[child]!;
-      at = child;
-    }
-    heap[at] = last;
   }
 }
