@@ -17,6 +17,7 @@ import type { Accepted, NewTask } from '../../src/engine/intake.js';
 import { segmentKey } from '../../src/engine/keys.js';
 import { memoryStore } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
+import { localClock } from './local-time.js';
 
 const SHARDS = 8;
 const MINUTE_MS = 60_000;
@@ -161,29 +162,13 @@ class LocalMinutes {
   readonly #count: number;
 
   constructor(timeZone: string, startMs: number, endMs: number) {
-    const format = new Intl.DateTimeFormat('en-US', {
-      timeZone,
-      hourCycle: 'h23',
-      minute: 'numeric',
-      hour: 'numeric',
-      day: 'numeric',
-      month: 'numeric',
-      weekday: 'short',
-    });
+    const clock = localClock(timeZone);
     this.#startMs = startMs;
     this.#count = Math.floor((endMs - startMs) / MINUTE_MS) + 1;
     this.#fields = new Int16Array(this.#count * 5);
-    const weekdays = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
     for (let i = 0; i < this.#count; i++) {
-      const parts = new Map(
-        format.formatToParts(startMs + i * MINUTE_MS).map(({ type, value }) => [type, value]),
-      );
-      const number = (type: 'minute' | 'hour' | 'day' | 'month') => Number(parts.get(type));
-      const weekday = weekdays.indexOf(parts.get('weekday')!);
-      this.#fields.set(
-        [number('minute'), number('hour'), number('day'), number('month'), weekday],
-        i * 5,
-      );
+      const { minute, hour, day, month, weekday } = clock(startMs + i * MINUTE_MS);
+      this.#fields.set([minute, hour, day, month, weekday], i * 5);
     }
   }
 

@@ -5,41 +5,10 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Schedule } from '../../../src/engine/cron/schedule.js';
+import { type LocalFields, localClock } from '../../support/local-time.js';
 
 const MINUTE_MS = 60_000;
 const DAY_MS = 86_400_000;
-
-interface Fields {
-  readonly minute: number;
-  readonly hour: number;
-  readonly day: number;
-  readonly month: number;
-  readonly weekday: number;
-}
-
-const WEEKDAYS = ['Sun', 'Mon', 'Tue', 'Wed', 'Thu', 'Fri', 'Sat'];
-
-function localClock(timeZone: string): (atMs: number) => Fields {
-  const format = new Intl.DateTimeFormat('en-US', {
-    timeZone,
-    hourCycle: 'h23',
-    minute: 'numeric',
-    hour: 'numeric',
-    day: 'numeric',
-    month: 'numeric',
-    weekday: 'short',
-  });
-  return (atMs) => {
-    const parts = new Map(format.formatToParts(atMs).map(({ type, value }) => [type, value]));
-    return {
-      minute: Number(parts.get('minute')),
-      hour: Number(parts.get('hour')),
-      day: Number(parts.get('day')),
-      month: Number(parts.get('month')),
-      weekday: WEEKDAYS.indexOf(parts.get('weekday')!),
-    };
-  };
-}
 
 /** Fires in (fromMs, toMs] of an entry at one local time of the day, by the words of the guide. */
 function dailyFires(
@@ -193,7 +162,10 @@ describe('a schedule', () => {
   });
 });
 
-function matches([minute, hour, day, month, weekday]: readonly string[], now: Fields): boolean {
+function matches(
+  [minute, hour, day, month, weekday]: readonly string[],
+  now: LocalFields,
+): boolean {
   const isAnyDay = day === '*' || weekday === '*';
   const isDay = one(day!, now.day, 1);
   const isWeekday = one(weekday!, now.weekday, 0);
