@@ -9,7 +9,7 @@ import { roughMs } from '../core/durations.js';
 import type { Store } from '../core/store.js';
 import type { Explanation } from './explanation.js';
 import type { TaskInspection } from './inspection.js';
-import { type Pause, storedPauses } from './pauses.js';
+import { type Pause, pauseOf, storedPauses } from './pauses.js';
 
 /**
  * @param nowMs - wall clock
@@ -27,8 +27,7 @@ export async function explainStored(
     return { reason: 'ended', status, message: `it is ${status}` };
   }
   const { queue, shard, tenant, task: type = '' } = task;
-  const names = { task: type, queue, tenant };
-  const pause = (await storedPauses(store)).find(({ kind, name }) => names[kind] === name);
+  const pause = pauseOf(await storedPauses(store), { task: type, queue, tenant });
   if (pause !== undefined) return paused(pause, nowMs);
   const owner = await store.get(ownerKey({ queue, shard }));
   const members = (await store.range(ALL_MEMBERS)).entries.map(memberOf);

@@ -22,7 +22,7 @@ import {
 import type { Explanation } from './explanation.js';
 import type { Horizon } from './horizon.js';
 import type { TaskInspection } from './inspection.js';
-import type { Pause } from './pauses.js';
+import { type Pause, pauseOf } from './pauses.js';
 import type { TaskTypes } from './task-types.js';
 
 /** What the engine knows. */
@@ -140,8 +140,7 @@ export class Explainer {
   }
 
   #pauseOf({ task, queue, tenant }: TaskInspection): Explanation | undefined {
-    const names = { task, queue, tenant };
-    const pause = this.#ports.pauses().find(({ kind, name }) => names[kind] === name);
+    const pause = pauseOf(this.#ports.pauses(), { task, queue, tenant });
     return pause && paused(pause, this.#ports.clock.wallMs());
   }
 

@@ -26,17 +26,9 @@ import { readState } from '../core/records.js';
 import { TaskState } from '../core/states.js';
 import type { Entry, KeyRange, Store } from '../core/store.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
-import {
-  inboxKey,
-  overlayKey,
-  refOfKey,
-  type ShardPlace,
-  segmentKey,
-  shardDueRange,
-  shardRange,
-} from './keys.js';
+import { overlayKey, refOfKey, type ShardPlace, shardDueRange, shardRange } from './keys.js';
 import { entriesOf } from './recovery.js';
-import { storedState } from './stored-task.js';
+import { storedSegment, storedState } from './stored-task.js';
 
 /** How whoever owns the shard takes its segments in, and lets go of them. */
 export interface FarPorts {
@@ -277,7 +269,7 @@ export class FarSegments {
       try {
         const answer = await this.reading(async () => {
           const overlay = await store.get(overlayKey(ref));
-          const entry = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
+          const entry = await storedSegment(store, ref);
           if (this.#isClosed || entry === undefined) return 'gone';
           // Held meanwhile, and changed perhaps: what was read says nothing.
           if (this.#goneMeanwhile.has(ref)) return 'again';

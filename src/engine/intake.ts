@@ -155,7 +155,7 @@ export class Intake {
     const { task } = submission;
     if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
     if (task.gate !== undefined) return this.#gated.push(submission);
-    const bytes = task.payloadBytes + (task.metadata?.length ?? 0) + RECORD_OVERHEAD_BYTES;
+    const bytes = bytesOf(task);
     const type = this.#handled.has(task.type) ? '' : task.type;
     const kind = task.isDueByDate ? 'at' : 'in';
     const frameKey = `${task.queue}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
@@ -199,7 +199,7 @@ export class Intake {
     const submission = this.#gated.peek();
     if (submission === undefined) return undefined;
     const { task } = submission;
-    if (task.payloadBytes + RECORD_OVERHEAD_BYTES > bytesMax) return undefined;
+    if (bytesOf(task) > bytesMax) return undefined;
     this.#gated.shift();
     const owner = new OpenFrame();
     owner.submissions.push(submission);
@@ -297,6 +297,11 @@ export class Intake {
       bytes: frame.length + 64,
     };
   }
+}
+
+/** What a task's record takes in a frame, about. */
+function bytesOf({ payloadBytes, metadata }: NewTask): number {
+  return payloadBytes + (metadata?.length ?? 0) + RECORD_OVERHEAD_BYTES;
 }
 
 function joinKeyOf(submission: Submission): string {

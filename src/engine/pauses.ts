@@ -237,6 +237,14 @@ export async function storedPauses(store: Store): Promise<readonly Pause[]> {
   return decode(await store.get(PAUSES_KEY));
 }
 
+/** What keeps a task from running, if anything does. */
+export function pauseOf(
+  pauses: readonly Pause[],
+  of: Readonly<Record<PauseTarget['kind'], string | undefined>>,
+): Pause | undefined {
+  return pauses.find(({ kind, name }) => of[kind] === name);
+}
+
 function has(pauses: readonly Pause[], target: PauseTarget): boolean {
   return pauses.some((pause) => isOf(pause, target));
 }

@@ -19,7 +19,8 @@ import { TaskState } from '../core/states.js';
 import type { Operation, Store } from '../core/store.js';
 import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
 import { decodeDeadLetter, type StoredDeadLetter } from './dead-letters.js';
-import { deadLetterKey, deadLettersOf, inboxKey, segmentKey } from './keys.js';
+import { deadLetterKey, deadLettersOf, segmentKey } from './keys.js';
+import { storedSegment } from './stored-task.js';
 
 /** One commit takes so many, so that there is room for the rest. */
 const PER_COMMIT_MAX = 16;
@@ -95,9 +96,7 @@ export class Redrives {
       const { entries } = await store.range(deadLettersOf(segment));
       const letters = entries.flatMap((entry) => decodeDeadLetter(entry) ?? []);
       if (!letters.some((letter) => letter.id === id)) return 'gone';
-      const isStored =
-        (await store.get(segmentKey(segment))) !== undefined ||
-        (await store.get(inboxKey(segment))) !== undefined;
+      const isStored = (await storedSegment(store, segment)) !== undefined;
       if (this.#isClosed) return 'moved';
       const answer = await new Promise<RedriveAnswer | 'again'>((resolve) => {
         this.#wanted.push({ id, letters, isStored, answer: resolve });

@@ -13,7 +13,7 @@ import { FrameKind, openFrame } from '../core/frame.js';
 import { type SegmentRef, taskId } from '../core/ids.js';
 import { readState, readTask, type StateRecord, type TaskRecord } from '../core/records.js';
 import { TaskState } from '../core/states.js';
-import type { Store } from '../core/store.js';
+import type { Entry, Store } from '../core/store.js';
 import { goneError } from './ends.js';
 import { findFinished, readDeadLetter } from './finished.js';
 import { deadLetterKey, inboxKey, overlayKey, segmentKey } from './keys.js';
@@ -28,6 +28,14 @@ export interface StoredTask {
   readonly isDeadLetter: boolean;
 }
 
+/** A segment as it is stored: put by its owner, or by somebody else. */
+export async function storedSegment(
+  store: Pick<Store, 'get'>,
+  ref: SegmentRef,
+): Promise<Entry | undefined> {
+  return (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
+}
+
 /** @returns undefined when the store does not know the task (any more) */
 export async function readStoredTask(
   store: Store,
@@ -36,7 +44,7 @@ export async function readStoredTask(
 ): Promise<StoredTask | undefined> {
   const id = taskId(ref, index);
   const overlay = await store.get(overlayKey(ref));
-  const segment = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
+  const segment = await storedSegment(store, ref);
   const dead = await store.get(deadLetterKey(id));
   if (dead !== undefined) {
     const { state: since, task } = readDeadLetter(dead.value);
@@ -76,7 +84,7 @@ export async function storedState(
   const overlay = await store.get(overlayKey(ref));
   const since = overlay && statesOf(overlay.value).get(index);
   if (since !== undefined && since.state <= TaskState.RUNNING) return since.state;
-  const segment = (await store.get(segmentKey(ref))) ?? (await store.get(inboxKey(ref)));
+  const segment = await storedSegment(store, ref);
   const filed = await findFinished(store, id);
   if (filed !== undefined) return filed.state;
   if (segment !== undefined && index < openFrame(segment.value, FrameKind.TASKS).count) {

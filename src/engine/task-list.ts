@@ -20,8 +20,8 @@ import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js
 import { type Entry, type Key, keyAfter, prefixRange, type Store } from '../core/store.js';
 import { readDeadLetter } from './finished.js';
 import { inspectionOf, type TaskInspection } from './inspection.js';
-import { inboxKey, overlayKey, refOfFinishedKey, refOfKey, segmentKey } from './keys.js';
-import { type StoredTask, statesOf } from './stored-task.js';
+import { overlayKey, refOfFinishedKey, refOfKey } from './keys.js';
+import { type StoredTask, statesOf, storedSegment } from './stored-task.js';
 
 /** Which tasks; what is absent does not matter. */
 export interface TaskFilter {
@@ -149,7 +149,7 @@ function deadLetterOf({ key, value }: Entry): Found[] {
 
 async function filedOf(store: Store, { key, value }: Entry): Promise<Found[]> {
   const segment = refOfFinishedKey(key);
-  const stored = (await store.get(segmentKey(segment))) ?? (await store.get(inboxKey(segment)));
+  const stored = await storedSegment(store, segment);
   const tasks = stored && openFrame(stored.value, FrameKind.TASKS);
   const frame = openFrame(value, FrameKind.STATES);
   return Array.from({ length: frame.count }, (_, i) => {

@@ -126,14 +126,12 @@ export class Cron extends BaseService {
    * Makes an entry be as defined. One that is, is left alone; another definition of the same name replaces it, and counts
    * from now.
    *
-   * @throws ERR_MILLRACE_INVALID_OPTION for an expression or a zone that is none
+   * @param definition - with an expression and a zone that make a {@link Schedule}
    * @throws ERR_MILLRACE_STORE_UNAVAILABLE, _STORE_FULL
    */
   async define(definition: CronDefinition): Promise<void> {
-    new Schedule(definition.expression, definition.timeZone);
-    const { name, queue } = definition;
-    const key = cronKey({ queue, shard: shardOfEntry(name, this.#ports.shardCount) }, name);
-    await this.#change(name, key, (before) => {
+    const key = this.#keyOf(definition);
+    await this.#change(definition.name, key, (before) => {
       const there = before.find((entry) => entry.key === key);
       if (there !== undefined && before.length === 1) {
         const old = readEntry(there);
@@ -149,10 +147,9 @@ export class Cron extends BaseService {
   }
 
   /** @returns whether there was one of this name */
-  async remove({ name, queue }: Pick<CronDefinition, 'name' | 'queue'>): Promise<boolean> {
-    const key = cronKey({ queue, shard: shardOfEntry(name, this.#ports.shardCount) }, name);
+  async remove(definition: Pick<CronDefinition, 'name' | 'queue'>): Promise<boolean> {
     let isThere = false;
-    await this.#change(name, key, (before) => {
+    await this.#change(definition.name, this.#keyOf(definition), (before) => {
       isThere = before.length > 0;
       if (!isThere) return undefined;
       return before.map(({ key }) => ({ type: 'delete', key }) as const);
@@ -204,6 +201,10 @@ export class Cron extends BaseService {
     }
   }
 
+  #keyOf({ name, queue }: Pick<CronDefinition, 'name' | 'queue'>): Key {
+    return cronKey({ queue, shard: shardOfEntry(name, this.#ports.shardCount) }, name);
+  }
+
   /** What the store has of a name: where it would be, and where it has been seen. */
   async #entriesOf(name: string, key: Key): Promise<Entry[]> {
     const keys = new Set([key, this.#byName.get(name)?.key ?? key]);
@@ -243,9 +244,9 @@ export class Cron extends BaseService {
   #onEntry({ key, value, modRevision }: Entry): void {
     const before = this.#byKey.get(key);
     if (before !== undefined && before.modRevision >= modRevision) return;
-    const entry = readEntry({ key, value });
+    const entry = readEntry({ key, value }, before);
     if (entry === undefined) return this.#forget(key);
-    if (before !== undefined && isSameDefinition(before.entry.definition, entry.definition)) {
+    if (before !== undefined && before.schedule === entry.schedule) {
       before.entry = entry;
       before.modRevision = modRevision;
       return this.#look(before);
@@ -466,12 +467,21 @@ export class Cron extends BaseService {
   }
 }
 
-/** What is stored under a key; undefined when it cannot be read, of which an event tells. */
-function readEntry({ key, value }: Pick<Entry, 'key' | 'value'>): KnownEntry | undefined {
+/**
+ * What is stored under a key; undefined when it cannot be read, of which an event tells.
+ *
+ * @param before - the schedule of the same definition is used again: most news of an entry is that it has fired
+ */
+function readEntry(
+  { key, value }: Pick<Entry, 'key' | 'value'>,
+  before?: Pick<Known, 'entry' | 'schedule'>,
+): KnownEntry | undefined {
   try {
     const entry = decodeEntry(key, value);
-    const { expression, timeZone } = entry.definition;
-    return { ...entry, schedule: new Schedule(expression, timeZone) };
+    const { definition } = entry;
+    const isSame = before !== undefined && isSameDefinition(before.entry.definition, definition);
+    const { expression, timeZone } = definition;
+    return { ...entry, schedule: isSame ? before.schedule : new Schedule(expression, timeZone) };
   } catch (cause) {
     if (!isMillraceError(cause)) throw cause;
     publish('millrace:store:corrupt', () => ({ key, cause }));
