@@ -5,7 +5,7 @@ export type { AdminOptions } from './admin/admin-options.js';
 export type { Client, ClientOptions } from './client.js';
 export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
 export type { TaskLine } from './core/channels.js';
-export type { ChildHandle, ChildOptions, ChildSettlement } from './core/children.js';
+export type { ChildHandle, ChildOptions } from './core/children.js';
 export type { Duration } from './core/durations.js';
 export {
   type ErrorCode,
@@ -16,7 +16,7 @@ export {
   NonRetryableError,
 } from './core/errors.js';
 export type { Size } from './core/sizes.js';
-export type { TaskStatus } from './core/states.js';
+export type { Settlement, TaskStatus } from './core/states.js';
 export {
   type AnyTask,
   type ContractOptions,
@@ -65,7 +65,7 @@ export {
   type StoreFactory,
 } from './store/index.js';
 export type { Ended, SubmittedMany } from './submit-many.js';
-export type { Settlement, TaskHandle, WaitOptions } from './task-handle.js';
+export type { TaskHandle, WaitOptions } from './task-handle.js';
 export type { LevelRules, LogOptions, SampleRule } from './telemetry/log-options.js';
 export type { Logger, LogWrite } from './telemetry/logger.js';
 export type { MetricsOptions, OtelMeter, PromRegistry } from './telemetry/metrics-options.js';

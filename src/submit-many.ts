@@ -13,7 +13,7 @@ import { isMillraceError, MillraceError } from './core/errors.js';
 import { FrameKind, FrameWriter } from './core/frame.js';
 import { type SegmentRef, type TaskId, taskId } from './core/ids.js';
 import { writeTask } from './core/records.js';
-import { statusOf, TaskState } from './core/states.js';
+import { type Settlement, statusOf, TaskState } from './core/states.js';
 import { errorOfEnd, valueOfEnd } from './engine/ends.js';
 import type { Engine } from './engine/engine.js';
 import {
@@ -22,7 +22,6 @@ import {
   SEGMENT_BYTES_MAX,
   SEGMENT_TASKS_MAX,
 } from './engine/intake.js';
-import type { Settlement } from './task-handle.js';
 
 /** Frames that are submitted and not acknowledged; above it the source waits. */
 const FLYING_MAX = 64;

@@ -8,7 +8,7 @@
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
 import { type TaskId, taskId } from './core/ids.js';
-import { statusOf, TaskState, type TaskStatus } from './core/states.js';
+import { type Settlement, statusOf, TaskState, type TaskStatus } from './core/states.js';
 import { errorOfEnd, type TaskEnd, valueOfEnd } from './engine/ends.js';
 import type { Engine } from './engine/engine.js';
 import type { Accepted } from './engine/intake.js';
@@ -19,11 +19,6 @@ export interface WaitOptions {
   readonly timeout?: Duration;
   readonly signal?: AbortSignal;
 }
-
-/** How a task ended. */
-export type Settlement<Output> =
-  | { readonly status: 'completed'; readonly value: Output }
-  | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: Error };
 
 export class TaskHandle<Output> {
   readonly #engine: Engine;

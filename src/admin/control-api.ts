@@ -14,7 +14,7 @@ import { toWire, type WireError } from '../core/error-wire.js';
 import { isMillraceError, MillraceError } from '../core/errors.js';
 import { isQueueName, requireTaskId } from '../core/ids.js';
 import { invalidOption, knownOptions, oneOf, shortText, wholeNumber } from '../core/options.js';
-import type { TaskStatus } from '../core/states.js';
+import { STATUSES } from '../core/states.js';
 import type { AdminResponse, Route } from './admin-server.js';
 import type { Control, ListRequest } from './control.js';
 
@@ -24,14 +24,6 @@ const REASON_CHARS_MAX = 1_000;
 const NAME_CHARS_MAX = 200;
 const LIMIT_MAX = 1_000;
 const LIMIT_DEFAULT = 50;
-const STATUSES: readonly TaskStatus[] = [
-  'pending',
-  'running',
-  'completed',
-  'failed',
-  'cancelled',
-  'expired',
-];
 
 export type CallName = 'list' | 'inspect' | 'explain' | 'cancel' | 'overview';
 

@@ -8,6 +8,7 @@
  * submitted once, and a later execution of the parent gets the one that is there.
  */
 import type { Duration } from './durations.js';
+import type { Settlement } from './states.js';
 import type { TraceCarrier } from './task-metadata.js';
 
 export interface ChildOptions {
@@ -28,11 +29,6 @@ export interface ChildOptions {
   readonly ttl?: Duration;
 }
 
-/** How a child ended. */
-export type ChildSettlement<Output> =
-  | { readonly status: 'completed'; readonly value: Output }
-  | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: Error };
-
 /** What a handler holds of a child. */
 export interface ChildHandle<Output> {
   readonly id: string;
@@ -46,7 +42,7 @@ export interface ChildHandle<Output> {
    */
   result(): Promise<Output>;
   /** Like `result`, with every end of the child as a value. */
-  settled(): Promise<ChildSettlement<Output>>;
+  settled(): Promise<Settlement<Output>>;
   /** Cancels the child: `cancelled` at once, `signalled` while it runs, or `ended` before. */
   cancel(reason?: string): Promise<'cancelled' | 'signalled' | 'ended'>;
 }

@@ -21,7 +21,8 @@ export type TaskState = (typeof TaskState)[keyof typeof TaskState];
 /** States as users see them. */
 export type TaskStatus = 'pending' | 'running' | 'completed' | 'failed' | 'cancelled' | 'expired';
 
-const STATUS: readonly TaskStatus[] = [
+/** By state. */
+export const STATUSES: readonly TaskStatus[] = [
   'pending',
   'running',
   'completed',
@@ -29,6 +30,11 @@ const STATUS: readonly TaskStatus[] = [
   'cancelled',
   'expired',
 ];
+
+/** How a task ended. */
+export type Settlement<Output> =
+  | { readonly status: 'completed'; readonly value: Output }
+  | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: Error };
 
 const NEXT: Readonly<Record<TaskState, readonly TaskState[]>> = {
   [TaskState.PENDING]: [TaskState.RUNNING, TaskState.CANCELLED, TaskState.EXPIRED],
@@ -45,7 +51,7 @@ const NEXT: Readonly<Record<TaskState, readonly TaskState[]>> = {
 };
 
 export function statusOf(state: TaskState): TaskStatus {
-  return STATUS[state]!;
+  return STATUSES[state]!;
 }
 
 export function isEnded(state: TaskState): boolean {

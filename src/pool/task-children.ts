@@ -4,17 +4,12 @@
  * Who waits for a child stops waiting when its own signal is aborted: a handler that has run out of time, or was cancelled, must
  * not sit there until its thread is ended.
  */
-import type {
-  ChildAnswers,
-  ChildAsk,
-  ChildHandle,
-  ChildOptions,
-  ChildSettlement,
-} from '../core/children.js';
+import type { ChildAnswers, ChildAsk, ChildHandle, ChildOptions } from '../core/children.js';
 import { encodePayload, type PayloadLimits } from '../core/codec.js';
 import { fromWire } from '../core/error-wire.js';
 import { MillraceError } from '../core/errors.js';
 import { knownOptions, shortText } from '../core/options.js';
+import type { Settlement } from '../core/states.js';
 import { isTask } from '../core/task.js';
 import type { TraceCarrier } from '../core/task-metadata.js';
 
@@ -115,7 +110,7 @@ class Child<Output> implements ChildHandle<Output> {
     throw end.error;
   }
 
-  async settled(): Promise<ChildSettlement<Output>> {
+  async settled(): Promise<Settlement<Output>> {
     const asked = this.#ask<'end'>({ kind: 'end', type: this.#type, id: this.id });
     const end = await orAborted(asked, this.#signal());
     return end.status === 'completed'
