@@ -7,6 +7,8 @@ import { killAtEnd } from './guardian.js';
 
 const START_MS_MAX = 30_000;
 const LOG_CHARS_MAX = 2_000;
+/** What clients have for leaving. */
+const LEAVE_MS_MAX = 2_000;
 
 /** Who a server runs as, where it refuses to be root. */
 export interface Identity {
@@ -64,9 +66,11 @@ export function startServer(
       }
     },
     async close() {
-      // PostgreSQL's fast shutdown; Redis takes it as its own end, too.
-      child.kill('SIGINT');
+      // PostgreSQL lets clients that are about to leave do so, and with the second signal ends the others; Redis takes either.
+      child.kill('SIGTERM');
+      const impatient = setTimeout(() => child.kill('SIGINT'), LEAVE_MS_MAX);
       await ended;
+      clearTimeout(impatient);
       callOff?.();
     },
   };

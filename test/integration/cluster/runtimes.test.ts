@@ -76,6 +76,8 @@ describe('runtimes on etcd', () => {
     const again = handles.map(({ id }) => b.handle('work', id).result());
     await soon('the same from the other', Promise.all(again));
     assert.equal(seen().filter(({ kind }) => kind === 'end').length, 100);
+    // Mail is deleted once it has been read: who waited is told before.
+    await until('mail is gone', async () => (await keys('r')).length === 0);
     assert.deepEqual(await keys('t', 'i', 's', 'c', 'r'), []);
   });
 
