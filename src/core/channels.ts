@@ -28,6 +28,7 @@ export interface OwnedByNode extends ShardOwnership {
 /** Where some of what leaks was opened. */
 export interface LeakSite {
   readonly stack: string;
+  /** Open handles that were created there, of those whose stack was taken. */
   readonly count: number;
 }
 

@@ -35,9 +35,9 @@ const TRACEPARENT_AT = 16;
 const TRACEPARENT_CHARS = 55;
 const TRACE_BYTES_MIN = TRACEPARENT_AT + TRACEPARENT_CHARS + 2;
 const T = 0x74;
-/** What others may put into the store is bounded where it is read, too. */
-const TRACESTATE_CHARS_MAX = 512;
-const BAGGAGE_CHARS_MAX = 1_024;
+/** Bounds where a context is put into a task, and, since others may write to the store, where it is read. */
+export const TRACESTATE_CHARS_MAX = 512;
+export const BAGGAGE_CHARS_MAX = 1_024;
 
 /** Metadata bytes of a task, or undefined when there is nothing to say. */
 export function encodeMetadata({ key, trace, parent }: TaskMetadata): Uint8Array | undefined {

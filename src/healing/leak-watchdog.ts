@@ -13,7 +13,7 @@
  * Nothing is decided in the first window (ten minutes). One kind at a time is looked into, and each again after an hour at
  * the earliest.
  */
-import { publish } from '../core/channels.js';
+import { type LeakSite, publish } from '../core/channels.js';
 import { type Clock, sleep, type WakeUp } from '../core/clock.js';
 import type { LeftHandles } from '../core/handler-hooks.js';
 import type { Levers } from '../core/levers.js';
@@ -175,7 +175,7 @@ export class LeakWatchdog extends BaseService {
     readonly type: string | undefined;
     readonly count: number;
     readonly growthPerSecond: number;
-    readonly sites: readonly { readonly stack: string; readonly count: number }[];
+    readonly sites: readonly LeakSite[];
   }): Promise<void> {
     const { kind, type, count } = verdict;
     const who = type === undefined ? '' : `, left by task '${type}'`;

@@ -2,6 +2,7 @@
  * What is open, as far as channels tell: handles that callers own, with the stacks of some of their creations, and what the
  * worker threads report of theirs, with the task types that left something open.
  */
+import type { LeakSite } from '../core/channels.js';
 import type { HandleReport, LeftHandles } from '../core/handler-hooks.js';
 import type { Subscriptions } from '../core/subscriptions.js';
 
@@ -14,12 +15,6 @@ const STACK_FRAMES = 8;
 /** A stack, unformatted: that costs three times as much as taking it, and few are ever read. */
 interface Taken {
   stack?: string;
-}
-
-export interface Site {
-  readonly stack: string;
-  /** Open handles that were created there, of those whose stack was taken. */
-  readonly count: number;
 }
 
 export class OpenHandles {
@@ -61,11 +56,12 @@ export class OpenHandles {
   /** The thread that has most of a kind open. */
   threadWithMost(kind: string): number | undefined {
     let most: number | undefined;
+    let mostCount = 0;
     for (const [threadId, open] of this.#threads) {
       const count = open[kind] ?? 0;
-      if (count > 0 && count > (most === undefined ? 0 : (this.#threads.get(most)![kind] ?? 0))) {
-        most = threadId;
-      }
+      if (count <= mostCount) continue;
+      most = threadId;
+      mostCount = count;
     }
     return most;
   }
@@ -84,7 +80,7 @@ export class OpenHandles {
   }
 
   /** Where open handles of a kind come from, most first. */
-  sites(kind: string, sitesMax: number): Site[] {
+  sites(kind: string, sitesMax: number): LeakSite[] {
     const counts = new Map<string, number>();
     for (const one of this.#stacks.values()) {
       if (one.kind !== kind) continue;

@@ -1,9 +1,11 @@
 /** Between OpenTelemetry's contexts and what a task carries of them. */
-import type { TraceCarrier } from '../core/task-metadata.js';
+import {
+  BAGGAGE_CHARS_MAX,
+  TRACESTATE_CHARS_MAX,
+  type TraceCarrier,
+} from '../core/task-metadata.js';
 import type { OpenTelemetry, OtelContext, OtelSpanContext } from './open-telemetry.js';
 
-const BAGGAGE_CHARS_MAX = 1_024;
-const TRACESTATE_CHARS_MAX = 512;
 const NO_ID = /^0*$/;
 
 /**
