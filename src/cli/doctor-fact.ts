@@ -5,7 +5,7 @@ import { type CommandFact, STORE_OPTIONS } from './command.js';
 
 export const DOCTOR: CommandFact = {
   name: 'doctor',
-  summary: 'look for what is wrong with this machine and the store',
+  summary: 'Look for what is wrong with this machine and the store.',
   usage: '',
   positionalsMin: 0,
   positionalsMax: 0,

@@ -19,7 +19,7 @@ any other folder, and etcd, is opened directly.
 
 export const LS: CommandFact = {
   name: 'ls',
-  summary: 'list tasks',
+  summary: 'List tasks.',
   usage: '',
   positionalsMin: 0,
   positionalsMax: 0,
@@ -44,7 +44,7 @@ ${REACH}`,
 
 export const SHOW: CommandFact = {
   name: 'show',
-  summary: 'what the store has of one task',
+  summary: 'Show what the store has of one task.',
   usage: '<id>',
   positionalsMin: 1,
   positionalsMax: 1,
@@ -54,7 +54,7 @@ export const SHOW: CommandFact = {
 
 export const WHY: CommandFact = {
   name: 'why',
-  summary: 'why a task is not running',
+  summary: 'Say why a task is not running.',
   usage: '<id>',
   positionalsMin: 1,
   positionalsMax: 1,
@@ -67,7 +67,7 @@ ${REACH}`,
 
 export const CANCEL: CommandFact = {
   name: 'cancel',
-  summary: 'cancel tasks, by id or by filter',
+  summary: 'Cancel tasks, by id or by filter.',
   usage: '[id ...]',
   positionalsMin: 0,
   positionalsMax: 1_000,
@@ -87,7 +87,7 @@ ${REACH}`,
 
 export const TOP: CommandFact = {
   name: 'top',
-  summary: 'watch the nodes and their work',
+  summary: 'Watch the nodes and their work.',
   usage: '',
   positionalsMin: 0,
   positionalsMax: 0,
