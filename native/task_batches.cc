@@ -328,8 +328,9 @@ bool TaskTable::PlaceOf(Handle handle, Handle* batch, uint32_t* slot) const {
 
 const std::string* TaskTable::ExecutorOf(Handle handle) const {
   const Task* task = FindTask(handle);
-  if (task == nullptr || task->state != TaskState::kRunning) return nullptr;
-  return &strings_.Text(task->mark);
+  if (task == nullptr || task->state == TaskState::kPending) return nullptr;
+  const bool is_over = (task->flags & kSettled) != 0 || task->mark == kNone;
+  return is_over ? nullptr : &strings_.Text(task->mark);
 }
 
 void TaskTable::LeaveBatch(uint32_t number, Task* task) {

@@ -261,7 +261,8 @@ class TaskTable {
   size_t TypesOf(Handle batch, uint32_t* out, size_t capacity) const;
   // Where a task runs. False if in no batch.
   bool PlaceOf(Handle task, Handle* batch, uint32_t* slot) const;
-  // The incarnation that runs a RUNNING task; null for others.
+  // The incarnation that runs a RUNNING task, or ran one that has ended, until that is durable; null
+  // for others.
   const std::string* ExecutorOf(Handle task) const;
 
   // ---- Single tasks: what policy decides. About those of released segments, it is not up to this

@@ -255,6 +255,8 @@ export class Runtime {
    * @throws ERR_MILLRACE_PAYLOAD_TOO_LARGE, _TOO_DEEP, _NOT_SERIALIZABLE
    * @throws ERR_MILLRACE_QUEUE_FULL with `queue.onFull: 'reject'`, and for priorities below 0 while the runtime is degraded
    * @throws ERR_MILLRACE_STORE_FULL, from 80 % of the store's quota on (above 60 % a submit takes 100 ms longer)
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE when the store gives no answer within about 8 s. With `details.mayBeStored` the
+   *   task was on its way and nobody knows; submit it again with the same `idempotencyKey`, which makes one task of both
    * @throws ERR_MILLRACE_CLOSED
    */
   submit<Input, Output>(

@@ -244,9 +244,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         table.Watch(task);
         TaskTable::TaskView view;
         const bool is_there = table.View(task, &view);
-        Require((table.ExecutorOf(task) != nullptr) ==
-                    (is_there && view.state == TaskState::kRunning),
-                "an executor");
+        const bool is_running = is_there && view.state == TaskState::kRunning;
+        const bool has_ended = is_there && view.state > TaskState::kRunning && !view.is_settled;
+        const bool has_executor = table.ExecutorOf(task) != nullptr;
+        Require(has_executor ? is_running || has_ended : !is_running, "an executor");
         Handle batch;
         uint32_t slot;
         table.PlaceOf(task, &batch, &slot);

@@ -717,6 +717,8 @@ TEST_CASE("a task that runs elsewhere stays under its executor, and counts for n
   REQUIRE(s.table.End(lost[0], TaskState::kCompleted, nullptr, 0, kNow));
   CHECK(s.table.Running(0) == 1);
   s.table.Cancel(s.table.TaskAt(segment, 3), nullptr, 0, kNow);
+  CHECK(*s.table.ExecutorOf(lost[0]) == "other");
+  CHECK(s.table.ExecutorOf(s.table.TaskAt(segment, 3)) == nullptr);
   CHECK(Report(&s, claimed.batch, {{0, Outcome::kCompleted, ""}}).empty());
   const std::vector<Stands> unfiled = {{0, TaskState::kRunning, 3, "other"},
                                        {1, TaskState::kPending, 1, ""},

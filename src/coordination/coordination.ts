@@ -124,15 +124,22 @@ export class Coordination extends BaseService {
     await this.#canary?.start();
   }
 
+  /**
+   * Places in lines and records are given back one by one while the session ends, not before it: what a silent store does
+   * not hear of goes with the lease, and whoever still tells it so stops with the tenure.
+   */
   protected async onStop(): Promise<void> {
     const cause = new MillraceError('ERR_MILLRACE_CLOSED', 'coordination is closed');
     this.elections.close(cause);
-    await this.locks.close(cause);
-    await this.#canary?.stop();
-    await this.compactor?.stop();
-    await this.supervisor.stop();
-    await this.members.stop();
+    const parts = [
+      this.locks.close(cause),
+      this.#canary?.stop(),
+      this.compactor?.stop(),
+      this.supervisor.stop(),
+      this.members.stop(),
+    ];
     await this.session.stop();
+    await Promise.all(parts);
   }
 }
 

@@ -10,6 +10,7 @@ import { Backoff, isTransient } from '../core/backoff.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import { OwnedHandle } from '../core/owned-handles.js';
 import { type Compare, type Entry, prefixRange, type Revision } from '../core/store.js';
+import { unlessAborted } from '../core/unless-aborted.js';
 import { FirstAbort } from './first-abort.js';
 import type { Names } from './names.js';
 import { LINGER_MS, type LineContext, Place } from './place.js';
@@ -86,7 +87,8 @@ export class Elections {
     const bytes = new TextEncoder().encode(value);
     try {
       for (;;) {
-        await this.#departures.get(line);
+        // A silent store may never confirm it.
+        await unlessAborted(Promise.resolve(this.#departures.get(line)), giveUp.signal);
         const place = await this.#stand(line, bytes, giveUp.signal);
         if (place !== undefined) return this.#lead(line, place, value);
       }

@@ -111,13 +111,16 @@ export class Members extends BaseService {
    * Says something else of this process from now on. Its place in time stays: it has not left.
    *
    * if create(n/<node>) == as it joined  then put n/<node>      sent again until it is known: the same put again
+   *
+   * @param giveUp - ends the tries: a store that is away may never know
    */
-  async change(record: MemberRecord): Promise<void> {
+  async change(record: MemberRecord, giveUp: AbortSignal): Promise<void> {
     this.#record = record;
+    const signal = AbortSignal.any([giveUp, this.#closing.signal]);
     const backoff = new Backoff(this.#clock, this.#random);
     for (let self = this.#self; self !== undefined && this.#record === record; self = this.#self) {
       const { leaseId } = this.#session;
-      if (leaseId === undefined || this.#closing.signal.aborted) return;
+      if (leaseId === undefined || signal.aborted) return;
       const key = `${NODES}${this.node}`;
       const isDone = await this.#store
         .txn({
@@ -131,7 +134,7 @@ export class Members extends BaseService {
           return !isTransient(error);
         });
       if (isDone) return;
-      await backoff.pause(this.#closing.signal).catch(() => {});
+      await backoff.pause(signal).catch(() => {});
     }
   }
 

@@ -70,8 +70,8 @@ export type SessionChange =
 
 /** Wall and monotonic clock may disagree by this much before the session doubts itself. */
 const DRIFT_MS_MAX = 500;
-/** How long close() waits for the store to take the lease back. */
-const REVOKE_MS_MAX = 2_000;
+/** How long stop() waits for the store, for each of its last two answers. */
+const PATIENCE_MS = 2_000;
 
 /** How long before its end a lease counts as over: for clock rates that differ, and for what is on its way. */
 function fenceMarginMs(ttlMs: number): number {
@@ -157,32 +157,38 @@ export class Session extends BaseService {
     this.#armTick();
   }
 
-  /** Gives the lease back, so that what hangs on it is free at once. */
+  /** Gives the lease back, so that what hangs on it is free at once; unless the store has not answered for so long. */
   protected async onStop(): Promise<void> {
     this.#wakeUp?.cancel();
     this.#closing.abort(closed());
-    await this.#rejoining;
+    await this.#patiently(this.#rejoining);
     const current = this.#current;
     if (current === undefined) return;
+    const isSilent = this.#judge(current) === 'fenced';
     this.#end(current, closed());
     await current.keeper.stop();
-    await this.#revoke(current.tenure.leaseId);
+    if (!isSilent) await this.#patiently(this.#revoke(current.tenure.leaseId));
   }
 
-  /** Waits for the answer, but not for long: a store that cannot be reached ends the lease by itself. */
   async #revoke(leaseId: LeaseId): Promise<void> {
-    const answered = new AbortController();
-    const revoked = this.#store.revokeLease(leaseId).catch((error: unknown) => {
+    await this.#store.revokeLease(leaseId).catch((error: unknown) => {
       if (!isMillraceError(error)) throw error;
     });
-    const waited = sleep(this.#clock, REVOKE_MS_MAX, answered.signal).catch(() => {});
-    await Promise.race([revoked, waited]);
+  }
+
+  /** Waits for an answer, but not for long: a store that cannot be reached ends the lease by itself. */
+  async #patiently(answer: Promise<void>): Promise<void> {
+    const answered = new AbortController();
+    const waited = sleep(this.#clock, PATIENCE_MS, answered.signal).catch(() => {});
+    await Promise.race([answer, waited]);
     answered.abort();
   }
 
   async #join(): Promise<void> {
     const sentAtMs = this.#clock.monoMs();
     const lease = await this.#store.grantLease(this.ttlMs);
+    // Granted too late for anybody.
+    if (this.isStopping) return this.#revoke(lease.leaseId);
     const holding = new Holding(this.#clock, lease, sentAtMs);
     holding.keeper = this.#store.keepLease(lease, {
       onRenewed: (renewal) => this.#onRenewed(holding, renewal),

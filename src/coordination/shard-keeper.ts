@@ -175,6 +175,7 @@ export class ShardKeeper extends BaseService {
     this.#stopListening = this.#session.onChange((change) => {
       if (change.kind === 'ended') this.#loseAll(change.cause);
       if (change.kind === 'lifted' || change.kind === 'granted') this.#move();
+      if (change.kind === 'fenced' && this.#isLeavingAll) this.#whenFree?.();
     });
     this.#following = Promise.all([
       this.#followMembers().catch(endedByClose),
@@ -186,7 +187,7 @@ export class ShardKeeper extends BaseService {
     ]);
   }
 
-  /** Asks for the release of everything, and waits for it; not for a store that does not answer. */
+  /** Asks for the release of everything, and waits for it; not for a store that does not answer: its lease ends too. */
   protected async onStop(): Promise<void> {
     this.#isLeavingAll = true;
     const freed = new Promise<void>((resolve) => {
@@ -194,6 +195,7 @@ export class ShardKeeper extends BaseService {
     });
     this.#move();
     await Promise.all(this.#releases.values());
+    if (this.#session.state === 'fenced') this.#whenFree?.();
     const patience = new AbortController();
     await Promise.race([freed, sleep(this.#clock, STOP_MS_MAX, patience.signal).catch(() => {})]);
     patience.abort();

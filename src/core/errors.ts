@@ -83,7 +83,7 @@ export const ERRORS = {
   },
   ERR_MILLRACE_STORE_UNAVAILABLE: {
     kind: 'coordination',
-    doc: 'The store did not answer, or answered with a fault, in time.',
+    doc: 'The store did not answer, or answered with a fault, in time. From a submit: with `details.mayBeStored` the task was on its way and may be stored; without, it certainly is not.',
   },
   ERR_MILLRACE_COMPACTED: {
     kind: 'coordination',

@@ -23,9 +23,10 @@ import type {
   WatchClass,
   WatchEvent,
 } from './store.js';
+import { unlessAborted } from './unless-aborted.js';
 
 export interface FollowOptions {
-  /** Ends the following quietly. */
+  /** Ends the following quietly, also while the store has not answered. */
   readonly signal?: AbortSignal;
   /** @defaultValue 'data' */
   readonly class?: WatchClass;
@@ -57,7 +58,14 @@ export async function* follow(
   const { signal, class: watchClass = 'data' } = options;
   const known = new Map<Key, Revision>();
   for (let kind: 'list' | 'relist' = 'list'; !signal?.aborted; kind = 'relist') {
-    const { entries, revision } = await store.range(range);
+    const listing = store.range(range);
+    const listed = await (signal === undefined ? listing : unlessAborted(listing, signal)).catch(
+      (error: unknown) => {
+        if (!signal?.aborted) throw error;
+      },
+    );
+    if (listed === undefined) return;
+    const { entries, revision } = listed;
     const events = difference(known, entries, revision);
     if (kind === 'relist') {
       publish('millrace:watch:relisted', () => ({ class: watchClass, changes: events.length }));

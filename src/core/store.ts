@@ -314,7 +314,10 @@ export interface Store {
    */
   usage?(): Promise<StoreUsage>;
 
-  /** Finishes what is in flight, ends watches, releases files and connections. Idempotent. */
+  /**
+   * Finishes what is in flight, ends watches, releases files and connections. Idempotent. Over a network it waits two
+   * seconds at most for answers: what is still in flight then ends as if none had come.
+   */
   close(): Promise<void>;
 }
 

@@ -23,7 +23,7 @@ export interface FrameOwner {
   readonly payloadBytes: number;
   /** They are durable. @param taskAt - 0 for every index where this node does not hold them */
   accept(segment: SegmentRef, taskAt: (index: number) => TaskHandle): void;
-  /** They certainly are not in the store, and will not be. */
+  /** They are not in the store, and will not be; with `cause.details.mayBeStored` nobody knows. */
   reject(cause: MillraceError): void;
 }
 

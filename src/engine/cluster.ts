@@ -59,6 +59,7 @@ import {
   type Mail,
   placeOfTask,
   type Report,
+  reportOfEnd,
 } from './letters.js';
 import { Mailroom } from './mailroom.js';
 import { Outbox } from './outbox.js';
@@ -133,7 +134,8 @@ export class Cluster {
   /** Executions here whose tasks are other nodes', until what they came to is durable; by task and attempt. */
   readonly #orphans = new Map<string, TaskHandle>();
   #stopListening: () => void = () => {};
-  #isClosing = false;
+  /** No commit comes any more. */
+  readonly #closing = new AbortController();
 
   constructor(options: ClusterOptions, ports: ClusterPorts) {
     const { clock, random, store, table, incarnation } = ports;
@@ -148,7 +150,10 @@ export class Cluster {
         onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
         onCommandGone: (key) => this.#desk.onCommandGone(key),
         onHeld: (segment) => ports.wallTimes.delete(segment),
-        release: (segment, { isResumed }) => this.#release(segment, { isOpen: isResumed }),
+        release: (segment, { isResumed }) => {
+          this.#reportUnwritten(segment);
+          return this.#release(segment, { isOpen: isResumed });
+        },
         onOver: (shard) => this.#onOver(shard),
         onChanged: () => ports.onChanged(),
       },
@@ -225,11 +230,15 @@ export class Cluster {
     await this.#reaper.start();
   }
 
-  /** Gives all shards to others. Resolves when their keys are gone, or after a few seconds. REQUIRES: commits go on. */
+  /**
+   * Gives all shards to others. Resolves when their keys are gone, or after a few seconds, or with `close`.
+   * REQUIRES: commits go on.
+   */
   async leave(): Promise<void> {
     const { members } = this.#options;
     // Others then see that nothing is to be ours, and still that we live.
-    const told = members.change({ ...members.self?.record, ...shardRecord([]) });
+    const record = { ...members.self?.record, ...shardRecord([]) };
+    const told = members.change(record, this.#closing.signal);
     await Promise.all([told, this.#keeper.stop()]);
   }
 
@@ -246,7 +255,7 @@ export class Cluster {
 
   /** No commit comes any more: whatever still waits for one is over. */
   async close(cause: MillraceError): Promise<void> {
-    this.#isClosing = true;
+    this.#closing.abort(cause);
     this.#options.members.report = undefined;
     this.#stopListening();
     this.shards.abandon();
@@ -324,17 +333,8 @@ export class Cluster {
 
   /** Sends on what an orphan came to. */
   report(task: TaskHandle, report: Report): void {
-    const { table } = this.#ports;
-    const { attempt } = table.inspect(task)!;
-    const id = this.#idOf(task);
-    const name = nameOf({ task: id, attempt });
-    this.remote.report({
-      task: id,
-      attempt,
-      report,
-      onSent: () => this.#orphans.delete(name),
-    });
-    table.forget(task);
+    this.#report(task, report);
+    this.#ports.table.forget(task);
     this.#ports.onChanged();
   }
 
@@ -367,6 +367,29 @@ export class Cluster {
       else this.#mailroom.write(executor, 'probes', execution);
     }
     this.#ports.onChanged();
+  }
+
+  /** Sends what an execution here came to. Until that is durable nobody is told that it is lost. */
+  #report(task: TaskHandle, report: Report): void {
+    const { attempt } = this.#ports.table.inspect(task)!;
+    const execution = { task: this.#idOf(task), attempt };
+    const name = nameOf(execution);
+    this.#orphans.set(name, task);
+    this.remote.report({ ...execution, report, onSent: () => this.#orphans.delete(name) });
+  }
+
+  /** What ran here to its end, in a shard that was lost before that could be written, is for the next owner to record. */
+  #reportUnwritten(segment: SegmentHandle): void {
+    const { table, incarnation } = this.#ports;
+    const info = table.segmentInfo(segment);
+    if (info?.isDirty !== true) return;
+    for (let index = 0; index < info.tasks; index++) {
+      const task = table.taskAt(segment, index);
+      const state = table.inspect(task)?.state ?? TaskState.PENDING;
+      if (!isEnded(state) || table.executorOf(task) !== incarnation) continue;
+      const report = reportOfEnd({ state, json: utf8(table.endOf(task)!) });
+      if (report !== undefined) this.#report(task, report);
+    }
   }
 
   /**
@@ -431,7 +454,7 @@ export class Cluster {
     }
     for (const shard of shards) {
       for await (const entry of entriesOf(store, shardRange('c', shard))) {
-        if (this.#isClosing || shard.stage !== 'active') break;
+        if (this.#closing.signal.aborted || shard.stage !== 'active') break;
         this.#desk.onCommand(shard, entry);
       }
     }
@@ -472,7 +495,7 @@ export class Cluster {
   async #onProbe(execution: ExecutionRef): Promise<void> {
     // We may not have let go of the shard yet; then it becomes an orphan in a moment.
     await this.shards.untilOver(placeOfTask(execution.task));
-    if (this.#isClosing || this.#orphans.has(nameOf(execution))) return;
+    if (this.#closing.signal.aborted || this.#orphans.has(nameOf(execution))) return;
     this.remote.report({
       ...execution,
       report: { kind: 'lost', death: { reason: 'exit', begun: 1 } },
@@ -483,7 +506,7 @@ export class Cluster {
 
   async #redrive(shard: Shard, id: TaskId): Promise<RedriveAnswer> {
     const { clock, redrive } = this.#ports;
-    while (!this.#isClosing && shard.stage !== 'over') {
+    while (!this.#closing.signal.aborted && shard.stage !== 'over') {
       try {
         return await redrive(id);
       } catch (error) {
@@ -498,7 +521,7 @@ export class Cluster {
   async #storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd> {
     const { store, clock } = this.#ports;
     const { segment } = requireTaskId(id);
-    while (!this.#isClosing && shard.stage !== 'over') {
+    while (!this.#closing.signal.aborted && shard.stage !== 'over') {
       const before = this.#inTable(id);
       try {
         // In this order: what ends in between is filed by the second reading.

@@ -77,7 +77,7 @@ export interface Guarded {
   onBroken(broken: readonly AnyGuard[]): void;
 }
 
-/** One cut: operations with what depends on their fate. Exactly one of the callbacks is called, once. */
+/** One cut: operations with what depends on their fate. Exactly one of `onDone`, `onFailed`, `onBroken` is called, once. */
 export interface Commit {
   readonly operations: readonly Operation[];
   /** Absent: it stands on the head alone. */
@@ -89,6 +89,11 @@ export interface Commit {
    * told that it had been applied.
    */
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void;
+  /**
+   * It has had no definite answer for seconds, and its fate stays open: one of the others still follows. Called again and
+   * again until then.
+   */
+  onUnclear(cause: MillraceError): void;
   /** It certainly was not applied, and will not be. */
   onFailed(cause: MillraceError): void;
 }
@@ -278,8 +283,10 @@ export class CommitLane {
         return sleep(this.#clock, REFUSED_DELAY_MS);
       }
       publish('millrace:commit:unknown', () => ({ cause: outcome.cause, tries }));
-      if (this.#clock.monoMs() - sentAtMs >= STALLED_AFTER_MS)
+      if (this.#clock.monoMs() - sentAtMs >= STALLED_AFTER_MS) {
         this.#source.onStalled(outcome.cause);
+        commit.onUnclear(outcome.cause);
+      }
       await sleep(
         this.#clock,
         Math.min(RESEND_DELAY_MAX_MS, RESEND_DELAY_MIN_MS * 2 ** (tries - 1)),

@@ -12,7 +12,8 @@
  * through its inbox; claims stand on what rests (pauses.ts). These are the commit's guards.
  *
  * When the commit is done, callers hear of it and batches are launched; when it failed for certain, everything is put
- * back; when a guard is broken, too, and what was submitted goes to another shard.
+ * back; when a guard is broken, too, and what was submitted goes to another shard. Submitters do not wait for ever: when its
+ * fate stays open they are told so, and what they submitted is nobody's to hear of.
  */
 import type { MillraceError } from '../core/errors.js';
 import type { SegmentRef } from '../core/ids.js';
@@ -63,8 +64,8 @@ export interface SharedContext {
   onLettersFailed(letters: readonly Letter[]): void;
   /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
-  /** The frame goes to another shard: it was not written, and will not be. */
-  onDisplaced(frame: ClosedFrame): void;
+  /** The frame goes to another shard, unless nobody waits for it any more: it was not written, and will not be. */
+  onDisplaced(frame: ClosedFrame, isAwaited: boolean): void;
   onBroken(broken: readonly AnyGuard[]): void;
 }
 
@@ -86,10 +87,16 @@ export interface CutContext {
   takeGated(bytesMax: number): GatedFrame | undefined;
   /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed; not those of an inbox. */
   adopt(frame: ClosedFrame): SegmentHandle;
-  /** @param segment - 0 for a frame that went to an inbox */
-  onAccepted(frame: ClosedFrame, segment: SegmentHandle): void;
+  /**
+   * @param segment - 0 for a frame that went to an inbox
+   * @param isAwaited - whether somebody waits to hear of it; else it was given up as unclear
+   */
+  onAccepted(frame: ClosedFrame, segment: SegmentHandle, isAwaited: boolean): void;
+  /** It is in the store or not, and whoever waits is told so: it waits no longer. */
+  onUnclear(frame: ClosedFrame, cause: MillraceError): void;
   onRejected(frame: ClosedFrame, cause: MillraceError): void;
   onGatedDone(frame: GatedFrame, result: OperationResult | undefined): void;
+  onGatedUnclear(frame: GatedFrame, cause: MillraceError): void;
   onGatedFailed(frame: GatedFrame, cause: MillraceError): void;
   onSettled(settled: Settled): void;
   /** What tasks that come back out of the dead letters add; see redrives.ts. */
@@ -123,6 +130,8 @@ export class Cut implements Commit {
   #letterCount = 0;
   /** Operations that touched segments will still add when overlays are built. */
   #overlaysToCome = 0;
+  /** Whether somebody waits for what is put: until its fate has been open for too long. */
+  #isAwaited = true;
 
   /** @returns a commit, or undefined when there is nothing to write */
   static make(context: CutContext, budget: CommitBudget): Cut | undefined {
@@ -149,7 +158,9 @@ export class Cut implements Commit {
 
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void {
     const context = this.#context;
-    for (const { frame, segment } of this.#frames) context.onAccepted(frame, segment);
+    for (const { frame, segment } of this.#frames) {
+      context.onAccepted(frame, segment, this.#isAwaited);
+    }
     for (const { frame, at } of this.#gated) context.onGatedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
     context.onSettled(this.#table.settle(this.#cut));
@@ -158,17 +169,27 @@ export class Cut implements Commit {
     context.shared?.onLettersSent(this.#letters);
   }
 
+  onUnclear(cause: MillraceError): void {
+    if (!this.#isAwaited) return;
+    this.#isAwaited = false;
+    const context = this.#context;
+    for (const { frame } of this.#frames) context.onUnclear(frame, cause);
+    for (const { frame } of this.#gated) context.onGatedUnclear(frame, cause);
+  }
+
   onFailed(cause: MillraceError): void {
     const context = this.#context;
     this.#takeBack();
-    for (const { frame } of this.#frames) context.onRejected(frame, cause);
+    if (this.#isAwaited) for (const { frame } of this.#frames) context.onRejected(frame, cause);
     for (const { frame } of this.#gated) context.onGatedFailed(frame, cause);
   }
 
   #onBroken(broken: readonly AnyGuard[]): void {
     const shared = this.#context.shared!;
     this.#takeBack();
-    for (const { frame } of [...this.#frames, ...this.#gated]) shared.onDisplaced(frame);
+    for (const { frame } of [...this.#frames, ...this.#gated]) {
+      shared.onDisplaced(frame, this.#isAwaited);
+    }
     shared.onBroken(broken);
   }
 

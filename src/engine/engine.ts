@@ -104,6 +104,8 @@ export interface EngineStats {
   readonly ended: number;
 }
 
+/** When to try again while the store does not answer. */
+const STALL_RETRY_MS = 1_000;
 /** A shard that went to another node is asked for again after so long. */
 const MOVED_DELAY_MS = 200;
 /** Where the store has one writer, all tasks of a queue are in one shard. */
@@ -151,7 +153,7 @@ export class Engine extends BaseService implements CommitSource {
 
   /** Called when ends are durable and their room in the queue is free; for admission. */
   onReleased: ((bytes: number, tasks: number) => void) | undefined;
-  /** Called at start with what is open in the store; for admission. */
+  /** Called with what is open in the store and nobody here has room for; for admission. */
   onRecovered: ((bytes: number, tasks: number) => void) | undefined;
 
   constructor(options: EngineOptions) {
@@ -241,7 +243,8 @@ export class Engine extends BaseService implements CommitSource {
    * Puts a task into the store. Callbacks instead of a promise: this is called once per task.
    *
    * @param accept - called when it is durable, with the task, or an earlier one with the same key
-   * @param reject - called when it is not stored: ERR_MILLRACE_CLOSED, _STORE_FULL, _STORE_UNAVAILABLE and the like
+   * @param reject - called when it is not stored: ERR_MILLRACE_CLOSED, _STORE_FULL, _STORE_UNAVAILABLE and the like; or
+   *   when nobody knows: `details.mayBeStored`. When it is stored after all, `onRecovered` takes its room again
    */
   submit(
     task: NewTask,
@@ -436,7 +439,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#stall = new MillraceError(
       'ERR_MILLRACE_STORE_UNAVAILABLE',
       `the store gives no definite answer: ${cause.message}; try again later`,
-      { details: { retryAfterMs: 1_000 }, cause },
+      { details: { retryAfterMs: STALL_RETRY_MS }, cause },
     );
     this.#rejectUnsent(this.#stall);
   }
@@ -472,17 +475,21 @@ export class Engine extends BaseService implements CommitSource {
         return frame;
       },
       adopt: (frame) => this.#adopt(frame),
-      onAccepted: (frame, segment) => {
+      onAccepted: (frame, segment, isAwaited) => {
         const isBeyond = segment !== 0 && this.#isBeyond(frame);
-        frame.owner.accept(frame.ref, (index) =>
-          isBeyond ? NOT_HELD : this.#table.taskAt(segment, index),
-        );
+        if (isAwaited) {
+          frame.owner.accept(frame.ref, (index) =>
+            isBeyond ? NOT_HELD : this.#table.taskAt(segment, index),
+          );
+        } else this.#occupyAgain(frame);
         this.#tellSubmitted(frame, { tasks: frame.owner.count, deduplicated: 0 });
         if (frame.home.isInbox) this.#tellHandedOver(frame);
         if (isBeyond) this.#horizon.of(frame.ref)?.letGo(segment, frame.ref);
       },
+      onUnclear: (frame, cause) => frame.owner.reject(mayBeStored(cause)),
       onRejected: (frame, cause) => frame.owner.reject(cause),
       onGatedDone: (frame, result) => void this.#gated.done(frame, result),
+      onGatedUnclear: (frame, cause) => this.#gated.unclear(frame, mayBeStored(cause)),
       onGatedFailed: (frame, cause) => this.#gated.failed(frame, cause),
       redrives: this.#redrives,
       onSettled: (settled) => this.#onSettled(settled),
@@ -504,9 +511,9 @@ export class Engine extends BaseService implements CommitSource {
       onLettersSent: (letters) => outbox.sent(letters),
       onLettersFailed: (letters) => outbox.putBack(letters),
       onDropped: (segment) => shards.dropped(segment),
-      onDisplaced: (frame) => {
-        if ('gate' in frame) this.#gated.displaced();
-        this.#intake.putBack(frame);
+      onDisplaced: (frame, isAwaited) => {
+        if ('gate' in frame) this.#gated.displaced(frame as GatedFrame);
+        if (isAwaited) this.#intake.putBack(frame);
       },
       onBroken: (broken) => {
         if (broken.some((guard) => 'modRevision' in guard)) this.pauses.onBroken();
@@ -587,6 +594,11 @@ export class Engine extends BaseService implements CommitSource {
     return 'signalled';
   }
 
+  /** They are stored after all: their submitters were told that nobody knows, and gave their room back. */
+  #occupyAgain({ owner }: ClosedFrame): void {
+    this.onRecovered?.(owner.payloadBytes, owner.count);
+  }
+
   /** Tasks in somebody's inbox are not open here any more. */
   #tellHandedOver({ ref, queue, type, owner }: ClosedFrame): void {
     if (this.#cluster?.isRun(queue, type) === false) {
@@ -615,7 +627,8 @@ export class Engine extends BaseService implements CommitSource {
   }
 
   /** A task with a gate has come into being. @returns 0 when this node does not hold it */
-  #takeUpGated(frame: GatedFrame): TaskHandle {
+  #takeUpGated(frame: GatedFrame, isAwaited: boolean): TaskHandle {
+    if (!isAwaited) this.#occupyAgain(frame);
     // Who has the shard by now finds it there.
     const { owner, isInbox } = frame.home;
     const isElsewhere = isInbox || (owner !== undefined && owner.stage !== 'active');
@@ -748,7 +761,7 @@ export class Engine extends BaseService implements CommitSource {
         const { segment, index } = requireTaskId(id);
         return this.find(segment, index);
       },
-      takeUp: (frame) => this.#takeUpGated(frame),
+      takeUp: (frame, isAwaited) => this.#takeUpGated(frame, isAwaited),
       tellSubmitted: (frame, counts) => this.#tellSubmitted(frame, counts),
       onSettled: () => this.#checkDrained(),
       onNew: () => {
@@ -925,6 +938,15 @@ export class Engine extends BaseService implements CommitSource {
   #now(): Instant {
     return { wallMs: this.clock.wallMs(), monoMs: this.clock.monoMs() };
   }
+}
+
+/** What submitters hear whose commit has no definite answer. */
+function mayBeStored(cause: MillraceError): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_STORE_UNAVAILABLE',
+    `the store gives no definite answer: ${cause.message}; the task may be stored all the same. Submit it again with an idempotencyKey, which makes one task of both`,
+    { details: { retryAfterMs: STALL_RETRY_MS, mayBeStored: true }, cause },
+  );
 }
 
 /** Whether a segment, or a task, is in a shard. */

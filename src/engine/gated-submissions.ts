@@ -4,6 +4,7 @@
  *
  *   taken       by a cut: `flying` counts it until it is answered
  *   displaced   its shard is lost: it goes back, to be taken again
+ *   unclear     nobody knows for too long: those who wait are told so. One of the others follows all the same
  *   done        applied; open until it is known whether the task came into being
  *   failed      refused for certain
  */
@@ -27,8 +28,12 @@ export interface GatedPorts {
   takeJoined(first: Submission): readonly Submission[];
   /** The task of an earlier submission, where this node has it. */
   find(task: TaskId): TaskHandle;
-  /** A new task is stored: this node takes it up, if it is one of its own and near. @returns 0 when it did not */
-  takeUp(frame: GatedFrame): TaskHandle;
+  /**
+   * A new task is stored: this node takes it up, if it is one of its own and near. @returns 0 when it did not
+   *
+   * @param isAwaited - whether a submitter has room for it; else it is taken here
+   */
+  takeUp(frame: GatedFrame, isAwaited: boolean): TaskHandle;
   tellSubmitted(
     frame: GatedFrame,
     counts: { readonly tasks: number; readonly deduplicated: number },
@@ -45,6 +50,8 @@ export class GatedSubmissions {
   #flying = 0;
   /** Those of the second kind: closing does not wait for what the store may not tell. */
   readonly #open = new Set<GatedFrame>();
+  /** Those that nobody waits for any more, and whose fate is to come. */
+  readonly #unclear = new Set<GatedFrame>();
 
   constructor(ports: GatedPorts) {
     this.#ports = ports;
@@ -60,9 +67,16 @@ export class GatedSubmissions {
     this.#flying++;
   }
 
-  /** It was not written, and is to be taken again. */
-  displaced(): void {
+  /** It was not written, and is to be taken again if somebody waits for it. */
+  displaced(frame: GatedFrame): void {
     this.#flying--;
+    this.#unclear.delete(frame);
+  }
+
+  /** Nobody knows for too long what it came to. */
+  unclear(frame: GatedFrame, cause: MillraceError): void {
+    this.#answer(frame, (submission) => submission.reject(cause));
+    this.#unclear.add(frame);
   }
 
   failed(frame: GatedFrame, cause: MillraceError): void {
@@ -104,7 +118,7 @@ export class GatedSubmissions {
   }
 
   #acceptNew(frame: GatedFrame): void {
-    const task = this.#ports.takeUp(frame);
+    const task = this.#ports.takeUp(frame, !this.#unclear.has(frame));
     const settled = this.#settle(frame, (submission) =>
       submission.accept({
         segment: frame.ref,
@@ -114,7 +128,7 @@ export class GatedSubmissions {
         isCreated: submission === frame.submission,
       }),
     );
-    this.#ports.tellSubmitted(frame, { tasks: 1, deduplicated: settled - 1 });
+    this.#ports.tellSubmitted(frame, { tasks: 1, deduplicated: Math.max(0, settled - 1) });
     this.#ports.onNew();
   }
 
@@ -139,14 +153,19 @@ export class GatedSubmissions {
     if (this.#open.delete(frame)) this.failed(frame, cause);
   }
 
-  /** @returns how many submissions that were */
+  /** @returns how many submissions that were; those of an unclear one have been told */
   #settle(frame: GatedFrame, settle: (submission: Submission) => void): number {
     this.#flying--;
+    const settled = this.#unclear.delete(frame) ? 0 : this.#answer(frame, settle);
+    this.#ports.onSettled();
+    return settled;
+  }
+
+  #answer(frame: GatedFrame, settle: (submission: Submission) => void): number {
     const first = frame.submission;
     settle(first);
     const joined = this.#ports.takeJoined(first);
     for (const submission of joined) settle(submission);
-    this.#ports.onSettled();
     return 1 + joined.length;
   }
 }

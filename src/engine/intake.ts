@@ -70,7 +70,7 @@ export class Submission {
   readonly task: NewTask;
   /** It is durable. */
   readonly accept: (accepted: Accepted) => void;
-  /** It certainly is not in the store, and will not be. */
+  /** It is not in the store, and will not be; with `cause.details.mayBeStored` nobody knows. */
   readonly reject: (cause: MillraceError) => void;
 
   constructor(

@@ -20,7 +20,7 @@
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { parseTaskId, type TaskId } from '../core/ids.js';
-import { isEnded, isOutcome, isTaskState, type Outcome } from '../core/states.js';
+import { isEnded, isOutcome, isTaskState, Outcome, TaskState } from '../core/states.js';
 import type { Death } from '../pool/loss-policy.js';
 import type { TaskEnd } from './ends.js';
 
@@ -38,6 +38,28 @@ export type Report =
       readonly overranMs?: number;
     }
   | { readonly kind: 'lost'; readonly death: Death; readonly overranMs?: number };
+
+/**
+ * What an execution came to, out of the end that this node made of it; the owner makes the same of it. Undefined for what died
+ * with its thread or ran too long: that is judged by what else the owner knows.
+ */
+export function reportOfEnd({ state, json }: TaskEnd): Report | undefined {
+  if (state === TaskState.COMPLETED) {
+    return { kind: 'outcome', outcome: Outcome.COMPLETED, json };
+  }
+  const error = objectOf(JSON.parse(json));
+  if (state === TaskState.CANCELLED) {
+    const { reason } = objectOf(error.details);
+    return { kind: 'outcome', outcome: Outcome.CANCELLED, json: JSON.stringify(reason) };
+  }
+  const hasThrown = state === TaskState.FAILED && error.code === 'ERR_MILLRACE_TASK_FAILED';
+  if (!hasThrown) return undefined;
+  return {
+    kind: 'outcome',
+    outcome: Outcome.FAILED_FOR_GOOD,
+    json: JSON.stringify(error.cause),
+  };
+}
 
 /** One execution: a task of a segment in one of its attempts. */
 export interface ExecutionRef {

@@ -66,6 +66,7 @@ export async function shutDown(
       new MillraceError(
         'ERR_MILLRACE_STORE_UNAVAILABLE',
         'the store did not answer before the runtime had to close; what was not acknowledged may be stored all the same',
+        { details: { mayBeStored: true } },
       ),
     );
   }

@@ -18,13 +18,13 @@ import { type Key, keyAfter, type LeaseId, type Store, type WatchClass } from '.
 const EVERY_MS = 10_000;
 
 export interface WatchCanaryOptions {
-  /** This process's own; removed by stop(). */
+  /** This process's own; removed by stop(), or with the lease. */
   readonly key: Key;
   /** Whose delay is measured. @defaultValue 'control' */
   readonly class?: WatchClass;
   /** @defaultValue 10 s */
   readonly everyMs?: number;
-  /** The lease the key is to end with, if any, at the time of each write. */
+  /** The lease the key is to end with, at the time of each write; while there is none, nothing is written. */
   readonly leaseId?: () => LeaseId | undefined;
 }
 
@@ -61,7 +61,8 @@ export class WatchCanary extends BaseService {
     this.#wakeUp?.cancel();
     this.#stopping.abort();
     await this.#watching;
-    const { key } = this.#options;
+    const { key, leaseId } = this.#options;
+    if (leaseId !== undefined) return;
     await this.#store.txn({ compares: [], success: [{ type: 'delete', key }] }).catch(() => {});
   }
 
@@ -69,13 +70,14 @@ export class WatchCanary extends BaseService {
   #release(): void {
     this.#wakeUp = this.#clock.wakeIn(this.#options.everyMs ?? EVERY_MS, () => this.#release());
     if (this.#flight) return this.#report(this.#flight);
+    const leaseId = this.#options.leaseId?.();
+    if (leaseId === undefined && this.#options.leaseId !== undefined) return;
     const flight: Flight = {
       number: ++this.#flights,
       sentAtMs: this.#clock.monoMs(),
       commitMs: undefined,
     };
     this.#flight = flight;
-    const leaseId = this.#options.leaseId?.();
     const value = new TextEncoder().encode(String(flight.number));
     const put = { type: 'put', key: this.#options.key, value } as const;
     const success = [leaseId === undefined ? put : { ...put, leaseId }];

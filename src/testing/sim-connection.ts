@@ -42,6 +42,8 @@ import { drawFate, drawMs, type Fate, type FaultCounts, type StoreFaults } from 
 /** For transactions without a deadline of their own; an answer that takes longer is lost. */
 const DEADLINE_MS = 5_000;
 const LATE_MAX_MS = 10_000;
+/** How long closing waits for calls that have no answer. */
+const CLOSE_MS_MAX = 2_000;
 /** Keeps what follows on one link behind what went before it, also where clocks wake equals in any order. */
 const STEP_MS = 1e-3;
 /** The longest that a watch's stream stays cut. */
@@ -219,7 +221,15 @@ export class SimConnection implements Store {
   async #close(): Promise<void> {
     for (const keeper of this.#keepers) void keeper.stop();
     for (const watch of this.#watches) watch.end(closedError());
-    if (this.#outstanding > 0) await new Promise<void>((resolve) => this.#idlers.push(resolve));
+    if (this.#outstanding > 0) {
+      await new Promise<void>((resolve) => {
+        const wakeUp = this.#clock.wakeIn(CLOSE_MS_MAX, resolve);
+        this.#idlers.push(() => {
+          wakeUp.cancel();
+          resolve();
+        });
+      });
+    }
     await this.#view.close();
   }
 

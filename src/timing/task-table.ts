@@ -697,7 +697,10 @@ export class TaskTable {
     return slot < 0 ? undefined : { batch: this.#registers[0] as BatchHandle, slot };
   }
 
-  /** The incarnation that runs a RUNNING task, by its claim here or by the overlay; undefined in other states. */
+  /**
+   * The incarnation that runs a RUNNING task, by its claim here or by the overlay, or that ran one which has ended, until
+   * that is durable; else undefined.
+   */
   executorOf(task: TaskHandle): string | undefined {
     return nativeTasks.executorOf(this.#open(), task);
   }

@@ -535,6 +535,42 @@ describe('a cluster of engines', () => {
     assert.equal(a.open, 0);
   });
 
+  for (const { how, outcome, json, told } of [
+    { how: 'completed', outcome: Outcome.COMPLETED, json: '"done"', told: /^"done"$/ },
+    {
+      how: 'failed',
+      outcome: Outcome.FAILED_FOR_GOOD,
+      json: '{"name":"Error","message":"no such card"}',
+      told: /ERR_MILLRACE_TASK_FAILED.*no such card/,
+    },
+    {
+      how: 'cancelled',
+      outcome: Outcome.CANCELLED,
+      json: '"not worth it"',
+      told: /TASK_CANCELLED.*not worth it/,
+    },
+  ]) {
+    test(`what a node had in hand when it lost a shard counts with the next owner: ${how}`, async (t) => {
+      const cluster = await scriptedCluster(t);
+      const a = await cluster.join();
+      await settled(cluster);
+      const [task] = await submitMany(cluster, a, 1);
+      const end = a.engine.ended(task!);
+      a.store.isCut = true;
+      a.pool.batches[0]!.report([0], outcome, json);
+      a.pool.batches[0]!.end();
+      await cluster.clock.advance(500);
+      // The end could not be written, and the shard goes; nobody else is there to have it.
+      await cluster.store.revokeLease(a.coordination.session.leaseId!);
+      a.store.isCut = false;
+      assert.match((await cluster.within(end)).json, told);
+      await settled(cluster);
+      assert.equal(a.pool.batches.length, 1, 'it does not run again');
+      assert.equal(a.open, 0);
+      assert.deepEqual(await cluster.keys('c/'), []);
+    });
+  }
+
   test('a node that was replaced holds nothing any more: others run what it had', async (t) => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 1);

@@ -46,6 +46,7 @@ class ShardLines implements CommitSource {
   failed: MillraceError | undefined;
   fenced: MillraceError | undefined;
   stalls = 0;
+  unclear = 0;
   onCut: (() => void) | undefined;
 
   cut(budget: CommitBudget): Commit | undefined {
@@ -70,6 +71,9 @@ class ShardLines implements CommitSource {
         },
       },
       onDone: (_revision, results) => this.done.push({ keys, hasResults: results !== undefined }),
+      onUnclear: () => {
+        this.unclear++;
+      },
       onFailed: (cause) => {
         this.failed = cause;
       },
@@ -136,6 +140,18 @@ test('a commit that was refused hears so once, also when the lane is given up in
   assert.equal(source.failed?.code, 'ERR_MILLRACE_STORE_FULL');
   lane.abandon(new MillraceError('ERR_MILLRACE_CLOSED', 'over'));
   assert.equal(source.failed?.code, 'ERR_MILLRACE_STORE_FULL');
+});
+
+test('a commit without an answer is called unclear after some seconds, and ends all the same', async () => {
+  const { clock, store, source, submit } = await setup();
+  store.fates.push(...Array.from({ length: 9 }, () => 'request lost' as const));
+  submit(['a', 't/1']);
+  await clock.advance(4_000);
+  assert.equal(source.unclear, 0);
+  await clock.advance(3_000);
+  assert.ok(source.unclear > 0 && source.unclear === source.stalls);
+  await clock.advance(10_000);
+  assert.deepEqual(source.done, [{ keys: ['t/1'], hasResults: true }]);
 });
 
 test('a request that comes while a commit is cut does not make the lane look idle', async () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { hasCode, NonRetryableError } from '../../src/core/errors.js';
+import { hasCode, isMillraceError, NonRetryableError } from '../../src/core/errors.js';
 import { defineTask, defineTasks, type ExecutionContext } from '../../src/core/task.js';
 import type { Runtime } from '../../src/runtime.js';
 import type { StoreFactory } from '../../src/store/index.js';
@@ -745,23 +745,67 @@ test('a store without definite answers makes submits fail after a while, and wor
   const { bed, echo, runs, clock } = setup();
   const runtime = await bed.start();
   bed.faults.fates.push(...Array.from({ length: 9 }, () => 'request lost' as const));
-  const first = runtime.submit(echo, 'first');
+  const first = unavailable(runtime.submit(echo, 'first'));
   await clock.advance(1_000);
-  const waiting = runtime.submit(echo, 'waiting');
-  const refused = assert.rejects(waiting, { code: 'ERR_MILLRACE_STORE_UNAVAILABLE' });
+  const waiting = unavailable(runtime.submit(echo, 'waiting'));
   await clock.advance(6_000);
-  await refused;
-  await assert.rejects(runtime.submit(echo, 'at once'), { code: 'ERR_MILLRACE_STORE_UNAVAILABLE' });
-  const handle = await within(clock, 60_000, first);
-  assert.equal(await soon(bed, handle.result()), 'first');
+  assert.equal((await first).mayBeStored, true, 'its commit is on its way');
+  assert.equal((await waiting).mayBeStored, undefined);
+  const refused = await unavailable(runtime.submit(echo, 'at once'));
+  assert.equal(refused.mayBeStored, undefined);
+  assert.equal(runtime.stats().openBytes, 0, 'nobody has a place in the queue');
+  await clock.advance(10_000);
   const after = await soon(bed, runtime.submit(echo, 'after'));
   assert.equal(await soon(bed, after.result()), 'after');
+  // The commit has arrived after all.
   assert.deepEqual(
     runs.map((run) => run.input),
     ['first', 'after'],
   );
+  assert.equal(runtime.stats().open, 0);
+  assert.equal(runtime.stats().openBytes, 0);
   await closing(bed, runtime);
 });
+
+test('a keyed task that may be stored is submitted again, and is one task', async () => {
+  for (const fate of ['request lost', 'answer lost'] as const) {
+    const { bed, echo, runs, clock } = setup();
+    const runtime = await bed.start();
+    bed.faults.fates.push(fate, ...Array.from({ length: 9 }, () => 'request lost' as const));
+    const options = { idempotencyKey: 'k' };
+    // Two submissions of one commit: whoever joined the first hears the same.
+    const both = [1, 2].map((n) => unavailable(runtime.submit(echo, n, options)));
+    await clock.advance(7_000);
+    for (const { mayBeStored } of await Promise.all(both)) assert.equal(mayBeStored, true);
+    await clock.advance(10_000);
+    const again = await soon(bed, runtime.submit(echo, 3, options));
+    assert.equal(again.created, false);
+    assert.equal(await soon(bed, again.result()), 1);
+    assert.equal(runs.length, 1);
+    assert.equal(runtime.stats().openBytes, 0);
+    await closing(bed, runtime);
+  }
+});
+
+test('what is given up as unclear is never answered twice, also when closing ends its commit', async () => {
+  const { bed, echo, clock } = setup();
+  const runtime = await bed.start({ shutdown: { soft: '1s', hard: '2s' } });
+  bed.faults.isLost = () => true;
+  const submitted = unavailable(runtime.submitMany(echo, [1, 2, 3]));
+  await clock.advance(7_000);
+  assert.equal((await submitted).mayBeStored, true);
+  await within(bed.clock, 10_000, runtime.close());
+});
+
+/** @returns the details of the error that says so */
+async function unavailable(promise: Promise<unknown>): Promise<Readonly<Record<string, unknown>>> {
+  const error: unknown = await promise.then(
+    () => undefined,
+    (thrown: unknown) => thrown,
+  );
+  assert.ok(isMillraceError(error) && error.code === 'ERR_MILLRACE_STORE_UNAVAILABLE', `${error}`);
+  return error.details;
+}
 
 test('a store that fills up slows submits down, then refuses them, while tasks go on to their ends', async () => {
   const { bed, echo, held, gates } = setup();

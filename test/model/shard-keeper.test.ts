@@ -215,8 +215,7 @@ test('whatever goes wrong, an epoch has one owner, and when all is healed every 
     fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 50 }), async (steps) => {
       ownerships += await play(steps);
     }),
-    // NOTE: with about one seed in ten, a process that closes while it is cut off and its lease is gone does not end in time.
-    { numRuns: 80, includeErrorInReport: true, seed: 5 },
+    { numRuns: 80, includeErrorInReport: true },
   );
   // A run in which nothing is owned proves nothing.
   assert.ok(ownerships > 300, `${ownerships} ownerships`);

@@ -54,7 +54,7 @@ interface ModelTask {
   dueAtMs: number;
   changedAtMs: number;
   executor: string;
-  /** Ended: under whom the overlay calls it RUNNING until its end is filed. */
+  /** Ended: who ran it, and under whom the overlay calls it RUNNING until its end is filed; '' if nobody did. */
   ranUnder: string;
   /** Order of becoming ready. */
   ready: number | undefined;
@@ -313,7 +313,9 @@ class Pair {
     for (const task of allTasks) {
       const info = table.inspect(this.handle(task));
       const isRunning = task.state === TaskState.RUNNING;
-      assert.equal(table.executorOf(this.handle(task)), isRunning ? task.executor : undefined);
+      const isUnsettled = isEnded(task.state) && !task.isSettled;
+      const executor = isRunning ? task.executor : isUnsettled ? task.ranUnder : '';
+      assert.equal(table.executorOf(this.handle(task)), executor || undefined);
       assert.equal(info?.isReleased, task.segment.isReleased);
       assert.equal(info?.state, task.state);
       assert.equal(info?.attempt, task.attempt);
@@ -463,7 +465,7 @@ class Pair {
   #noteEnd(task: ModelTask, state: TaskState, bytes: Uint8Array): void {
     task.state = state;
     task.changedAtMs = this.now.wallMs;
-    task.ranUnder = task.executor || EXECUTOR;
+    task.ranUnder = task.executor;
     task.executor = '';
     task.bytes = bytes;
     task.timer = undefined;
@@ -977,7 +979,9 @@ function overlayOf(segment: ModelSegment): Uint8Array | undefined {
     const isUnfiled = isEnded(task.state) && !task.isFiled;
     writeState(
       writer,
-      isUnfiled ? { ...record, state: TaskState.RUNNING, executor: task.ranUnder } : record,
+      isUnfiled
+        ? { ...record, state: TaskState.RUNNING, executor: task.ranUnder || EXECUTOR }
+        : record,
     );
   }
   return writer.count === 0 ? undefined : writer.finish();

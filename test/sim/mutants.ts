@@ -283,7 +283,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'tells nobody that it leaves',
     world: 'cluster',
     file: 'engine/cluster.js',
-    find: 'members.change({ ...members.self?.record, ...shardRecord([]) })',
+    find: 'members.change(record, this.#closing.signal)',
     replace: 'undefined',
   },
   {

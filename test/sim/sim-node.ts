@@ -4,7 +4,7 @@
  */
 import { Coordination } from '../../src/coordination/coordination.js';
 import { shardRecord } from '../../src/coordination/shard-map.js';
-import { hasCode, isMillraceError } from '../../src/core/errors.js';
+import { hasCode, isMillraceError, type MillraceError } from '../../src/core/errors.js';
 import { type Incarnation, newIncarnation, type TaskId, taskId } from '../../src/core/ids.js';
 import type { Random } from '../../src/core/random.js';
 import { defineTask } from '../../src/core/task.js';
@@ -243,8 +243,9 @@ export class SimNode {
   }
 
   /** A commit may have been applied before the lane was lost, or when its process had to close. */
-  #isCertain(cause: unknown): boolean {
-    return !hasCode(cause, 'ERR_MILLRACE_STORE_LOCKED') && this.state !== 'stopping';
+  #isCertain(cause: MillraceError): boolean {
+    if (cause.details.mayBeStored === true || this.state === 'stopping') return false;
+    return !hasCode(cause, 'ERR_MILLRACE_STORE_LOCKED');
   }
 
   /** A service whose store is taken over ends, and its supervisor starts it anew. */

@@ -10,7 +10,7 @@
  * Transactions that are in flight together may be applied in any order, unlike on a local store: each has a stream of
  * its own, and the server takes streams up side by side. What must follow something waits for its answer.
  */
-import type { Clock } from '../../core/clock.js';
+import { type Clock, sleep } from '../../core/clock.js';
 import { MillraceError } from '../../core/errors.js';
 import type { Random } from '../../core/random.js';
 import {
@@ -56,6 +56,8 @@ import { WatchMultiplexer } from './watch-multiplexer.js';
 
 /** etcd counts a request with its framing: 128 operations of some 50 bytes, and the namespace in each. */
 const FRAMING_BYTES = 65_536;
+/** How long closing waits for calls that have no answer. */
+const CLOSE_MS_MAX = 2_000;
 const LIMITS: StoreLimits = {
   ...STORE_LIMITS,
   requestBytesMax: STORE_LIMITS.requestBytesMax - FRAMING_BYTES,
@@ -180,7 +182,11 @@ export class EtcdStore implements Store {
 
   async #close(): Promise<void> {
     this.#watches.close(closedError());
-    await Promise.allSettled([...this.#inFlight, this.#sentinel.close()]);
+    const answered = new AbortController();
+    const last = Promise.allSettled([...this.#inFlight, this.#sentinel.close()]);
+    const waited = sleep(this.#parts.clock, CLOSE_MS_MAX, answered.signal).catch(() => {});
+    await Promise.race([last, waited]);
+    answered.abort();
     this.#leases.close(closedError());
     await this.#parts.release();
   }
