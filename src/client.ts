@@ -23,6 +23,7 @@ export type Client = Pick<
   | 'submit'
   | 'submitMany'
   | 'trySubmit'
+  | 'writable'
   | 'handle'
   | 'inspect'
   | 'explain'

@@ -69,7 +69,8 @@ export class OperatorDesk implements Control {
     const { open, delayed, ended, waiting } = this.#runtime.stats();
     const { reasons } = this.#runtime.health();
     // A store that nobody shares has no members.
-    const own: NodeOverview = { ...this.#self, ...this.#engines.stored.load, open, shards: 1 };
+    const { room: _, endedPerSecond: __, ...load } = this.#engines.stored.load;
+    const own: NodeOverview = { ...this.#self, ...load, open, shards: 1 };
     return {
       ...stored,
       nodes: stored.nodes.length === 0 ? [own] : stored.nodes,

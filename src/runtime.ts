@@ -4,9 +4,11 @@
  * Everything a user passes in is checked here, at the edge; the engine below can trust it.
  */
 import { channel } from 'node:diagnostics_channel';
+import type { WritableStream } from 'node:stream/web';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Control } from './admin/control.js';
 import type { ControlSocket } from './admin/control-socket.js';
+import { type BulkPlan, type BulkPorts, BulkSubmission } from './bulk-submission.js';
 import { ROUND_MS } from './coordination/compactor.js';
 import type { Coordination } from './coordination/coordination.js';
 import { type ChannelPayloads, publish } from './core/channels.js';
@@ -45,15 +47,11 @@ import { RuntimeGate } from './runtime-gate.js';
 import { RuntimeLevers } from './runtime-levers.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
-import {
-  type BulkPlan,
-  type BulkPorts,
-  BulkSubmission,
-  type SubmittedMany,
-} from './submit-many.js';
+import { type SubmittedMany, submitMany } from './submit-many.js';
 import { TaskHandle } from './task-handle.js';
 import { Config } from './tenancy/config.js';
 import type { Metadata, MetadataApi } from './tenancy/metadata.js';
+import { taskSink } from './task-sink.js';
 
 export interface SubmitOptions {
   /** Start no earlier than this long from now. Not together with `at`. */
@@ -111,6 +109,8 @@ const TRACED_DELAY_MS_MAX = 60_000;
 const SLOW_MS = 100;
 /** Work that is ready, and threads that are idle, for so long are a stall. */
 const STALL_MS = 5_000;
+/** How often to look whether another node has room. */
+const FULL_ELSEWHERE_MS = 100;
 /** When what was shed may come back. */
 const SHED_RETRY_MS = 30_000;
 const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
@@ -280,7 +280,7 @@ export class Runtime {
    *
    * The source is read as fast as the store writes, and as there is room in the queue (`queue.onFull`); one that has
    * nothing at hand holds up nothing that was read before. Options are those of all tasks; `delay` and `ttl` count
-   * from the call.
+   * from when an item is read.
    *
    * @param items - the inputs; any iterable, also an async one
    * @returns how many were accepted, their ids, and a way to hear how they end
@@ -292,32 +292,36 @@ export class Runtime {
     items: Iterable<Input> | AsyncIterable<Input>,
     options: SubmitManyOptions<Input> = {},
   ): Promise<SubmittedMany<Output>> {
-    const { spec } = this.#contract(task);
-    const engine = this.#engines.of(spec);
     if (typeof items !== 'object' || items === null) {
       throw invalidOption('items', items, 'an iterable of inputs');
     }
-    const { idempotencyKey, ...shared } = options;
-    if (idempotencyKey !== undefined && typeof idempotencyKey !== 'function') {
-      throw invalidOption('idempotencyKey', idempotencyKey, 'a function of input and index');
-    }
-    const plan: BulkPlan<Input> = {
-      what: `input of task '${spec.name}'`,
-      template: this.#prepare(spec, undefined, shared, true),
-      validate: spec.schema && ((input) => this.#validate(spec, input)),
-      idempotencyKey: idempotencyKey && ((input, index) => keyOf(idempotencyKey(input, index))),
-      signal: options.signal,
-    };
-    const ports: BulkPorts = {
-      clock: this.#clock,
-      engine,
-      limits: this.#options.payload,
-      admit: (payloadBytes, tasks) =>
-        this.#admitMany(spec, { payloadBytes, queue: spec.queue }, tasks, options.signal),
-      release: (bytes, tasks) => this.#admission.release(bytes, tasks),
-      submitKeyed: (keyed) => this.#submitTo(engine, keyed, (accepted) => accepted),
-    };
-    return new BulkSubmission<Input, Output>(ports, plan).run(items);
+    const { ports, plan } = this.#bulk(this.#contract(task).spec, options);
+    return submitMany<Input, Output>(ports, plan, items);
+  }
+
+  /**
+   * A stream that submits what is written to it: `await readable.pipeTo(runtime.writable(task))`. It takes items as fast as the
+   * store writes and as there is room (`queue.onFull`), keeps nothing of what was accepted, and closes when all of it is
+   * durable. Options are those of all tasks, as of {@link submitMany}. Its `signal` is looked at with every item, and ends waiting
+   * for room; a signal of `pipeTo` alone does not, since a pipe first waits for what it has begun to write.
+   *
+   * Writing and closing reject with what `submitMany` throws, with `details.accepted`; what was accepted by then stays.
+   *
+   * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_CLOSED
+   */
+  writable<Input, Output>(
+    task: TaskContract<Input, Output> | string,
+    options: SubmitManyOptions<Input> = {},
+  ): WritableStream<Input> {
+    const { spec } = this.#contract(task);
+    // Wrong options are told here, and not by the first item.
+    this.#bulk(spec, options);
+    return taskSink<Input>(this.#clock, (aborted) => {
+      const { signal: given } = options;
+      const signal = given === undefined ? aborted : AbortSignal.any([given, aborted]);
+      const { ports, plan } = this.#bulk<Input>(spec, { ...options, signal });
+      return new BulkSubmission(ports, plan);
+    });
   }
 
   /**
@@ -335,7 +339,8 @@ export class Runtime {
     const { spec } = this.#contract(task);
     if (spec.schema !== undefined) await this.#validate(spec, input);
     const prepared = this.#prepare(spec, input, options);
-    if (!this.#mustSlowDown(spec) && this.#admission.tryAcquire(prepared.payloadBytes)) {
+    const mayTry = !this.#mustSlowDown(spec) && !this.#isFullElsewhere(spec);
+    if (mayTry && this.#admission.tryAcquire(prepared.payloadBytes)) {
       return this.#enqueue(this.#engines.of(spec), prepared);
     }
     this.#tellRejected(spec.queue, 'backpressure');
@@ -561,12 +566,44 @@ export class Runtime {
   #submitChecked<Output>(
     spec: TaskSpec,
     input: unknown,
+  /** @throws for options that are none */
+  #bulk<Input>(
+    spec: TaskSpec,
+    options: SubmitManyOptions<Input>,
+  ): { readonly ports: BulkPorts; readonly plan: BulkPlan<Input> } {
+    const { idempotencyKey, ...shared } = options;
+    if (idempotencyKey !== undefined && typeof idempotencyKey !== 'function') {
+      throw invalidOption('idempotencyKey', idempotencyKey, 'a function of input and index');
+    }
+    const engine = this.#engines.of(spec);
+    const prepared = this.#prepare(spec, undefined, shared, true);
+    const { signal } = options;
+    return {
+      plan: {
+        what: `input of task '${spec.name}'`,
+        template: () => ({ ...prepared, ...this.#times(spec, shared) }),
+        validate: spec.schema && ((input) => this.#validate(spec, input)),
+        idempotencyKey: idempotencyKey && ((input, index) => keyOf(idempotencyKey(input, index))),
+        signal,
+      },
+      ports: {
+        clock: this.#clock,
+        engine,
+        limits: this.#options.payload,
+        admit: (payloadBytes, tasks) =>
+          this.#admitMany(spec, { payloadBytes, queue: spec.queue }, tasks, signal),
+        release: (bytes, tasks) => this.#admission.release(bytes, tasks),
+        submitKeyed: (keyed) => this.#submitTo(engine, keyed, (accepted) => accepted),
+      },
+    };
+  }
+
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
     const task = this.#prepare(spec, input, options);
     const engine = this.#engines.of(spec);
-    if (this.#mustSlowDown(spec)) {
-      return sleep(this.#clock, SLOW_MS, options.signal).then(() =>
+    if (this.#mustSlowDown(spec) || this.#isFullElsewhere(spec)) {
+      return this.#slowDown(spec, options.signal).then(() =>
         this.#admit(engine, task, options.signal),
       );
     }
@@ -589,7 +626,7 @@ export class Runtime {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     this.#requireOpen();
-    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
+    if (this.#mustSlowDown(spec) || this.#isFullElsewhere(spec)) await this.#slowDown(spec, signal);
     if (!this.#admission.tryAcquire(room.payloadBytes, tasks)) {
       await this.#waitForRoom(room, signal, tasks);
     }
@@ -603,6 +640,25 @@ export class Runtime {
     const { payloadBytes } = task;
     if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(engine, task);
     return this.#waitForRoom(task, signal).then(() => this.#enqueue(engine, task));
+  /** Whether those who run a type that does not run here are full. */
+  #isFullElsewhere(spec: TaskSpec): boolean {
+    const isRunHere = this.tasks.get(spec.name)?.run !== undefined;
+    return !isRunHere && this.#engines.stored.isFullElsewhere(spec);
+  }
+
+  /** While the store fills up, a while; while those who run a type are full, until one of them has room. */
+  async #slowDown(spec: TaskSpec, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
+    while (this.#isFullElsewhere(spec)) {
+      if (this.#options.queue.onFull === 'reject') {
+        this.#tellRejected(spec.queue, 'backpressure');
+        throw fullElsewhere(spec);
+      }
+      await sleep(this.#clock, FULL_ELSEWHERE_MS, signal);
+      this.#requireOpen();
+    }
+  }
+
   }
 
   #enqueue<Output>(engine: Engine, task: NewTask): Promise<TaskHandle<Output>> {
@@ -637,13 +693,7 @@ export class Runtime {
     this.#requireOpen();
     knownOptions(options, '', SUBMIT_OPTIONS);
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
-    const nowMs = this.#clock.wallMs();
-    const delayMs = delayOf(options, nowMs);
-    const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
-    const dueAtMs = nowMs + Math.ceil(delayMs);
-    if (dueAtMs > DUE_AT_MS_MAX) {
-      throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
-    }
+    const { delayMs, ...times } = this.#times(spec, options);
     const { idempotencyKey } = options;
     if (idempotencyKey !== undefined) shortText(idempotencyKey, 'idempotencyKey', NAME_CHARS_MAX);
     if (options.tenant !== undefined) shortText(options.tenant, 'tenant', NAME_CHARS_MAX);
@@ -657,11 +707,7 @@ export class Runtime {
       queue: spec.queue,
       tenant: options.tenant ?? '',
       priority,
-      dueAtMs,
-      dueMonoMs: this.#clock.monoMs() + delayMs,
-      isDueByDate: options.at !== undefined,
-      submittedAtMs: nowMs,
-      expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
+      ...times,
       attempt: 0,
       losses: 0,
       version: 0,
@@ -696,6 +742,25 @@ export class Runtime {
     const known = [...this.tasks.keys()];
     throw new MillraceError(
       'ERR_MILLRACE_UNKNOWN_TASK',
+  /** When a task is due that is submitted now. @throws for times that are none */
+  #times(spec: TaskSpec, options: SubmitOptions) {
+    const nowMs = this.#clock.wallMs();
+    const delayMs = delayOf(options, nowMs);
+    const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
+    const dueAtMs = nowMs + Math.ceil(delayMs);
+    if (dueAtMs > DUE_AT_MS_MAX) {
+      throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
+    }
+    return {
+      delayMs,
+      dueAtMs,
+      dueMonoMs: this.#clock.monoMs() + delayMs,
+      isDueByDate: options.at !== undefined,
+      submittedAtMs: nowMs,
+      expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
+    };
+  }
+
       `no task '${String(name).slice(0, 80)}' is defined; the tasks module has ${known.map((n) => `'${n}'`).join(', ')}`,
       { details: { name: String(name).slice(0, 200), known } },
     );
@@ -725,7 +790,7 @@ export class Runtime {
   #warnOf<Name extends keyof ChannelPayloads>(
     name: Name,
     describe: (payload: ChannelPayloads[Name]) => string,
-  ): void {
+  ): (payload: ChannelPayloads[Name]) => void {
     const said = new Set<string>();
     const listener = (payload: unknown): void => {
       const message = describe(payload as ChannelPayloads[Name]);
@@ -790,6 +855,14 @@ function keyOf(key: string): string {
 
 function invalidInput(
   name: string,
+function fullElsewhere({ name, queue }: TaskSpec): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_QUEUE_FULL',
+    `every node that runs '${name}' has its queue full; try again later, add nodes, or raise their queue.maxTasks and queue.maxBytes`,
+    { details: { reason: 'elsewhere', queue, retryAfterMs: 10 * FULL_ELSEWHERE_MS } },
+  );
+}
+
   issues: readonly { readonly message: string; readonly path?: unknown }[],
 ): MillraceError {
   const shown = issues.slice(0, 10).map((issue) => issue.message);

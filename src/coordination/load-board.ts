@@ -20,6 +20,8 @@ import { ALL_VERDICTS, verdictOf, weightOf } from './verdicts.js';
 interface Figures {
   readonly beatAt: Revision;
   readonly load: Load | undefined;
+  /** When that was read, on the monotonic clock. */
+  readonly readAtMs: number;
   /** Tasks that this process placed there since. */
   placed: number;
 }
@@ -29,6 +31,8 @@ export class LoadBoard {
   readonly #store: Store;
   readonly #everyMs: number;
   readonly #figures = new Map<string, Figures>();
+  /** Tasks that were placed with members of which nothing was known yet. */
+  readonly #placedUnknown = new Map<string, number>();
   #weights: ReadonlyMap<string, number> = new Map();
   #readAtMs = Number.NEGATIVE_INFINITY;
   #reading: Promise<void> | undefined;
@@ -54,10 +58,24 @@ export class LoadBoard {
     return (tasksPerThread({ ...load, ready: load.ready + placed }) + 1) / weight;
   }
 
+  /**
+   * Whether a member has no room for tasks: what it said that it has, and what will have ended there since at the rate that it
+   * told, is taken by what this process placed there. False when nothing is known of it.
+   */
+  isFull(node: string): boolean {
+    this.#renew();
+    const figures = this.#figures.get(node);
+    const { room, endedPerSecond = 0 } = figures?.load ?? {};
+    if (figures === undefined || room === undefined) return false;
+    const passedMs = this.#clock.monoMs() - figures.readAtMs;
+    return figures.placed >= room + (endedPerSecond * passedMs) / 1_000;
+  }
+
   /** So many tasks were placed with a member. */
   notePlaced(node: string, tasks: number): void {
     const figures = this.#figures.get(node);
     if (figures !== undefined) figures.placed += tasks;
+    else this.#placedUnknown.set(node, (this.#placedUnknown.get(node) ?? 0) + tasks);
   }
 
   /** Resolves when nothing is being read. */
@@ -85,8 +103,12 @@ export class LoadBoard {
         const { node, load } = heartbeatOf(entry);
         there.add(node);
         if (this.#figures.get(node)?.beatAt === entry.modRevision) continue;
-        this.#figures.set(node, { beatAt: entry.modRevision, load, placed: 0 });
+        const readAtMs = this.#clock.monoMs();
+        // What was placed before anything was known of it, it did not know of either.
+        const placed = this.#placedUnknown.get(node) ?? 0;
+        this.#figures.set(node, { beatAt: entry.modRevision, load, readAtMs, placed });
       }
+      this.#placedUnknown.clear();
       for (const node of this.#figures.keys()) if (!there.has(node)) this.#figures.delete(node);
       this.#weights = new Map(
         verdicts.entries.map(verdictOf).map(({ node, stage }) => [node, weightOf(stage)]),

@@ -286,6 +286,11 @@ export class Cluster {
     return this.#placement.home(segment);
   }
 
+  /** Whether a type that does not run here has no room at those who run it, as far as is known. */
+  isFullElsewhere(segment: Pick<NewSegment, 'queue' | 'type'>): boolean {
+    return this.#placement.isFullElsewhere(segment);
+  }
+
   /** Whether somebody runs tasks of a type, as far as is known. */
   isRun(queue: string, type: string): boolean {
     return this.#ports.handled.has(type) || this.#keeper.map.isRun(queue, type);

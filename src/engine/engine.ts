@@ -155,6 +155,8 @@ export class Engine extends BaseService implements CommitSource {
   onReleased: ((bytes: number, tasks: number) => void) | undefined;
   /** Called with what is open in the store and nobody here has room for; for admission. */
   onRecovered: ((bytes: number, tasks: number) => void) | undefined;
+  /** What admission has room for, and lets go of; for the load. */
+  roomHere: (() => { readonly room: number; readonly endedPerSecond: number }) | undefined;
 
   constructor(options: EngineOptions) {
     super();
@@ -557,6 +559,11 @@ export class Engine extends BaseService implements CommitSource {
     const { open, readyThread, readyInline, busy, bytes } = this.#table.stats();
     return {
       open,
+  /** Whether tasks of a type that does not run here have no room where it runs, as far as is known. */
+  isFullElsewhere(type: { readonly queue: string; readonly name: string }): boolean {
+    return this.#cluster?.isFullElsewhere({ queue: type.queue, type: type.name }) ?? false;
+  }
+
       ready: readyThread + readyInline,
       running: busy,
       threads: this.#sum(({ threadCount }) => threadCount),
@@ -572,6 +579,7 @@ export class Engine extends BaseService implements CommitSource {
   #onShardsChanged(): void {
     for (const dispatcher of this.#dispatchers) dispatcher.resume();
     this.cron.onShardsChanged();
+      ...this.roomHere?.(),
     this.#waker.update();
     this.#lane.request();
   }

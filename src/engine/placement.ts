@@ -6,6 +6,9 @@
  *                     less to do than this node. A node without handlers always does this
  *   else              own shards, or any: whoever owns it later finds it in the inbox
  *
+ * Nodes whose queue is full get nothing while others have room, and a node without handlers submits nothing while all of them
+ * are full (`isFullElsewhere`).
+ *
  * A segment that stays runs after one commit; one that goes through an inbox needs three. So work leaves only when there is
  * so much of it here that this does not matter: more than `READY_MIN` ready tasks, and more than end here in
  * `READY_SECONDS`. Which of the others is decided by power of two choices over their published loads.
@@ -83,6 +86,14 @@ export class Placement {
     return { shard, owner: undefined, isInbox: true };
   }
 
+  /** Whether those who run a type elsewhere have no room for more of it, as far as is known; it does not run here. */
+  isFullElsewhere({ queue, type }: Pick<NewSegment, 'queue' | 'type'>): boolean {
+    const { board, isHandled, shardsFor } = this.#ports;
+    if (isHandled(type)) return false;
+    const others = this.#others(queue, shardsFor(queue, type));
+    return others.length > 0 && others.every(({ node }) => board.isFull(node));
+  }
+
   /** Cheap where little waits: the throughput is only looked at beyond that. */
   #hasCapacity(): boolean {
     if (this.#ports.readyAtMost() <= READY_MIN) return true;
@@ -130,6 +141,8 @@ export class Placement {
       return shards.length > 0 ? [{ node, shards }] : [];
     });
     const fit = others.filter(({ node }) => board.pressureOf(node) !== Number.POSITIVE_INFINITY);
+    const roomy = fit.filter(({ node }) => !board.isFull(node));
+    if (roomy.length > 0) return roomy;
     return fit.length > 0 ? fit : others;
   }
 }

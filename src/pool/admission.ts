@@ -86,6 +86,19 @@ export class Admission {
     return this.#bytes;
   }
 
+  /** Tasks that there is room for, of the size of those that are pending; below 0: so many are there above the limits. */
+  get room(): number {
+    const bytesPerTask = this.#bytes / Math.max(1, this.#tasks);
+    const byBytes =
+      bytesPerTask === 0 ? this.#tasksMax : (this.#bytesMax - this.#bytes) / bytesPerTask;
+    return Math.floor(Math.min(this.#tasksMax - this.#tasks, byBytes));
+  }
+
+  /** How many were released per second, lately; 0: that is not known. */
+  get releasedPerSecond(): number {
+    return Math.round(this.#rate * 1_000);
+  }
+
   /** Requests that wait. */
   get waiting(): number {
     return this.#waiting;

@@ -3,6 +3,7 @@
  * the service under test submits, in order, and only what was accepted.
  */
 import { AssertionError } from 'node:assert';
+import { WritableStream } from 'node:stream/web';
 import { isDeepStrictEqual } from 'node:util';
 import { durationMs } from '../core/durations.js';
 import type { TaskContract } from '../core/task.js';
@@ -45,7 +46,9 @@ export class SubmissionRecord {
   /** Notes what is submitted to a runtime from now on. */
   follow(runtime: Runtime): void {
     const submit = runtime.submit.bind(runtime);
+    const trySubmit = runtime.trySubmit.bind(runtime);
     const submitMany = runtime.submitMany.bind(runtime);
+    const writable = runtime.writable.bind(runtime);
     runtime.submit = async <Input, Output>(
       task: TaskContract<Input, Output> | string,
       input: Input,
@@ -54,6 +57,32 @@ export class SubmissionRecord {
       const handle = await submit(task, input, options);
       if (handle.created) this.#submitted.push({ task: nameOf(task), input, options });
       return handle;
+    };
+    runtime.trySubmit = async <Input, Output>(
+      task: TaskContract<Input, Output> | string,
+      input: Input,
+      options: Omit<SubmitOptions, 'signal'> = {},
+    ) => {
+      const handle = await trySubmit(task, input, options);
+      if (handle?.created) this.#submitted.push({ task: nameOf(task), input, options });
+      return handle;
+    };
+    runtime.writable = <Input, Output>(
+      task: TaskContract<Input, Output> | string,
+      options: SubmitManyOptions<Input> = {},
+    ) => {
+      const { idempotencyKey: _, ...shared } = options;
+      const writer = writable(task, options).getWriter();
+      // Its errors are those of whoever writes.
+      writer.closed.catch(() => {});
+      return new WritableStream<Input>({
+        write: async (input) => {
+          await writer.write(input);
+          this.#submitted.push({ task: nameOf(task), input, options: shared });
+        },
+        close: () => writer.close(),
+        abort: (reason) => writer.abort(reason),
+      });
     };
     runtime.submitMany = async <Input, Output>(
       task: TaskContract<Input, Output> | string,
