@@ -5,6 +5,7 @@
  *   inspect   { id }                                                one task
  *   explain   { id }                                                why it is not running
  *   cancel    { id, reason? }                                       cancelled | signalled | ended
+ *   redrive   { ids }                                               redriven | open | ended | gone, for each
  *   overview  { }                                                   nodes and counts
  *
  * `GET /v1` tells the version of this API. Within a version calls and fields are added, never changed; a client asks for the
@@ -16,7 +17,7 @@ import { isQueueName, requireTaskId } from '../core/ids.js';
 import { invalidOption, knownOptions, oneOf, shortText, wholeNumber } from '../core/options.js';
 import { STATUSES } from '../core/states.js';
 import type { AdminResponse, Route } from './admin-server.js';
-import type { Control, ListRequest } from './control.js';
+import { type Control, type ListRequest, REDRIVE_IDS_MAX } from './control.js';
 
 export const API_VERSION = 1;
 const REQUEST_BYTES_MAX = 65_536;
@@ -25,7 +26,7 @@ const NAME_CHARS_MAX = 200;
 const LIMIT_MAX = 1_000;
 const LIMIT_DEFAULT = 50;
 
-export type CallName = 'list' | 'inspect' | 'explain' | 'cancel' | 'overview';
+export type CallName = 'list' | 'inspect' | 'explain' | 'cancel' | 'redrive' | 'overview';
 
 type Given = { readonly [name: string]: unknown };
 
@@ -38,6 +39,10 @@ const CALLS: Readonly<Record<CallName, (control: Control, given: Given) => Promi
     const { id, reason } = knownOptions(given, '', { id: true, reason: true });
     requireTaskId(id);
     return control.cancel(id as string, reason === undefined ? undefined : reasonOf(reason));
+  },
+  redrive: (control, given) => {
+    const { ids } = knownOptions(given, '', { ids: true });
+    return control.redrive(idsOf(ids));
   },
   overview: (control, given) => {
     knownOptions(given, '', {});
@@ -130,6 +135,14 @@ function idOf(given: Given): string {
   const { id } = knownOptions(given, '', { id: true });
   requireTaskId(id);
   return id as string;
+}
+
+function idsOf(ids: unknown): readonly string[] {
+  if (!Array.isArray(ids) || ids.length === 0 || ids.length > REDRIVE_IDS_MAX) {
+    throw invalidOption('ids', ids, `a list of 1 to ${REDRIVE_IDS_MAX} ids`);
+  }
+  for (const id of ids) requireTaskId(id);
+  return ids as string[];
 }
 
 function reasonOf(reason: unknown): string {

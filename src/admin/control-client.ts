@@ -60,6 +60,10 @@ export class ControlClient implements Control {
     return this.#call('cancel', { id, ...(reason !== undefined && { reason }) });
   }
 
+  redrive(ids: readonly string[]): ReturnType<Control['redrive']> {
+    return this.#call('redrive', { ids });
+  }
+
   overview(): Promise<Overview> {
     return this.#call('overview', {});
   }

@@ -70,7 +70,24 @@ export interface Reading {
   overview(): Promise<Overview>;
 }
 
+/**
+ * What became of a dead letter that was to run again: it does; it was `open` already, waiting or running; it has `ended` in
+ * another way than by failing for good; nothing is known of it (any more).
+ */
+export type RedriveOutcome = 'redriven' | 'open' | 'ended' | 'gone';
+
+/** Ids in one request at most. */
+export const REDRIVE_IDS_MAX = 500;
+
 export interface Control extends Reading {
   /** @throws as `inspect` */
   cancel(id: string, reason: string | undefined): Promise<Exclude<CancelAnswer, 'gone'>>;
+  /**
+   * Lets tasks that failed for good run again, under their ids.
+   *
+   * @param ids - at most {@link REDRIVE_IDS_MAX}
+   * @returns what became of each, durably; in the order of the ids
+   * @throws ERR_MILLRACE_INVALID_OPTION for what is no task id
+   */
+  redrive(ids: readonly string[]): Promise<readonly RedriveOutcome[]>;
 }

@@ -5,8 +5,9 @@
 import type { Control, Reading } from '../admin/control.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import type { TaskInspection } from '../engine/inspection.js';
+import { answered, waitOf } from './answered.js';
 import { type Arguments, ExitCode } from './command.js';
-import { hasFilter, requestOf } from './filter-options.js';
+import { hasFilter, tasksThatFit } from './filter-options.js';
 import { openControl, openReading, withAccess } from './store-access.js';
 import { taskLines } from './task-table.js';
 import { plural } from './units.js';
@@ -33,9 +34,13 @@ export async function run(args: Arguments): Promise<ExitCode> {
   if (args.options.has('dry-run')) return dryRun(args, ids);
   const reason = args.options.get('reason');
   const tally: Tally = { cancelled: 0, signalled: 0, ended: 0, gone: 0 };
+  const wait = waitOf(args);
   await withAccess(openControl(args), async ({ control }) => {
     for await (const some of chosen(control, args, ids)) {
-      await Promise.all(some.map((id) => cancelOne(control, id, { reason, tally })));
+      await answered(
+        wait,
+        Promise.all(some.map((id) => cancelOne(control, id, { reason, tally }))),
+      );
     }
   });
   if (args.options.has('json')) process.stdout.write(`${JSON.stringify(tally)}\n`);
@@ -72,13 +77,9 @@ async function* chosen(
   for (let at = 0; at < ids.length; at += AT_ONCE) yield ids.slice(at, at + AT_ONCE);
   if (ids.length > 0) return;
   for (const status of OPEN) {
-    const filter = { ...requestOf(args), status, limit: AT_ONCE };
-    let after: string | undefined;
-    do {
-      const page = await control.list({ ...filter, ...(after !== undefined && { after }) });
-      yield page.tasks.map(({ id }) => id);
-      after = page.next;
-    } while (after !== undefined);
+    for await (const tasks of tasksThatFit(control, args, { status, perPage: AT_ONCE })) {
+      yield tasks.map(({ id }) => id);
+    }
   }
 }
 

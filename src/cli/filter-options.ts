@@ -3,6 +3,7 @@
  */
 import type { ListRequest, Reading } from '../admin/control.js';
 import { listRequest } from '../admin/control-api.js';
+import type { TaskStatus } from '../core/states.js';
 import type { TaskInspection } from '../engine/inspection.js';
 import { wholeOption } from './arguments.js';
 import type { Arguments } from './command.js';
@@ -23,6 +24,21 @@ export function requestOf(args: Arguments): ListRequest {
     ...text('after'),
     limit: wholeOption(args, 'limit', { min: 1, max: LIMIT_MAX }) ?? 50,
   });
+}
+
+/** All tasks that fit the options, in this state; a page at a time, none of them empty. */
+export async function* tasksThatFit(
+  control: Reading,
+  args: Arguments,
+  { status, perPage }: { readonly status: TaskStatus; readonly perPage: number },
+): AsyncGenerator<readonly TaskInspection[]> {
+  const request = { ...requestOf(args), status, limit: perPage };
+  let after: string | undefined;
+  do {
+    const page = await control.list({ ...request, ...(after !== undefined && { after }) });
+    if (page.tasks.length > 0) yield page.tasks;
+    after = page.next;
+  } while (after !== undefined);
 }
 
 /** Whether the options say which tasks at all. */

@@ -6,7 +6,8 @@
  *   command.ts     what a command is, exit codes          arguments.ts   options, near misses     help.ts   help texts
  *   demo*.ts       `millrace demo`                        run*.ts        `millrace run`
  *   loadtest*.ts, lock-load.ts  `millrace loadtest`
- *   ls.ts, show.ts, why.ts, cancel.ts, top*.ts   for operators; store-access.ts reaches the store for them
+ *   ls.ts, show.ts, why.ts, cancel.ts, retry.ts, redrive.ts, top*.ts
+ *                                                         for operators; store-access.ts reaches the store for them
  *   doctor*.ts     `millrace doctor`
  *   the rest       one shared piece each: progress, tables, percentiles, folders, globs, NDJSON, interruption
  *
@@ -22,7 +23,7 @@ import { DEMO } from './demo-fact.js';
 import { DOCTOR } from './doctor-fact.js';
 import { commandHelp, generalHelp } from './help.js';
 import { LOADTEST } from './loadtest-fact.js';
-import { CANCEL, LS, SHOW, TOP, WHY } from './operate-fact.js';
+import { CANCEL, LS, REDRIVE, RETRY, SHOW, TOP, WHY } from './operate-fact.js';
 import { RUN } from './run-fact.js';
 
 const COMMANDS: readonly Command[] = [
@@ -33,6 +34,8 @@ const COMMANDS: readonly Command[] = [
   { ...SHOW, load: () => import('./show.js') },
   { ...WHY, load: () => import('./why.js') },
   { ...CANCEL, load: () => import('./cancel.js') },
+  { ...RETRY, load: () => import('./retry.js') },
+  { ...REDRIVE, load: () => import('./redrive.js') },
   { ...TOP, load: () => import('./top.js') },
   { ...DOCTOR, load: () => import('./doctor.js') },
 ];

@@ -1,9 +1,16 @@
 /**
- * What `millrace ls`, `show`, `why`, `cancel` and `top` take, and what their help says.
+ * What `millrace ls`, `show`, `why`, `cancel`, `retry`, `redrive` and `top` take, and what their help says.
  */
 import { type CommandFact, type OptionFact, STORE_OPTIONS } from './command.js';
 
 const JSON_OPTION: OptionFact = { name: 'json', doc: 'Print one JSON object instead of text.' };
+
+const DRY_RUN_OPTION: OptionFact = { name: 'dry-run', doc: 'Say which, and do nothing.' };
+const WAIT_OPTION: OptionFact = {
+  name: 'wait',
+  value: 'seconds',
+  doc: 'For the nodes that hold the tasks; default 30.',
+};
 
 /** Which tasks. */
 const FILTER_OPTIONS: readonly OptionFact[] = [
@@ -74,7 +81,8 @@ export const CANCEL: CommandFact = {
   options: [
     ...FILTER_OPTIONS,
     { name: 'reason', value: 'text', doc: 'What their errors say.' },
-    { name: 'dry-run', doc: 'Say which, and do nothing.' },
+    DRY_RUN_OPTION,
+    WAIT_OPTION,
     JSON_OPTION,
     ...STORE_OPTIONS,
   ],
@@ -82,6 +90,44 @@ export const CANCEL: CommandFact = {
 Without ids, a filter says which: every pending and running task that it
 fits. A pending task ends at once. A running one has its signal aborted
 and decides itself. One that has ended stays as it is.
+${REACH}`,
+};
+
+export const RETRY: CommandFact = {
+  name: 'retry',
+  summary: 'Let tasks that failed for good run again, by id.',
+  usage: '<id ...>',
+  positionalsMin: 1,
+  positionalsMax: 1_000,
+  options: [DRY_RUN_OPTION, WAIT_OPTION, JSON_OPTION, ...STORE_OPTIONS],
+  notes: `
+Each keeps its id and input, and has its attempts anew. One that waits or
+runs already stays as it is, and so does one that has ended in another way.
+${REACH}`,
+};
+
+export const REDRIVE: CommandFact = {
+  name: 'redrive',
+  summary: 'Let all tasks that failed for good run again, by filter.',
+  usage: '',
+  positionalsMin: 0,
+  positionalsMax: 0,
+  options: [
+    ...FILTER_OPTIONS,
+    {
+      name: 'error',
+      value: 'text',
+      doc: 'Tasks whose error, or its code or cause, has this text.',
+    },
+    { name: 'all', doc: 'All of them, in place of a filter.' },
+    { name: 'limit', value: 'N', doc: 'At most so many; default no limit.' },
+    DRY_RUN_OPTION,
+    WAIT_OPTION,
+    JSON_OPTION,
+    ...STORE_OPTIONS,
+  ],
+  notes: `
+As retry does with single ones. What fails during the command may be missed.
 ${REACH}`,
 };
 
