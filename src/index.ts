@@ -5,7 +5,13 @@ export type { AdminOptions } from './admin/admin-options.js';
 export type { Client, ClientOptions } from './client.js';
 export type { Lock, LockHandle, LockOptions, TryLockOptions } from './coordination/locks.js';
 export type { TaskLine } from './core/channels.js';
-export type { ChildHandle, ChildOptions } from './core/children.js';
+export type {
+  ChildHandle,
+  ChildOptions,
+  ChildrenOptions,
+  JoinedEnd,
+  JoinOptions,
+} from './core/children.js';
 export type { Duration } from './core/durations.js';
 export {
   type ErrorCode,
@@ -19,6 +25,7 @@ export type { Size } from './core/sizes.js';
 export type { Settlement, TaskStatus } from './core/states.js';
 export {
   type AnyTask,
+  type Children,
   type ContractOptions,
   defineTask,
   defineTasks,

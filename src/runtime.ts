@@ -17,9 +17,10 @@ import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import { DUE_AT_MS_MAX, requireTaskId } from './core/ids.js';
+import { DUE_AT_MS_MAX, requireTaskId, type TaskId } from './core/ids.js';
 import { invalidOption, knownOptions, shortText, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
+import { statusOf } from './core/states.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import { encodeMetadata, type TraceCarrier } from './core/task-metadata.js';
@@ -29,6 +30,7 @@ import type { Explanation } from './engine/explanation.js';
 import type { TaskInspection } from './engine/inspection.js';
 import type { Accepted, NewTask } from './engine/intake.js';
 import type { PauseTarget } from './engine/pauses.js';
+import { NOT_HELD } from './engine/task-desk.js';
 import type { Engines } from './engines.js';
 import type { HealRecord } from './healing/actions.js';
 import type { Health, Observation } from './observation.js';
@@ -209,6 +211,12 @@ export class Runtime {
     parts.children.adopt({
       submit: (ask) => this.#submitChild(ask),
       handle: (type, id) => this.handle(type, id),
+      status: async (id) => (await this.operations.inspect(id)).status,
+      untilEnded: async (id) => {
+        const { segment, index } = requireTaskId(id);
+        const { engine } = await this.#engines.find(id as TaskId);
+        return statusOf((await engine.ended({ segment, index, task: NOT_HELD })).state);
+      },
     });
     parts.observation.follow(this);
     const { tasksMax, bytesMax } = parts.options.queue;
@@ -535,10 +543,10 @@ export class Runtime {
     const { spec } = this.#contract(ask.type);
     const input: unknown = ask.input === '' ? undefined : JSON.parse(ask.input);
     if (spec.schema !== undefined) await this.#validate(spec, input);
-    const { idempotencyKey, parent, trace } = ask;
+    const { idempotencyKey, parent, trace, conditions } = ask;
     const task: NewTask = {
       ...this.#prepare(spec, input, { ...ask.options, idempotencyKey }),
-      metadata: encodeMetadata({ key: idempotencyKey, trace, parent }),
+      metadata: encodeMetadata({ key: idempotencyKey, trace, parent, conditions }),
     };
     if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS);
     this.#admission.occupy(task.payloadBytes, 1);

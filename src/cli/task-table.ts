@@ -30,6 +30,7 @@ export function taskFacts(task: TaskInspection, nowMs: number): string {
     ['id', task.id],
     ['state', task.deadLetter ? `${task.status} (dead letter)` : task.status],
     ['task', task.task],
+    ['parent', task.parent],
     ['tenant', task.tenant],
     ['queue', task.queue],
     ['shard', String(task.shard)],

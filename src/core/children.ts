@@ -1,7 +1,7 @@
 /**
- * Children: tasks that a handler submits. What a handler holds of one, and the port through which it reaches the runtime.
+ * Children: tasks that a handler submits. What a handler holds of them, and the port through which it reaches the runtime.
  *
- *   handler (any thread) --ask--> ChildDesk (main thread): submit | end | cancel
+ *   handler (any thread) --ask--> ChildDesk (main thread): submit | end | cancel, and before it is called: begin
  *
  * An execution may be repeated, and then submits its children again. So each child has a key, made of the parent's id, how
  * often that was redriven, and the child's number among its siblings of one type, or the name it is given: the same child is
@@ -9,7 +9,7 @@
  */
 import type { Duration } from './durations.js';
 import type { Settlement } from './states.js';
-import type { TraceCarrier } from './task-metadata.js';
+import type { BeginConditions, TraceCarrier } from './task-metadata.js';
 
 export interface ChildOptions {
   /**
@@ -27,6 +27,30 @@ export interface ChildOptions {
   readonly tenant?: string;
   /** Overrides the task's own `ttl`. */
   readonly ttl?: Duration;
+  /**
+   * When the child fails for good (is cancelled, expires): `keep`, its parent hears of it, in later executions as well. `renew`:
+   * a later execution of the parent gets a new child in its place. `fail`: what `result()` throws fails the parent for good.
+   * @defaultValue 'keep'
+   */
+  readonly onFailure?: 'keep' | 'renew' | 'fail';
+  /**
+   * When the parent ends without having completed (it is cancelled, or fails for good): the child goes on, or is cancelled.
+   * @defaultValue 'continue'
+   */
+  readonly onParentEnd?: 'continue' | 'cancel';
+}
+
+/** Of many children at once; `key` names their group. */
+export type ChildrenOptions = ChildOptions;
+
+/** Of a task that joins children. */
+export interface JoinOptions extends ChildOptions {
+  /**
+   * When a child ends without having completed: `join`, the joining task begins when all have ended, and sees how. `fail`: it
+   * fails for good at once, with the child's error as its cause.
+   * @defaultValue 'join'
+   */
+  readonly ifChildFails?: 'join' | 'fail';
 }
 
 /** What a handler holds of a child. */
@@ -47,6 +71,17 @@ export interface ChildHandle<Output> {
   cancel(reason?: string): Promise<'cancelled' | 'signalled' | 'ended'>;
 }
 
+/** How a child ended, for the task that joins it; `gone`: longer ago than its end is kept. */
+export type JoinedEnd<Output> = { readonly id: string } & (
+  | Settlement<Output>
+  | { readonly status: 'gone' }
+);
+
+/** How a task ended, as plain data. */
+export type WireEnd =
+  | { readonly status: 'completed'; readonly value: unknown }
+  | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: unknown };
+
 /** What is asked for a handler: plain data, since it may cross threads. */
 export type ChildAsk =
   | {
@@ -59,7 +94,12 @@ export type ChildAsk =
       readonly options: Omit<ChildOptions, 'key' | 'at'> & { readonly at?: number };
       /** Of the parent's execution. */
       readonly trace: TraceCarrier | undefined;
+      readonly conditions: BeginConditions | undefined;
+      /** How many children that have failed may be replaced: each under a key of its own. */
+      readonly renewalsMax: number;
     }
+  | { readonly kind: 'begin'; readonly parent: string; readonly conditions: BeginConditions }
+  | { readonly kind: 'joined'; readonly type: string; readonly ids: readonly string[] }
   | { readonly kind: 'end'; readonly type: string; readonly id: string }
   | {
       readonly kind: 'cancel';
@@ -71,9 +111,10 @@ export type ChildAsk =
 /** What it comes to: plain data as well. Errors of ends are in their wire form. */
 export interface ChildAnswers {
   readonly submit: { readonly id: string; readonly created: boolean };
-  readonly end:
-    | { readonly status: 'completed'; readonly value: unknown }
-    | { readonly status: 'failed' | 'cancelled' | 'expired'; readonly error: unknown };
+  /** `cancel`: its handler is not to be called. */
+  readonly begin: { readonly cancel: string | undefined };
+  readonly joined: readonly (WireEnd | { readonly status: 'gone' })[];
+  readonly end: WireEnd;
   readonly cancel: 'cancelled' | 'signalled' | 'ended';
 }
 

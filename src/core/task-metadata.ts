@@ -2,10 +2,12 @@
  * What a task carries beside its record: a JSON object in the metadata bytes of frames, written when it is submitted and
  * handed on as it is, to other nodes, into retries and into the thread.
  *
- *   {"traceparent":"00-<trace: 32>-<span: 16>-<flags: 2>","tracestate":"...","baggage":"...","loose":1,"parent":"...","key":"..."}
+ *   {"traceparent":"00-<trace: 32>-<span: 16>-<flags: 2>","tracestate":"...","baggage":"...","loose":1,"parent":"...","key":"...",
+ *    "begin":["cf","<type>","<id>", ...]}
  *
  * The trace context (W3C Trace Context and Baggage, as in their HTTP headers) comes first where there is one, so that a
- * look at two bytes tells whether a task has one and whether it is sampled. Metadata come from the store, so what is
+ * look at two bytes tells whether a task has one and whether it is sampled. What a task stands on (`begin`) comes last, and is
+ * the only list, so that a look at one byte tells whether there is something to ask before its handler is called. Metadata come from the store, so what is
  * not of that form is taken for absent.
  */
 import { parseTaskId } from './ids.js';
@@ -27,6 +29,17 @@ export interface TaskMetadata {
   readonly trace?: TraceCarrier | undefined;
   /** Id of the task whose handler submitted it. */
   readonly parent?: string | undefined;
+  readonly conditions?: BeginConditions | undefined;
+}
+
+/** What a task's beginning depends on. */
+export interface BeginConditions {
+  /** It is cancelled when its parent has ended without having completed. */
+  readonly cancelsWithParent: boolean;
+  /** It fails when one of those it joins ends without having completed. */
+  readonly failsWithJoined: boolean;
+  /** It begins when all of these have ended: tasks of one type. */
+  readonly joins: { readonly type: string; readonly ids: readonly string[] } | undefined;
 }
 
 const TRACEPARENT_FORM = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
@@ -35,12 +48,14 @@ const TRACEPARENT_AT = 16;
 const TRACEPARENT_CHARS = 55;
 const TRACE_BYTES_MIN = TRACEPARENT_AT + TRACEPARENT_CHARS + 2;
 const T = 0x74;
+const CLOSING_BRACKET = 0x5d;
 /** Bounds where a context is put into a task, and, since others may write to the store, where it is read. */
 export const TRACESTATE_CHARS_MAX = 512;
 export const BAGGAGE_CHARS_MAX = 1_024;
 
 /** Metadata bytes of a task, or undefined when there is nothing to say. */
-export function encodeMetadata({ key, trace, parent }: TaskMetadata): Uint8Array | undefined {
+export function encodeMetadata(metadata: TaskMetadata): Uint8Array | undefined {
+  const { key, trace, parent, conditions } = metadata;
   if (key === undefined && trace === undefined && parent === undefined) return undefined;
   const fields = {
     traceparent: trace?.traceparent,
@@ -49,6 +64,7 @@ export function encodeMetadata({ key, trace, parent }: TaskMetadata): Uint8Array
     loose: trace?.isLoose === true ? 1 : undefined,
     parent,
     key,
+    begin: conditions && listOf(conditions),
   };
   return Buffer.from(JSON.stringify(fields));
 }
@@ -91,6 +107,34 @@ export function readParent(metadata: Uint8Array): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Whether metadata of so many bytes at this place have conditions. A look, for busy paths. */
+export function hasConditions(bytes: Uint8Array, from: number, length: number): boolean {
+  return length > 2 && bytes[from + length - 2] === CLOSING_BRACKET;
+}
+
+/** What the beginning of a task depends on; undefined when that is nothing. */
+export function readConditions(metadata: Uint8Array): BeginConditions | undefined {
+  if (!hasConditions(metadata, 0, metadata.length)) return undefined;
+  try {
+    const { begin } = fieldsOf(metadata);
+    if (!Array.isArray(begin) || !begin.every((part) => typeof part === 'string')) return undefined;
+    const [policies = '', type, ...ids] = begin as string[];
+    if (!ids.every((id) => parseTaskId(id) !== undefined)) return undefined;
+    return {
+      cancelsWithParent: policies.includes('c'),
+      failsWithJoined: policies.includes('f'),
+      joins: type === undefined ? undefined : { type, ids },
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+function listOf({ cancelsWithParent, failsWithJoined, joins }: BeginConditions): string[] {
+  const policies = `${cancelsWithParent ? 'c' : ''}${failsWithJoined ? 'f' : ''}`;
+  return joins === undefined ? [policies] : [policies, joins.type, ...joins.ids];
 }
 
 function fieldsOf(metadata: Uint8Array): Record<string, unknown> {

@@ -5,11 +5,18 @@
  * needs the handlers. So definitions are inert: nothing here starts, opens or registers anything.
  */
 import type { StandardSchemaV1 } from '@standard-schema/spec';
-import type { ChildHandle, ChildOptions } from './children.js';
+import type {
+  ChildHandle,
+  ChildOptions,
+  ChildrenOptions,
+  JoinedEnd,
+  JoinOptions,
+} from './children.js';
 import { type Duration, durationMs } from './durations.js';
 import { MillraceError } from './errors.js';
 import { isQueueName } from './ids.js';
 import { invalidOption, knownOptions, oneOf, wholeNumber } from './options.js';
+import type { Settlement } from './states.js';
 import { type Timeout, type TimeoutSpec, timeoutSpec } from './timeouts.js';
 
 /** When and how often a failed execution is repeated. */
@@ -101,6 +108,23 @@ export interface ExecutionContext {
     options?: ChildOptions,
   ): Promise<ChildHandle<ChildOutput>>;
   /**
+   * Submits many children of one type; resolves when all are durable. As {@link submit} for each, with the same options; in an
+   * execution that is repeated give the same inputs in the same order, or groups of different inputs different `key`s.
+   *
+   * @throws as {@link submit}, for the first that cannot be submitted; those before it stay
+   */
+  submitMany<ChildInput, ChildOutput>(
+    task: TaskContract<ChildInput, ChildOutput> | string,
+    inputs: Iterable<ChildInput> | AsyncIterable<ChildInput>,
+    options?: ChildrenOptions,
+  ): Promise<Children<ChildOutput>>;
+  /**
+   * How the children ended that this task joins ({@link Children.join}), in their order; empty for every other task.
+   *
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE; ERR_MILLRACE_STALE_EXECUTION when the handler has ended
+   */
+  joined<ChildOutput = unknown>(): Promise<readonly JoinedEnd<ChildOutput>[]>;
+  /**
    * The span that this execution is, as the HTTP header `traceparent` names it; that of the submitter where executions
    * have no spans. Undefined when the task was submitted outside of any trace.
    */
@@ -121,6 +145,30 @@ export interface ExecutionContext {
   snooze(delay: Duration): Snooze;
   /** `return ctx.cancel('reason')`: end as cancelled. */
   cancel(reason?: string): Cancel;
+}
+
+/** Children that were submitted together, of one type, in the order of the inputs. */
+export interface Children<Output> {
+  readonly ids: readonly string[];
+  /** How many of them no earlier execution of the parent has submitted. */
+  readonly created: number;
+  /** The values of all. @throws as `result` of a child, for the first that fails; the others go on */
+  results(): Promise<Output[]>;
+  /** How all ended. @throws the reason of `ctx.signal` */
+  settled(): Promise<Settlement<Output>[]>;
+  /** Cancels those that have not ended. @returns how many are cancelled at once or have had their signal aborted */
+  cancel(reason?: string): Promise<number>;
+  /**
+   * Submits a task that begins when all of these have ended; the parent need not wait for any of them. Its handler reads how
+   * they ended with `ctx.joined()`.
+   *
+   * @throws what `ctx.submit` throws; ERR_MILLRACE_INVALID_OPTION for more than 1000 children
+   */
+  join<JoinInput, JoinOutput>(
+    task: TaskContract<JoinInput, JoinOutput> | string,
+    input: JoinInput,
+    options?: JoinOptions,
+  ): Promise<ChildHandle<JoinOutput>>;
 }
 
 export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';

@@ -5,6 +5,7 @@
 import { utf8 } from '../core/frame.js';
 import { type SegmentRef, type TaskId, taskId } from '../core/ids.js';
 import { statusOf, TaskState, type TaskStatus } from '../core/states.js';
+import { readParent } from '../core/task-metadata.js';
 import type { StoredTask } from './stored-task.js';
 
 /** One task, as the store has it. Times are epoch ms. */
@@ -16,6 +17,8 @@ export interface TaskInspection {
   readonly shard: number;
   /** Name of the task; undefined when only its end is kept. */
   readonly task: string | undefined;
+  /** Id of the task whose handler submitted it; undefined: none did, or only its end is kept. */
+  readonly parent: string | undefined;
   /** Whom it is for; undefined: nobody in particular, or only its end is kept. */
   readonly tenant: string | undefined;
   readonly priority: number | undefined;
@@ -61,6 +64,7 @@ export function inspectionOf(
     queue,
     shard: Number.parseInt(shard, 36),
     task: task?.type,
+    parent: task && readParent(task.metadata),
     tenant: task?.tenant || undefined,
     priority: task?.priority,
     attempt: since?.attempt ?? task?.attempt ?? 0,

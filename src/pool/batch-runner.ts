@@ -16,13 +16,15 @@
  * batch-mate. What has not been sent when the thread dies is in the batch's ResultLog, for the other side to find. When all that is left of a
  * batch waits for something else than this thread, `onParked` says so and another batch may come.
  *
+ * A task that stands on others (`begin` in its metadata: those it joins, its parent) is not begun before the runtime says so.
+ *
  * Invariants: (1) each task of a batch is reported exactly once; (2) `onEnd` comes after the last report and once;
  * (3) a task is marked as begun before its code runs, and as ended before
  * anything of it is reported; (4) nothing a handler returns, throws or does with its
  * promise escapes from here, except by killing the thread.
  * Thread safety: none. Time and turns of the event loop come in through `RunnerTime`.
  */
-import type { ChildAnswer, ChildAsk } from '../core/children.js';
+import type { ChildAnswer, ChildAnswers, ChildAsk } from '../core/children.js';
 import {
   DEFAULT_PAYLOAD_LIMITS,
   encodePayload,
@@ -30,11 +32,13 @@ import {
   payloadTooLarge,
 } from '../core/codec.js';
 import { toWire } from '../core/error-wire.js';
-import { MillraceError } from '../core/errors.js';
+import { hasCode, MillraceError } from '../core/errors.js';
 import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.js';
 import type { HandlerHooks } from '../core/handler-hooks.js';
+import { readBatchEntry } from '../core/records.js';
 import { Outcome } from '../core/states.js';
 import { type AnyTask, Cancel, Snooze } from '../core/task.js';
+import { hasConditions, readConditions, readParent } from '../core/task-metadata.js';
 import { FrameText } from './frame-text.js';
 import type { LastWords } from './last-words.js';
 import { type ResultLog, singleResult } from './result-log.js';
@@ -266,7 +270,7 @@ export class BatchRunner {
 }
 
 /** Where a task of a batch is. */
-const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3 } as const;
+const Stage = { PENDING: 0, WAITING: 1, RUNNING: 2, ENDED: 3, ASKING: 4 } as const;
 
 class Batch implements RunnerBatch, ContextDesk {
   readonly #runner: BatchRunner;
@@ -404,6 +408,10 @@ class Batch implements RunnerBatch, ContextDesk {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, unknownTask(reader.strings[type]));
       return nowMs;
     }
+    if (this.#stages[index] === Stage.PENDING && this.#isConditional(at)) {
+      void this.#askFirst(index);
+      return nowMs;
+    }
     if (lane.running >= lane.concurrency) {
       this.#stages[index] = Stage.WAITING;
       this.#waiting++;
@@ -439,6 +447,41 @@ class Batch implements RunnerBatch, ContextDesk {
     }
     this.#afterValidation(lane, index, context, checked);
     return this.#runner.time.nowMs();
+  }
+
+  #isConditional(at: number): boolean {
+    const { view } = this.#reader;
+    const length = view.getUint32(at + 44, true);
+    if (length === 0) return false;
+    try {
+      return hasConditions(this.#reader.bytes(view.getUint32(at + 40, true), length), 0, length);
+    } catch {
+      // A record that lies about its bytes has none.
+      return false;
+    }
+  }
+
+  /** Its beginning depends on other tasks: it takes up neither its lane nor its time while the runtime looks after them. */
+  async #askFirst(index: number): Promise<void> {
+    this.#stages[index] = Stage.ASKING;
+    let refusal: string | undefined;
+    try {
+      const { metadata } = readBatchEntry(this.#reader, index);
+      const [conditions, parent = ''] = [readConditions(metadata), readParent(metadata)];
+      if (conditions !== undefined) {
+        const answer = await this.#report.ask({ kind: 'begin', parent, conditions });
+        refusal = (answer as ChildAnswers['begin']).cancel;
+      }
+    } catch (error) {
+      if (this.#stages[index] !== Stage.ASKING) return;
+      const isFinal = hasCode(error, 'ERR_MILLRACE_TASK_FAILED');
+      this.#fail(index, isFinal ? Outcome.FAILED_FOR_GOOD : Outcome.FAILED, 0, error);
+      return;
+    }
+    // Cancelled meanwhile.
+    if (this.#stages[index] !== Stage.ASKING) return;
+    if (refusal === undefined) this.#beginTask(index, this.#runner.time.nowMs());
+    else this.#settle(index, Outcome.CANCELLED, 0, JSON.stringify(refusal));
   }
 
   /** The schema validates asynchronously: the task holds its place in the lane meanwhile. */

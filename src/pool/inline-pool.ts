@@ -186,7 +186,7 @@ export class InlinePool extends BaseService implements Pool {
   async #answer(ask: ChildAsk, sent: SentBatch): Promise<ChildAnswer> {
     if (this.#children === undefined) throw noRuntime();
     let goOn: (() => void) | undefined;
-    if (ask.kind === 'end') {
+    if (ask.kind === 'end' || ask.kind === 'begin') {
       this.#change(() => {
         goOn = sent.waitForOthers();
       });

@@ -2,7 +2,16 @@
  * What a handler gets beside its input. Everything but the class itself is made when it is asked for: an
  * AbortController alone costs more than a small task.
  */
-import type { ChildAnswer, ChildAsk, ChildHandle, ChildOptions } from '../core/children.js';
+import { setMaxListeners } from 'node:events';
+import type {
+  ChildAnswer,
+  ChildAnswers,
+  ChildAsk,
+  ChildHandle,
+  ChildOptions,
+  ChildrenOptions,
+  JoinedEnd,
+} from '../core/children.js';
 import type { PayloadLimits } from '../core/codec.js';
 import { type Duration, durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
@@ -11,13 +20,14 @@ import { executionId, type SegmentRef, taskId } from '../core/ids.js';
 import { readBatchEntry } from '../core/records.js';
 import {
   Cancel,
+  type Children,
   type ExecutionContext,
   Snooze,
   type TaskContract,
   type TaskLog,
 } from '../core/task.js';
-import { readParent, readTrace, type TraceCarrier } from '../core/task-metadata.js';
-import { type Ask, TaskChildren } from './task-children.js';
+import { readConditions, readParent, readTrace, type TraceCarrier } from '../core/task-metadata.js';
+import { type Ask, joinedEnds, TaskChildren } from './task-children.js';
 import { type NoteDesk, TaskNotes } from './task-notes.js';
 
 /** What a context needs of its batch. */
@@ -102,16 +112,37 @@ export class TaskContext implements ExecutionContext {
     input: ChildInput,
     options: ChildOptions = {},
   ): Promise<ChildHandle<ChildOutput>> {
+    return this.#ofChildren().submit(task, input, options);
+  }
+
+  submitMany<ChildInput, ChildOutput>(
+    task: TaskContract<ChildInput, ChildOutput> | string,
+    inputs: Iterable<ChildInput> | AsyncIterable<ChildInput>,
+    options: ChildrenOptions = {},
+  ): Promise<Children<ChildOutput>> {
+    return this.#ofChildren().submitMany(task, inputs, options);
+  }
+
+  async joined<ChildOutput = unknown>(): Promise<readonly JoinedEnd<ChildOutput>[]> {
+    const joins = readConditions(readBatchEntry(this.#reader, this.#index).metadata)?.joins;
+    if (joins === undefined) return [];
+    const ends = await this.#desk.ask(this.#index, { kind: 'joined', ...joins });
+    return joinedEnds(joins.ids, ends as ChildAnswers['joined']);
+  }
+
+  #ofChildren(): TaskChildren {
     if (this.#children === undefined) {
-      const { taskId: id, version } = this.execution;
+      // Each child that is waited for listens to it.
+      setMaxListeners(0, this.signal);
+      const { taskId: id, version, attempt } = this.execution;
       const { tenant, trace } = this;
       this.#children = new TaskChildren(
-        { taskId: id, version, tenant, trace, signal: () => this.signal },
+        { taskId: id, version, attempt, tenant, trace, signal: () => this.signal },
         this.#desk.limits,
         ((ask: ChildAsk) => this.#desk.ask(this.#index, ask)) as Ask,
       );
     }
-    return this.#children.submit(task, input, options);
+    return this.#children;
   }
 
   get log(): TaskLog {

@@ -293,7 +293,7 @@ export class WorkerThread {
 
   async #answer({ call, ask }: AskMessage, sent: SentBatch): Promise<void> {
     let goOn: (() => void) | undefined;
-    if (ask.kind === 'end') {
+    if (ask.kind === 'end' || ask.kind === 'begin') {
       this.#events.change(() => {
         goOn = sent.waitForOthers();
       });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { createRuntime, memoryStore, type Runtime } from '../../../src/index.js';
-import { careful, impatient, sum } from '../../fixtures/workers/children.js';
+import { careful, fanOut, impatient, sum, total } from '../../fixtures/workers/children.js';
 
 const TASKS = new URL('../../fixtures/workers/children.js', import.meta.url);
 
@@ -49,4 +49,14 @@ test('a parent that overruns while it waits has timed out, and keeps its thread'
     'ERR_MILLRACE_TASK_TIMEOUT',
   );
   assert.equal(runtime.stats().delayed, 1, 'the child goes on');
+});
+
+test('300 joining tasks wait for their children on one thread, and begin when these have ended', async (t) => {
+  const runtime = await setup(t);
+  const parents = await runtime.submitMany(fanOut, Array(300).fill(4));
+  for await (const end of parents.results()) {
+    assert.ok(end.status === 'completed');
+    const joining = runtime.handle(total, end.value);
+    assert.deepEqual(await joining.result({ timeout: '30s' }), { joined: 4, sum: 30 });
+  }
 });
