@@ -51,9 +51,9 @@ import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
 import { type SubmittedMany, submitMany } from './submit-many.js';
 import { TaskHandle } from './task-handle.js';
+import { taskSink } from './task-sink.js';
 import { Config } from './tenancy/config.js';
 import type { Metadata, MetadataApi } from './tenancy/metadata.js';
-import { taskSink } from './task-sink.js';
 
 export interface SubmitOptions {
   /** Start no earlier than this long from now. Not together with `at`. */
@@ -109,10 +109,10 @@ const NAME_CHARS_MAX = 200;
 const TRACED_DELAY_MS_MAX = 60_000;
 /** What a submit waits while the store fills up. */
 const SLOW_MS = 100;
-/** Work that is ready, and threads that are idle, for so long are a stall. */
-const STALL_MS = 5_000;
 /** How often to look whether another node has room. */
 const FULL_ELSEWHERE_MS = 100;
+/** Work that is ready, and threads that are idle, for so long are a stall. */
+const STALL_MS = 5_000;
 /** When what was shed may come back. */
 const SHED_RETRY_MS = 30_000;
 const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
@@ -225,6 +225,18 @@ export class Runtime {
     this.#admission = admission;
     this.#engines.onReleased((bytes, tasks) => admission.release(bytes, tasks));
     this.#engines.onRecovered((bytes, tasks) => admission.occupy(bytes, tasks));
+    this.#engines.stored.roomHere = () => ({
+      room: admission.room,
+      endedPerSecond: admission.releasedPerSecond,
+    });
+  }
+
+  /** Types that nobody runs as long as this process has the store: contracts without a handler, and what the store holds. */
+  #missingHandlers(isShared: boolean): readonly string[] {
+    const isProducer = ![...this.tasks.values()].some(({ run }) => run !== undefined);
+    if (isShared || isProducer) return [];
+    const contracts = [...this.tasks.values()].filter(({ run }) => run === undefined);
+    return [...contracts.map(({ name }) => name), ...this.#engines.stored.foreignTypes];
   }
 
   /** Called once, by createRuntime. */
@@ -233,7 +245,7 @@ export class Runtime {
       'millrace:store:corrupt',
       ({ key, cause }) => `${key}: ${cause.message}; it was set aside`,
     );
-    this.#warnOf(
+    const warnOfUnhandled = this.#warnOf(
       'millrace:task:unhandled',
       ({ type }) =>
         `task '${type}' has no handler here; what is stored of it waits for a node that has one`,
@@ -246,6 +258,7 @@ export class Runtime {
     const isShared = this.#store.lockSpace !== undefined;
     if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
     await this.#engines.start();
+    for (const type of this.#missingHandlers(isShared)) warnOfUnhandled({ taskId: '', type });
     await this.#observation.heal(this.#levers, new RuntimeGate(this.#store, this.locks));
     await this.#openControlSocket();
     const release = this.#holdProcess?.();
@@ -553,27 +566,6 @@ export class Runtime {
     return this.#enqueue(this.#engines.of(spec), task);
   }
 
-  async #checkAndSubmit<Output>(
-    spec: TaskSpec,
-    input: unknown,
-    options: SubmitOptions,
-  ): Promise<TaskHandle<Output>> {
-    await this.#validate(spec, input);
-    return this.#submitChecked(spec, input, options);
-  }
-
-  /** @throws ERR_MILLRACE_INVALID_INPUT */
-  #validate(spec: TaskSpec, input: unknown): void | Promise<void> {
-    const refuse = ({ issues }: StandardSchemaV1.Result<unknown>): void => {
-      if (issues) throw invalidInput(spec.name, issues);
-    };
-    const checked = spec.schema!['~standard'].validate(input);
-    return checked instanceof Promise ? checked.then(refuse) : refuse(checked);
-  }
-
-  #submitChecked<Output>(
-    spec: TaskSpec,
-    input: unknown,
   /** @throws for options that are none */
   #bulk<Input>(
     spec: TaskSpec,
@@ -606,6 +598,27 @@ export class Runtime {
     };
   }
 
+  async #checkAndSubmit<Output>(
+    spec: TaskSpec,
+    input: unknown,
+    options: SubmitOptions,
+  ): Promise<TaskHandle<Output>> {
+    await this.#validate(spec, input);
+    return this.#submitChecked(spec, input, options);
+  }
+
+  /** @throws ERR_MILLRACE_INVALID_INPUT */
+  #validate(spec: TaskSpec, input: unknown): void | Promise<void> {
+    const refuse = ({ issues }: StandardSchemaV1.Result<unknown>): void => {
+      if (issues) throw invalidInput(spec.name, issues);
+    };
+    const checked = spec.schema!['~standard'].validate(input);
+    return checked instanceof Promise ? checked.then(refuse) : refuse(checked);
+  }
+
+  #submitChecked<Output>(
+    spec: TaskSpec,
+    input: unknown,
     options: SubmitOptions,
   ): Promise<TaskHandle<Output>> {
     const task = this.#prepare(spec, input, options);
@@ -625,6 +638,25 @@ export class Runtime {
     if (pressure === 'slow') return true;
     this.#tellRejected(queue, 'store');
     throw fillingUp();
+  }
+
+  /** Whether those who run a type that does not run here are full. */
+  #isFullElsewhere(spec: TaskSpec): boolean {
+    const isRunHere = this.tasks.get(spec.name)?.run !== undefined;
+    return !isRunHere && this.#engines.stored.isFullElsewhere(spec);
+  }
+
+  /** While the store fills up, a while; while those who run a type are full, until one of them has room. */
+  async #slowDown(spec: TaskSpec, signal: AbortSignal | undefined): Promise<void> {
+    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
+    while (this.#isFullElsewhere(spec)) {
+      if (this.#options.queue.onFull === 'reject') {
+        this.#tellRejected(spec.queue, 'backpressure');
+        throw fullElsewhere(spec);
+      }
+      await sleep(this.#clock, FULL_ELSEWHERE_MS, signal);
+      this.#requireOpen();
+    }
   }
 
   async #admitMany(
@@ -648,25 +680,6 @@ export class Runtime {
     const { payloadBytes } = task;
     if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(engine, task);
     return this.#waitForRoom(task, signal).then(() => this.#enqueue(engine, task));
-  /** Whether those who run a type that does not run here are full. */
-  #isFullElsewhere(spec: TaskSpec): boolean {
-    const isRunHere = this.tasks.get(spec.name)?.run !== undefined;
-    return !isRunHere && this.#engines.stored.isFullElsewhere(spec);
-  }
-
-  /** While the store fills up, a while; while those who run a type are full, until one of them has room. */
-  async #slowDown(spec: TaskSpec, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
-    while (this.#isFullElsewhere(spec)) {
-      if (this.#options.queue.onFull === 'reject') {
-        this.#tellRejected(spec.queue, 'backpressure');
-        throw fullElsewhere(spec);
-      }
-      await sleep(this.#clock, FULL_ELSEWHERE_MS, signal);
-      this.#requireOpen();
-    }
-  }
-
   }
 
   #enqueue<Output>(engine: Engine, task: NewTask): Promise<TaskHandle<Output>> {
@@ -729,6 +742,25 @@ export class Runtime {
     };
   }
 
+  /** When a task is due that is submitted now. @throws for times that are none */
+  #times(spec: TaskSpec, options: SubmitOptions) {
+    const nowMs = this.#clock.wallMs();
+    const delayMs = delayOf(options, nowMs);
+    const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
+    const dueAtMs = nowMs + Math.ceil(delayMs);
+    if (dueAtMs > DUE_AT_MS_MAX) {
+      throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
+    }
+    return {
+      delayMs,
+      dueAtMs,
+      dueMonoMs: this.#clock.monoMs() + delayMs,
+      isDueByDate: options.at !== undefined,
+      submittedAtMs: nowMs,
+      expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
+    };
+  }
+
   /** What a task carries of the context it is submitted in. */
   #trace(isLoose: boolean): TraceCarrier | undefined {
     const trace = this.#observation.tracing?.capture();
@@ -750,25 +782,6 @@ export class Runtime {
     const known = [...this.tasks.keys()];
     throw new MillraceError(
       'ERR_MILLRACE_UNKNOWN_TASK',
-  /** When a task is due that is submitted now. @throws for times that are none */
-  #times(spec: TaskSpec, options: SubmitOptions) {
-    const nowMs = this.#clock.wallMs();
-    const delayMs = delayOf(options, nowMs);
-    const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
-    const dueAtMs = nowMs + Math.ceil(delayMs);
-    if (dueAtMs > DUE_AT_MS_MAX) {
-      throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
-    }
-    return {
-      delayMs,
-      dueAtMs,
-      dueMonoMs: this.#clock.monoMs() + delayMs,
-      isDueByDate: options.at !== undefined,
-      submittedAtMs: nowMs,
-      expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
-    };
-  }
-
       `no task '${String(name).slice(0, 80)}' is defined; the tasks module has ${known.map((n) => `'${n}'`).join(', ')}`,
       { details: { name: String(name).slice(0, 200), known } },
     );
@@ -794,21 +807,27 @@ export class Runtime {
     publish('millrace:tasks:rejected', () => ({ incarnation, queue, reason }));
   }
 
-  /** Makes the process warn once per message of a channel, as long as this runtime lives. */
+  /**
+   * Makes the process warn once per message of a channel, as long as this runtime lives.
+   *
+   * @returns warns of one that no channel told
+   */
   #warnOf<Name extends keyof ChannelPayloads>(
     name: Name,
     describe: (payload: ChannelPayloads[Name]) => string,
   ): (payload: ChannelPayloads[Name]) => void {
     const said = new Set<string>();
-    const listener = (payload: unknown): void => {
-      const message = describe(payload as ChannelPayloads[Name]);
+    const warn = (payload: ChannelPayloads[Name]): void => {
+      const message = describe(payload);
       if (said.size >= 100 || said.has(message)) return;
       said.add(message);
       process.emitWarning(message, { type: 'MillraceWarning', code: name });
     };
+    const listener = (payload: unknown): void => warn(payload as ChannelPayloads[Name]);
     const source = channel(name);
     source.subscribe(listener);
     this.#cleanUps.push(() => source.unsubscribe(listener));
+    return warn;
   }
 
   #closeOnSignals(): void {
@@ -833,6 +852,14 @@ function shed(priority: number): MillraceError {
     'ERR_MILLRACE_QUEUE_FULL',
     `the runtime is degraded and takes no tasks of priority ${priority}, only from 0 up; try again later`,
     { details: { reason: 'shed', priority, retryAfterMs: SHED_RETRY_MS } },
+  );
+}
+
+function fullElsewhere({ name, queue }: TaskSpec): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_QUEUE_FULL',
+    `every node that runs '${name}' has its queue full; try again later, add nodes, or raise their queue.maxTasks and queue.maxBytes`,
+    { details: { reason: 'elsewhere', queue, retryAfterMs: 10 * FULL_ELSEWHERE_MS } },
   );
 }
 
@@ -863,14 +890,6 @@ function keyOf(key: string): string {
 
 function invalidInput(
   name: string,
-function fullElsewhere({ name, queue }: TaskSpec): MillraceError {
-  return new MillraceError(
-    'ERR_MILLRACE_QUEUE_FULL',
-    `every node that runs '${name}' has its queue full; try again later, add nodes, or raise their queue.maxTasks and queue.maxBytes`,
-    { details: { reason: 'elsewhere', queue, retryAfterMs: 10 * FULL_ELSEWHERE_MS } },
-  );
-}
-
   issues: readonly { readonly message: string; readonly path?: unknown }[],
 ): MillraceError {
   const shown = issues.slice(0, 10).map((issue) => issue.message);

@@ -135,6 +135,7 @@ export class Engine extends BaseService implements CommitSource {
   readonly #janitor: Janitor;
   readonly #progress = new ProgressBoard();
   readonly #keep: readonly TaskState[];
+  #foreignTypes: readonly string[] = [];
   readonly #desk: TaskDesk;
   readonly #gated: GatedSubmissions;
   readonly #lone: LoneShards;
@@ -221,6 +222,14 @@ export class Engine extends BaseService implements CommitSource {
     };
   }
 
+  /**
+   * Types of tasks that it found at start and does not run. Where nodes share the store it has found none by then: they go to
+   * who runs them.
+   */
+  get foreignTypes(): readonly string[] {
+    return this.#foreignTypes;
+  }
+
   protected async onStart(): Promise<void> {
     await requireLayout(this.#store, this.clock);
     await this.#lane.open();
@@ -228,6 +237,7 @@ export class Engine extends BaseService implements CommitSource {
     const near = this.#cluster === undefined ? await this.#lone.recover() : [];
     await Promise.all(this.#pools.map((pool) => pool.start()));
     for (const segment of near) this.#resume(segment);
+    this.#foreignTypes = this.#types.foreign;
     await this.#cluster?.start();
     await this.#janitor.start();
     await this.cron.start();
@@ -549,6 +559,11 @@ export class Engine extends BaseService implements CommitSource {
     });
   }
 
+  /** Whether tasks of a type that does not run here have no room where it runs, as far as is known. */
+  isFullElsewhere(type: { readonly queue: string; readonly name: string }): boolean {
+    return this.#cluster?.isFullElsewhere({ queue: type.queue, type: type.name }) ?? false;
+  }
+
   /** Batches that could start at once. Also after the engine has stopped. */
   get freePlaces(): number {
     return this.#sum(({ freePlaces }) => freePlaces);
@@ -559,16 +574,12 @@ export class Engine extends BaseService implements CommitSource {
     const { open, readyThread, readyInline, busy, bytes } = this.#table.stats();
     return {
       open,
-  /** Whether tasks of a type that does not run here have no room where it runs, as far as is known. */
-  isFullElsewhere(type: { readonly queue: string; readonly name: string }): boolean {
-    return this.#cluster?.isFullElsewhere({ queue: type.queue, type: type.name }) ?? false;
-  }
-
       ready: readyThread + readyInline,
       running: busy,
       threads: this.#sum(({ threadCount }) => threadCount),
       freePlaces: this.freePlaces,
       bytes,
+      ...this.roomHere?.(),
     };
   }
 
@@ -579,7 +590,6 @@ export class Engine extends BaseService implements CommitSource {
   #onShardsChanged(): void {
     for (const dispatcher of this.#dispatchers) dispatcher.resume();
     this.cron.onShardsChanged();
-      ...this.roomHere?.(),
     this.#waker.update();
     this.#lane.request();
   }

@@ -59,6 +59,16 @@ export class TaskTypes {
     return this.#types[type]?.spec;
   }
 
+  /** Names that the table has met, and that do not run here. */
+  get foreign(): string[] {
+    const names: string[] = [];
+    for (let type = 0; ; type++) {
+      const name = this.#table.typeName(type as TypeId);
+      if (name === undefined) return names;
+      if (this.#types[type] === undefined) names.push(name);
+    }
+  }
+
   /** How many of a type may run at once here, as of now, unless it rests; 0: none begins. */
   limitOf(type: TypeId): number {
     const spec = this.specOf(type);

@@ -727,7 +727,7 @@ function validValue(checked: unknown, name: string): unknown {
   });
   throw new MillraceError(
     'ERR_MILLRACE_INVALID_INPUT',
-    `the input of task '${name}' does not satisfy its schema: ${shown[0]?.path ? `${shown[0].path}: ` : ''}${shown[0]?.message}`,
+    `the input of task '${name}' does not satisfy its schema: ${shown[0]?.path ? `${shown[0].path}: ` : ''}${shown[0]?.message}; it was accepted under another one, and can be redriven under one that takes it`,
     { details: { issues: shown } },
   );
 }

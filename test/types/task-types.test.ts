@@ -3,10 +3,13 @@
  * the hand-written schema does what its types say.
  */
 import assert from 'node:assert/strict';
+import type { WritableStream } from 'node:stream/web';
 import { test } from 'node:test';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { expectTypeOf } from 'expect-type';
 import {
+  type Children,
+  type Client,
   defineTask,
   defineTasks,
   type ExecutionContext,
@@ -109,6 +112,76 @@ test('submit takes the input of the task, and its handle gives the output', () =
     await runtime.submit(fromParameter, 5);
   };
   assert.equal(typeof use, 'function');
+});
+
+test('a contract without a handler types its producers, and the handler that is written elsewhere', () => {
+  const contract = defineTask<Order, { readonly total: number }>({ name: 'order.total' });
+  expectTypeOf(contract).toEqualTypeOf<TaskContract<Order, { readonly total: number }>>();
+  const withSchema = defineTask({ name: 'order.check', input: orderSchema });
+  expectTypeOf(withSchema).toEqualTypeOf<TaskContract<Order, unknown>>();
+  // Checked by the compiler and never called.
+  const use = async (client: Client): Promise<void> => {
+    const handle = await client.submit(contract, { id: 'a', items: [1] });
+    expectTypeOf(await handle.result()).toEqualTypeOf<{ readonly total: number }>();
+    await client.submit(withSchema, { id: 'a', items: [1] });
+    // @ts-expect-error: not what the schema gives
+    await client.submit(withSchema, { id: 5 });
+    withSchema.implement({
+      run: (order) => {
+        expectTypeOf(order).toEqualTypeOf<Order>();
+      },
+    });
+  };
+  assert.equal(typeof use, 'function');
+});
+
+test('whatever takes many inputs takes those of the task, and gives its outputs', () => {
+  // Checked by the compiler and never called.
+  const use = async (runtime: Runtime): Promise<void> => {
+    const orders: AsyncIterable<Order> = (async function* () {})();
+    const many = await runtime.submitMany(fromSchema, orders, {
+      idempotencyKey: (order) => order.id,
+    });
+    for await (const end of many.results()) {
+      if (end.status === 'completed') expectTypeOf(end.value).toEqualTypeOf<number>();
+    }
+    expectTypeOf(runtime.writable(fromSchema)).toEqualTypeOf<WritableStream<Order>>();
+    expectTypeOf(await runtime.trySubmit(fromSchema, { id: 'a', items: [] })).toEqualTypeOf<
+      TaskHandle<number> | undefined
+    >();
+    for await (const letter of runtime.deadLetters(fromSchema)) {
+      expectTypeOf(letter.input).toEqualTypeOf<Order>();
+    }
+    await runtime.cron('nightly', '0 3 * * *', fromParameter, 'text');
+    // @ts-expect-error: texts are no orders
+    await runtime.submitMany(fromSchema, ['a']);
+    // @ts-expect-error: nor is a number a text
+    await runtime.cron('nightly', '0 3 * * *', fromParameter, 5);
+  };
+  assert.equal(typeof use, 'function');
+});
+
+test('children have the types of their tasks, and what joins them has them as well', () => {
+  const parent = defineTask({
+    name: 'parent',
+    async run(texts: readonly string[], ctx) {
+      const child = await ctx.submit(fromSchema, { id: 'a', items: [] });
+      expectTypeOf(await child.result()).toEqualTypeOf<number>();
+      const children = await ctx.submitMany(fromParameter, texts);
+      expectTypeOf(children).toEqualTypeOf<Children<{ text: string }>>();
+      expectTypeOf(await children.results()).toEqualTypeOf<{ text: string }[]>();
+      const joining = await children.join(withOutcomes, 1);
+      expectTypeOf(await joining.result()).toEqualTypeOf<'done'>();
+      for (const end of await ctx.joined<number>()) {
+        if (end.status === 'completed') expectTypeOf(end.value).toEqualTypeOf<number>();
+      }
+      // @ts-expect-error: a number is no text
+      await ctx.submitMany(fromParameter, [1]);
+      // @ts-expect-error: the joining task takes a number
+      await children.join(withOutcomes, 'text');
+    },
+  });
+  expectTypeOf(parent).toEqualTypeOf<Task<readonly string[], void>>();
 });
 
 test('a timeout is a word, a duration, or both in parts', () => {
