@@ -23,7 +23,13 @@ import type { Pool } from './core/pool.js';
 import { statusOf } from './core/states.js';
 import type { Store } from './core/store.js';
 import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
-import { encodeMetadata, type TraceCarrier } from './core/task-metadata.js';
+import {
+  carrierOfSpan,
+  encodeMetadata,
+  metadataToWrite,
+  type SpanIds,
+  type TraceCarrier,
+} from './core/task-metadata.js';
 import { DeadLetters } from './dead-letters.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import type { Explanation } from './engine/explanation.js';
@@ -734,9 +740,10 @@ export class Runtime {
       version: 0,
       payload: payload.text,
       payloadBytes: payload.byteLength,
-      metadata: encodeMetadata({
+      metadata: metadataToWrite({
         key: idempotencyKey,
         trace: this.#trace(isBulk || delayMs > TRACED_DELAY_MS_MAX),
+        parent: undefined,
       }),
       idempotencyKey,
     };
@@ -762,9 +769,10 @@ export class Runtime {
   }
 
   /** What a task carries of the context it is submitted in. */
-  #trace(isLoose: boolean): TraceCarrier | undefined {
+  #trace(isLoose: boolean): TraceCarrier | SpanIds | undefined {
     const trace = this.#observation.tracing?.capture();
-    return trace !== undefined && isLoose ? { ...trace, isLoose } : trace;
+    if (trace === undefined || !isLoose) return trace;
+    return { ...('traceparent' in trace ? trace : carrierOfSpan(trace)), isLoose };
   }
 
   #requireOpen(): void {

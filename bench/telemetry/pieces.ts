@@ -5,7 +5,12 @@ import { publish } from '../../src/core/channels.js';
 import { FrameKind, FrameWriter } from '../../src/core/frame.js';
 import { writeBatchEntry, writeResult } from '../../src/core/records.js';
 import { Outcome } from '../../src/core/states.js';
-import { encodeMetadata } from '../../src/core/task-metadata.js';
+import {
+  addMetadata,
+  encodeMetadata,
+  type MetadataToWrite,
+  metadataToWrite,
+} from '../../src/core/task-metadata.js';
 import { Growth } from '../../src/healing/growth.js';
 import { createHooks } from '../../src/healing/handler-handles.js';
 import { processCounts } from '../../src/healing/process-counts.js';
@@ -66,10 +71,19 @@ async function spanNs(rounds: number, traceFlags: 0 | 1): Promise<number> {
     spanId: 'b7ad6b7169203331',
     traceFlags,
   });
+  const tasks = new FrameWriter(FrameKind.TASKS);
+  const carried = (): MetadataToWrite =>
+    metadataToWrite({ key: undefined, trace: tracing.capture(), parent: undefined })!;
   const submitNs = context.with(request, () =>
-    nsOf(rounds, () => encodeMetadata({ trace: tracing.capture() })),
+    nsOf(rounds, (i) => {
+      if (i % BATCH === 0) tasks.reset();
+      addMetadata(tasks, carried());
+    }),
   );
-  const metadata = context.with(request, () => encodeMetadata({ trace: tracing.capture() }))!;
+  const { traceId, spanId } = trace.getSpanContext(request)!;
+  const metadata = encodeMetadata({
+    trace: { traceparent: `00-${traceId}-${spanId}-0${traceFlags}` },
+  })!;
   const batch = new FrameWriter(FrameKind.BATCH);
   const results = new FrameWriter(FrameKind.RESULTS);
   for (let slot = 0; slot < BATCH; slot++) {
@@ -83,7 +97,8 @@ async function spanNs(rounds: number, traceFlags: 0 | 1): Promise<number> {
   const frame = batch.finish();
   const answer = results.finish();
   const batchNs = nsOf(Math.ceil(rounds / BATCH), () => {
-    const spans = tracing.open(frame);
+    // Written into, as one that nobody else reads.
+    const spans = tracing.open(frame.slice());
     spans?.onResults(answer);
     spans?.end(undefined);
   });

@@ -4,6 +4,7 @@
  */
 import { badFrame, type FrameReader, type FrameWriter } from './frame.js';
 import { isOutcome, isTaskState, type Outcome, type TaskState } from './states.js';
+import { addMetadata, type MetadataToWrite, metadataBytes } from './task-metadata.js';
 
 /**
  * A task as it was submitted; immutable.
@@ -41,7 +42,7 @@ export interface TaskRecord {
 export interface TaskToWrite extends Omit<TaskRecord, 'payload' | 'metadata'> {
   readonly payload: string | Uint8Array;
   readonly payloadBytes: number;
-  readonly metadata: Uint8Array | undefined;
+  readonly metadata: MetadataToWrite | undefined;
 }
 
 export function writeTask(writer: FrameWriter, task: TaskToWrite): void {
@@ -51,7 +52,7 @@ export function writeTask(writer: FrameWriter, task: TaskToWrite): void {
     typeof task.payload === 'string'
       ? writer.addText(task.payload, task.payloadBytes)
       : writer.addBytes(task.payload);
-  const metadataAt = task.metadata === undefined ? 0 : writer.addBytes(task.metadata);
+  const metadataAt = task.metadata === undefined ? 0 : addMetadata(writer, task.metadata);
   const at = writer.addRecord();
   const view = writer.view;
   view.setFloat64(at, task.dueAtMs, true);
@@ -65,7 +66,7 @@ export function writeTask(writer: FrameWriter, task: TaskToWrite): void {
   view.setUint32(at + 40, payloadAt, true);
   view.setUint32(at + 44, task.payloadBytes, true);
   view.setUint32(at + 48, metadataAt, true);
-  view.setUint32(at + 52, task.metadata?.length ?? 0, true);
+  view.setUint32(at + 52, metadataBytes(task.metadata), true);
   view.setUint32(at + 56, task.version, true);
 }
 
@@ -149,6 +150,28 @@ export function readBatchEntry(frame: FrameReader, index: number): BatchRecord {
     payload: frame.bytes(view.getUint32(at + 32, true), view.getUint32(at + 36, true)),
     metadata: frame.bytes(view.getUint32(at + 40, true), view.getUint32(at + 44, true)),
   };
+}
+
+/** Of the metadata of a batch entry; 0 when it has none. For busy paths, which read nothing else of it. */
+export function batchMetadataBytes(frame: FrameReader, index: number): number {
+  return frame.view.getUint32(frame.recordAt(index) + 44, true);
+}
+
+/** Where in the frame they begin. REQUIRES: there are some. */
+export function batchMetadataPlace(frame: FrameReader, index: number): number {
+  const at = frame.recordAt(index);
+  return frame.placeOf(frame.view.getUint32(at + 40, true), frame.view.getUint32(at + 44, true));
+}
+
+/** The metadata of a batch entry, alone. */
+export function batchMetadata(frame: FrameReader, index: number): Uint8Array {
+  const at = frame.recordAt(index);
+  return frame.bytes(frame.view.getUint32(at + 40, true), frame.view.getUint32(at + 44, true));
+}
+
+/** The slot of a batch entry or a result, alone. */
+export function slotAt(frame: FrameReader, index: number): number {
+  return frame.view.getUint32(frame.recordAt(index), true);
 }
 
 /**

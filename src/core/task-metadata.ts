@@ -10,6 +10,7 @@
  * the only list, so that a look at one byte tells whether there is something to ask before its handler is called. Metadata come from the store, so what is
  * not of that form is taken for absent.
  */
+import { type FrameWriter, utf8 } from './frame.js';
 import { parseTaskId } from './ids.js';
 
 /** Where a task comes from, for tracing. */
@@ -22,6 +23,22 @@ export interface TraceCarrier {
   /** Submitted in bulk or for much later: related to its submitter, but no part of what that does. */
   readonly isLoose?: boolean;
 }
+
+/** A span as its SDK names it; what most tasks carry. */
+export interface SpanIds {
+  /** 32 hexadecimal digits. */
+  readonly traceId: string;
+  /** 16 of them. */
+  readonly spanId: string;
+  /** Bit 0: sampled. */
+  readonly traceFlags: number;
+}
+
+/**
+ * Metadata on their way into a frame. A span becomes bytes there and not before: a buffer of its own for each task would cost
+ * more, in the collector's time, than all else that a task carries.
+ */
+export type MetadataToWrite = Uint8Array | SpanIds;
 
 export interface TaskMetadata {
   /** Idempotency key it was submitted with. */
@@ -43,10 +60,19 @@ export interface BeginConditions {
 }
 
 const TRACEPARENT_FORM = /^00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$/;
-/** `{"traceparent":"` */
-const TRACEPARENT_AT = 16;
+const NO_TRACE_ID = '0'.repeat(32);
+const SPAN_ID_CHARS = 16;
+/** The last part of a traceparent, by flags. */
+const FLAG_TEXTS = Array.from(
+  { length: 256 },
+  (_, flags) => `-${flags.toString(16).padStart(2, '0')}`,
+);
+const HEAD = '{"traceparent":"';
+const SPAN_HEAD = `${HEAD}00-`;
+const TAIL = '"}';
+const TRACEPARENT_AT = HEAD.length;
 const TRACEPARENT_CHARS = 55;
-const TRACE_BYTES_MIN = TRACEPARENT_AT + TRACEPARENT_CHARS + 2;
+const TRACE_BYTES_MIN = TRACEPARENT_AT + TRACEPARENT_CHARS + TAIL.length;
 const T = 0x74;
 const CLOSING_BRACKET = 0x5d;
 /** Bounds where a context is put into a task, and, since others may write to the store, where it is read. */
@@ -69,6 +95,58 @@ export function encodeMetadata(metadata: TaskMetadata): Uint8Array | undefined {
   return Buffer.from(JSON.stringify(fields));
 }
 
+/** The same, for a frame that is written later: a span that is all there is to say is left as it is. */
+export function metadataToWrite({
+  key,
+  trace,
+  parent,
+}: {
+  readonly key: string | undefined;
+  readonly trace: TraceCarrier | SpanIds | undefined;
+  readonly parent: string | undefined;
+}): MetadataToWrite | undefined {
+  if (trace === undefined || 'traceparent' in trace) return encodeMetadata({ key, trace, parent });
+  if (key === undefined && parent === undefined) return trace;
+  return encodeMetadata({ key, trace: carrierOfSpan(trace), parent });
+}
+
+/** What metadata take in a frame. */
+export function metadataBytes(metadata: MetadataToWrite | undefined): number {
+  if (metadata === undefined) return 0;
+  return metadata instanceof Uint8Array ? metadata.length : TRACE_BYTES_MIN;
+}
+
+/** Appends metadata to a frame, and returns where they begin. */
+export function addMetadata(writer: FrameWriter, metadata: MetadataToWrite): number {
+  if (metadata instanceof Uint8Array) return writer.addBytes(metadata);
+  const at = writer.addAscii(SPAN_HEAD);
+  writer.addAscii(metadata.traceId);
+  writer.addAscii('-');
+  writer.addAscii(metadata.spanId);
+  writer.addAscii(FLAG_TEXTS[metadata.traceFlags & 0xff]!);
+  writer.addAscii(TAIL);
+  return at;
+}
+
+/** Whether this is a span at all, and its ids have their length. What is in them is checked where they are read. */
+export function isSpan({ traceId, spanId }: SpanIds): boolean {
+  return (
+    traceId.length === NO_TRACE_ID.length &&
+    spanId.length === SPAN_ID_CHARS &&
+    traceId !== NO_TRACE_ID
+  );
+}
+
+/** A span as a header names it. */
+export function traceparentOf({ traceId, spanId, traceFlags }: SpanIds): string {
+  return `00-${traceId}-${spanId}${FLAG_TEXTS[traceFlags & 0xff]}`;
+}
+
+/** A span and nothing beside it. */
+export function carrierOfSpan(span: SpanIds): TraceCarrier {
+  return { traceparent: traceparentOf(span) };
+}
+
 /** Whether metadata of so many bytes at this place have a trace context. A look, for busy paths. */
 export function hasTrace(bytes: Uint8Array, from: number, length: number): boolean {
   return length >= TRACE_BYTES_MIN && bytes[from + 2] === T;
@@ -81,11 +159,27 @@ export function isSampled(bytes: Uint8Array, from: number): boolean {
   return ((digit > 0x60 ? digit - 0x57 : digit) & 1) === 1;
 }
 
+/**
+ * Puts another traceparent where metadata at this place have theirs: both are of one length.
+ *
+ * @param before - what is there by `readTrace`; where another program put it elsewhere, nothing is changed
+ */
+export function replaceTraceparent(
+  bytes: Uint8Array,
+  from: number,
+  { before, after }: { readonly before: string; readonly after: string },
+): void {
+  const at = from + TRACEPARENT_AT;
+  if (utf8(bytes, at, at + TRACEPARENT_CHARS) !== before) return;
+  for (let i = 0; i < TRACEPARENT_CHARS; i++) bytes[at + i] = after.charCodeAt(i);
+}
+
 /** The trace context in metadata bytes; undefined when there is none of the right form. */
 export function readTrace(metadata: Uint8Array): TraceCarrier | undefined {
   if (!hasTrace(metadata, 0, metadata.length)) return undefined;
   try {
-    const { traceparent, tracestate, baggage, loose } = fieldsOf(metadata);
+    const text = utf8(metadata);
+    const { traceparent, tracestate, baggage, loose } = traceFieldsOf(text);
     if (typeof traceparent !== 'string' || !TRACEPARENT_FORM.test(traceparent)) return undefined;
     return {
       traceparent,
@@ -102,7 +196,7 @@ export function readTrace(metadata: Uint8Array): TraceCarrier | undefined {
 export function readParent(metadata: Uint8Array): string | undefined {
   if (metadata.length === 0) return undefined;
   try {
-    const { parent } = fieldsOf(metadata);
+    const { parent } = fieldsOf(utf8(metadata));
     return typeof parent === 'string' && parseTaskId(parent) !== undefined ? parent : undefined;
   } catch {
     return undefined;
@@ -118,7 +212,7 @@ export function hasConditions(bytes: Uint8Array, from: number, length: number): 
 export function readConditions(metadata: Uint8Array): BeginConditions | undefined {
   if (!hasConditions(metadata, 0, metadata.length)) return undefined;
   try {
-    const { begin } = fieldsOf(metadata);
+    const { begin } = fieldsOf(utf8(metadata));
     if (!Array.isArray(begin) || !begin.every((part) => typeof part === 'string')) return undefined;
     const [policies = '', type, ...ids] = begin as string[];
     if (!ids.every((id) => parseTaskId(id) !== undefined)) return undefined;
@@ -137,8 +231,13 @@ function listOf({ cancelsWithParent, failsWithJoined, joins }: BeginConditions):
   return joins === undefined ? [policies] : [policies, joins.type, ...joins.ids];
 }
 
-function fieldsOf(metadata: Uint8Array): Record<string, unknown> {
-  const text = Buffer.from(metadata.buffer, metadata.byteOffset, metadata.byteLength).toString();
+/** As `addMetadata` writes a span, or any others. */
+function traceFieldsOf(text: string): Record<string, unknown> {
+  if (text.length !== TRACE_BYTES_MIN || !text.startsWith(HEAD)) return fieldsOf(text);
+  return { traceparent: text.slice(TRACEPARENT_AT, -TAIL.length) };
+}
+
+function fieldsOf(text: string): Record<string, unknown> {
   return JSON.parse(text) as Record<string, unknown>;
 }
 

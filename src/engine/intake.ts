@@ -16,6 +16,7 @@ import { Fifo } from '../core/fifo.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
 import { type Incarnation, type SegmentRef, segmentRef } from '../core/ids.js';
 import { type TaskToWrite, writeTask } from '../core/records.js';
+import { metadataBytes } from '../core/task-metadata.js';
 import type { TaskHandle } from '../timing/task-table.js';
 import type {
   BulkFrame,
@@ -301,7 +302,7 @@ export class Intake {
 
 /** What a task's record takes in a frame, about. */
 function bytesOf({ payloadBytes, metadata }: NewTask): number {
-  return payloadBytes + (metadata?.length ?? 0) + RECORD_OVERHEAD_BYTES;
+  return payloadBytes + metadataBytes(metadata) + RECORD_OVERHEAD_BYTES;
 }
 
 function joinKeyOf(submission: Submission): string {

@@ -17,7 +17,7 @@ import { type Duration, durationMs } from '../core/durations.js';
 import { MillraceError } from '../core/errors.js';
 import type { FrameReader } from '../core/frame.js';
 import { executionId, type SegmentRef, taskId } from '../core/ids.js';
-import { readBatchEntry } from '../core/records.js';
+import { batchMetadata, readBatchEntry } from '../core/records.js';
 import {
   Cancel,
   type Children,
@@ -96,15 +96,11 @@ export class TaskContext implements ExecutionContext {
 
   /** Where the task comes from; read anew each time, which is seldom more than once. */
   get trace(): TraceCarrier | undefined {
-    const at = this.#reader.recordAt(this.#index);
-    if (this.#reader.view.getUint32(at + 44, true) === 0) return undefined;
-    return readTrace(readBatchEntry(this.#reader, this.#index).metadata);
+    return readTrace(batchMetadata(this.#reader, this.#index));
   }
 
   get parentId(): string | undefined {
-    const at = this.#reader.recordAt(this.#index);
-    if (this.#reader.view.getUint32(at + 44, true) === 0) return undefined;
-    return readParent(readBatchEntry(this.#reader, this.#index).metadata);
+    return readParent(batchMetadata(this.#reader, this.#index));
   }
 
   submit<ChildInput, ChildOutput>(

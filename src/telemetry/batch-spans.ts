@@ -6,14 +6,22 @@ import { fromWire } from '../core/error-wire.js';
 import type { MillraceError } from '../core/errors.js';
 import { FrameKind, type FrameReader, openFrame, utf8 } from '../core/frame.js';
 import { type SegmentRef, segmentDueAtMs, taskId } from '../core/ids.js';
-import { type BatchRecord, readBatchEntry, readResult } from '../core/records.js';
+import {
+  type BatchRecord,
+  batchMetadataBytes,
+  batchMetadataPlace,
+  readBatchEntry,
+  readResult,
+  slotAt,
+} from '../core/records.js';
 import { Outcome } from '../core/states.js';
 import {
-  encodeMetadata,
   hasTrace,
   isSampled,
   readTrace,
+  replaceTraceparent,
   type TraceCarrier,
+  traceparentOf,
 } from '../core/task-metadata.js';
 import {
   CONSUMER,
@@ -23,7 +31,7 @@ import {
   type OtelSpanContext,
   type OtelTracer,
 } from './open-telemetry.js';
-import { spanContextOf, traceparentOf } from './trace-context.js';
+import { spanContextOf } from './trace-context.js';
 import type { TraceRelation } from './tracing-options.js';
 
 /** A task that waited longer is no part of what its submitter did. */
@@ -47,7 +55,8 @@ interface SpanRules {
 }
 
 interface SampledTask {
-  readonly index: number;
+  /** Of its metadata, in the frame. */
+  readonly place: number;
   readonly entry: BatchRecord;
   readonly trace: TraceCarrier;
   /** Of its submitter. */
@@ -55,30 +64,26 @@ interface SampledTask {
 }
 
 export class BatchSpans {
-  /** The batch, in which each sampled task carries the context of its own span. */
-  readonly frame: Uint8Array<ArrayBuffer>;
   readonly #batch: OtelSpan;
   /** By slot. */
   readonly #tasks: Map<number, OtelSpan>;
 
-  private constructor(
-    frame: Uint8Array<ArrayBuffer>,
-    batch: OtelSpan,
-    tasks: Map<number, OtelSpan>,
-  ) {
-    this.frame = frame;
+  private constructor(batch: OtelSpan, tasks: Map<number, OtelSpan>) {
     this.#batch = batch;
     this.#tasks = tasks;
   }
 
-  /** @returns undefined when no task of the batch is sampled; the batch is not changed */
+  /**
+   * Opens the spans, and writes them into the batch: from here on each sampled task carries the context of its own span.
+   *
+   * @returns undefined when no task of the batch is sampled; the batch is not changed
+   */
   static open(
     api: OpenTelemetry,
     tracer: OtelTracer,
-    batch: Uint8Array<ArrayBuffer>,
+    batch: Uint8Array,
     rules: SpanRules,
   ): BatchSpans | undefined {
-    if (!hasSampled(batch)) return undefined;
     const reader = openFrame(batch, FrameKind.BATCH);
     const sampled = sampledTasks(api, reader);
     if (sampled.length === 0) return undefined;
@@ -99,8 +104,7 @@ export class BatchSpans {
     );
     const toBatch = { context: whole.spanContext() };
     const spans = new Map<number, OtelSpan>();
-    const carriers = new Map<number, Uint8Array>();
-    for (const { index, entry, trace, origin } of sampled) {
+    for (const { place, entry, trace, origin } of sampled) {
       const isPart = isPartOf(rules, entry, trace);
       const span = tracer.startSpan(
         `process ${entry.type}`,
@@ -118,20 +122,21 @@ export class BatchSpans {
         isPart ? api.trace.setSpanContext(api.ROOT_CONTEXT, origin) : api.ROOT_CONTEXT,
       );
       spans.set(entry.slot, span);
-      const own = { ...trace, traceparent: traceparentOf(span.spanContext()) };
-      carriers.set(index, encodeMetadata({ trace: own })!);
+      const own = traceparentOf(span.spanContext());
+      replaceTraceparent(batch, place, { before: trace.traceparent, after: own });
     }
-    return new BatchSpans(withMetadata(reader, carriers), whole, spans);
+    return new BatchSpans(whole, spans);
   }
 
   /** Tasks of the batch have ended: a frame of results, which is not kept. */
   onResults(results: Uint8Array): void {
     const reader = openFrame(results, FrameKind.RESULTS);
     for (let index = 0; index < reader.count; index++) {
-      const { slot, outcome, runMs, bytes } = readResult(reader, index);
+      const slot = slotAt(reader, index);
       const span = this.#tasks.get(slot);
       if (span === undefined) continue;
       this.#tasks.delete(slot);
+      const { outcome, runMs, bytes } = readResult(reader, index);
       span.setAttribute('millrace.outcome', OUTCOMES[outcome]);
       span.setAttribute('millrace.run_ms', runMs);
       if (outcome === Outcome.FAILED || outcome === Outcome.FAILED_FOR_GOOD) {
@@ -154,30 +159,19 @@ export class BatchSpans {
   }
 }
 
-/** A look at every record: this is all that a batch without sampled tasks costs. */
-function hasSampled(batch: Uint8Array<ArrayBuffer>): boolean {
-  const view = new DataView(batch.buffer, batch.byteOffset, batch.byteLength);
-  const count = view.getUint32(8, true);
-  const recordsAt = view.getUint32(16, true);
-  const bytesAt = view.getUint32(20, true);
-  const size = count === 0 ? 0 : (bytesAt - recordsAt) / count;
-  for (let at = recordsAt; at < bytesAt; at += size) {
-    const length = view.getUint32(at + 44, true);
-    if (length === 0) continue;
-    const from = bytesAt + view.getUint32(at + 40, true);
-    if (hasTrace(batch, from, length) && isSampled(batch, from)) return true;
-  }
-  return false;
-}
-
+/** Mostly there are none: then a look at every record is all that this costs. */
 function sampledTasks(api: OpenTelemetry, reader: FrameReader): SampledTask[] {
   const sampled: SampledTask[] = [];
   for (let index = 0; index < reader.count; index++) {
+    const bytes = batchMetadataBytes(reader, index);
+    if (bytes === 0) continue;
+    const place = batchMetadataPlace(reader, index);
+    if (!hasTrace(reader.frame, place, bytes) || !isSampled(reader.frame, place)) continue;
     const entry = readBatchEntry(reader, index);
     const trace = readTrace(entry.metadata);
     if (trace === undefined) continue;
     const origin = spanContextOf(api, trace);
-    if ((origin.traceFlags & 1) === 1) sampled.push({ index, entry, trace, origin });
+    if ((origin.traceFlags & 1) === 1) sampled.push({ place, entry, trace, origin });
   }
   return sampled;
 }
@@ -191,30 +185,6 @@ function isPartOf(
   if (trace.isLoose === true || entry.attempt > 1 || entry.version > 0) return false;
   // The first due time of its segment is that of the task, or somewhat earlier.
   return nowMs() - segmentDueAtMs(entry.segment as SegmentRef) < PART_WAIT_MS_MAX;
-}
-
-/** The frame with other metadata for some records. They go to the end of the bytes; what they replace stays, unread. */
-function withMetadata(
-  reader: FrameReader,
-  metadata: ReadonlyMap<number, Uint8Array>,
-): Uint8Array<ArrayBuffer> {
-  const { frame } = reader;
-  let end = frame.length;
-  for (const bytes of metadata.values()) end += bytes.length;
-  const grown = new Uint8Array(end);
-  grown.set(frame);
-  const view = new DataView(grown.buffer);
-  const bytesAt = view.getUint32(20, true);
-  view.setUint32(24, end, true);
-  let at = frame.length;
-  for (const [index, bytes] of metadata) {
-    const record = reader.recordAt(index);
-    grown.set(bytes, at);
-    view.setUint32(record + 40, at - bytesAt, true);
-    view.setUint32(record + 44, bytes.length, true);
-    at += bytes.length;
-  }
-  return grown;
 }
 
 function fail(span: OtelSpan, error: unknown): void {

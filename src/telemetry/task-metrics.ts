@@ -52,10 +52,16 @@ export function countTasks(metrics: MetricRegistry, events: Subscriptions): void
   });
   events.on('millrace:batch:reported', ({ pool, queues, outcomes, runMs, isOverdue }) => {
     let busyMs = 0;
+    let queue: string | undefined;
+    let cells: QueueCells | undefined;
     for (let i = 0; i < outcomes.length; i++) {
       if (outcomes[i] === Outcome.NOT_STARTED) continue;
       busyMs += runMs[i]!;
-      const cells = cellsOf(queues[i]!);
+      // Mostly all tasks of a report are of one queue.
+      if (cells === undefined || queues[i] !== queue) {
+        queue = queues[i]!;
+        cells = cellsOf(queue);
+      }
       cells.execution.observe(runMs[i]! / 1_000);
       switch (outcomes[i]) {
         case Outcome.COMPLETED:

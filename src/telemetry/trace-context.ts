@@ -1,15 +1,16 @@
 /** Between OpenTelemetry's contexts and what a task carries of them. */
 import {
   BAGGAGE_CHARS_MAX,
+  isSpan,
+  type SpanIds,
   TRACESTATE_CHARS_MAX,
   type TraceCarrier,
+  traceparentOf,
 } from '../core/task-metadata.js';
 import type { OpenTelemetry, OtelContext, OtelSpanContext } from './open-telemetry.js';
 
-const NO_ID = /^0*$/;
-
 /**
- * What a task submitted in this context carries; undefined outside of any span.
+ * What a task submitted in this context carries: the span as it is, mostly; undefined outside of any.
  *
  * @param baggageKeys - entries of the baggage that may travel
  */
@@ -17,9 +18,10 @@ export function carrierOf(
   api: OpenTelemetry,
   context: OtelContext,
   baggageKeys: readonly string[],
-): TraceCarrier | undefined {
+): TraceCarrier | SpanIds | undefined {
   const span = api.trace.getSpanContext(context);
-  if (span === undefined || NO_ID.test(span.traceId)) return undefined;
+  if (span === undefined || !isSpan(span)) return undefined;
+  if (span.traceState === undefined && baggageKeys.length === 0) return span;
   const tracestate = span.traceState?.serialize();
   const isCarried = tracestate !== undefined && tracestate.length <= TRACESTATE_CHARS_MAX;
   return {
@@ -29,19 +31,13 @@ export function carrierOf(
   };
 }
 
-/** A span as a header names it. */
-export function traceparentOf({ traceId, spanId, traceFlags }: OtelSpanContext): string {
-  return `00-${traceId}-${spanId}-${(traceFlags & 0xff).toString(16).padStart(2, '0')}`;
-}
-
 /** The span that a task was submitted in, as one of another process. */
 export function spanContextOf(api: OpenTelemetry, carrier: TraceCarrier): OtelSpanContext {
-  const [, traceId, spanId, flags] = carrier.traceparent.split('-');
-  const { tracestate } = carrier;
+  const { traceparent, tracestate } = carrier;
   return {
-    traceId: traceId!,
-    spanId: spanId!,
-    traceFlags: Number.parseInt(flags!, 16),
+    traceId: traceparent.slice(3, 35),
+    spanId: traceparent.slice(36, 52),
+    traceFlags: Number.parseInt(traceparent.slice(53), 16),
     isRemote: true,
     ...(tracestate !== undefined && { traceState: api.createTraceState(tracestate) }),
   };

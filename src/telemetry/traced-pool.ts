@@ -79,7 +79,7 @@ export class TracedPool implements Pool {
   ): RunningBatch {
     const spans = this.#tracing.open(batch);
     if (spans === undefined) return run(batch, listener);
-    return run(spans.frame, {
+    return run(batch, {
       ...(listener.onProgress && { onProgress: (said) => listener.onProgress?.(said) }),
       onResults(results) {
         // Before the frame is given away.

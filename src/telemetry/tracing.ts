@@ -13,7 +13,7 @@
  */
 import { BaseService } from '../core/service.js';
 import { Subscriptions } from '../core/subscriptions.js';
-import type { TraceCarrier } from '../core/task-metadata.js';
+import type { SpanIds, TraceCarrier } from '../core/task-metadata.js';
 import { BatchSpans } from './batch-spans.js';
 import type { OpenTelemetry, OtelTracer } from './open-telemetry.js';
 import { carrierOf } from './trace-context.js';
@@ -45,13 +45,17 @@ export class Tracing extends BaseService {
   }
 
   /** What a task carries that is submitted now; undefined outside of any span. */
-  capture(): TraceCarrier | undefined {
+  capture(): TraceCarrier | SpanIds | undefined {
     if (this.#isPaused) return undefined;
     return carrierOf(this.#api, this.#api.context.active(), this.#options.baggage);
   }
 
-  /** The spans of a batch that is about to run; undefined when none of its tasks is sampled. */
-  open(batch: Uint8Array<ArrayBuffer>): BatchSpans | undefined {
+  /**
+   * The spans of a batch that is about to run, written into it; undefined when none of its tasks is sampled.
+   *
+   * @param batch - a frame that nobody else reads
+   */
+  open(batch: Uint8Array): BatchSpans | undefined {
     if (this.#isPaused) return undefined;
     const { relation } = this.#options;
     return BatchSpans.open(this.#api, this.#tracer, batch, { relation, nowMs: this.#wallMs });

@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { encodeMetadata, hasTrace, isSampled, readTrace } from '../../src/core/task-metadata.js';
+import { FrameKind, FrameWriter, openFrame } from '../../src/core/frame.js';
+import {
+  addMetadata,
+  encodeMetadata,
+  hasTrace,
+  isSampled,
+  metadataBytes,
+  metadataToWrite,
+  readParent,
+  readTrace,
+  replaceTraceparent,
+  type SpanIds,
+} from '../../src/core/task-metadata.js';
 
 const TRACEPARENT = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
 
@@ -21,6 +33,40 @@ test('what a task carries reads as it was written, with and without a key', () =
   }
   assert.equal(encodeMetadata({ key: 'k' })!.toString(), '{"key":"k"}');
   assert.equal(readTrace(encodeMetadata({ key: 'k' })!), undefined);
+});
+
+test('a span is written into a frame as its carrier would be, without one', () => {
+  const traceId = '0af7651916cd43dd8448eb211c80319c';
+  const spanId = 'b7ad6b7169203331';
+  for (const traceFlags of [0, 1, 0xa3]) {
+    const span: SpanIds = { traceId, spanId, traceFlags };
+    const traceparent = `00-${traceId}-${spanId}-${traceFlags.toString(16).padStart(2, '0')}`;
+    const alone = metadataToWrite({ key: undefined, trace: span, parent: undefined });
+    assert.equal(alone, span);
+    const writer = new FrameWriter(FrameKind.TASKS);
+    assert.equal(addMetadata(writer, span), 0);
+    const reader = openFrame(writer.finish(), FrameKind.TASKS);
+    const bytes = reader.bytes(0, metadataBytes(span));
+    assert.deepEqual(Buffer.from(bytes), encodeMetadata({ trace: { traceparent } }));
+    assert.equal(readTrace(bytes)?.traceparent, traceparent);
+    const keyed = metadataToWrite({ key: 'k', trace: span, parent: undefined });
+    assert.deepEqual(keyed, encodeMetadata({ key: 'k', trace: { traceparent } }));
+  }
+});
+
+test('a traceparent takes the place of another, and nothing else changes', () => {
+  const after = TRACEPARENT.replace('b7ad', 'beef');
+  const parent = 'default.00.0mjuohs00.0123abcd00000001.1';
+  const bytes = encodeMetadata({ key: 'k', trace: { traceparent: TRACEPARENT }, parent })!;
+  const expected = encodeMetadata({ key: 'k', trace: { traceparent: after }, parent })!;
+  replaceTraceparent(bytes, 0, { before: TRACEPARENT, after });
+  assert.deepEqual(bytes, expected);
+  assert.equal(readParent(bytes), readParent(expected));
+  // Another program wrote it elsewhere.
+  const foreign = Buffer.from(`{ "traceparent": "${TRACEPARENT}" }`);
+  const same = Buffer.from(foreign);
+  replaceTraceparent(foreign, 0, { before: TRACEPARENT, after });
+  assert.deepEqual(foreign, same);
 });
 
 test('a look at the bytes says whether there is a trace and whether it is sampled', () => {

@@ -1019,7 +1019,7 @@ function batchOf(tasks: readonly ModelTask[], token: number): Uint8Array {
       segment: task.segment.ref,
       index: task.index,
       payload: task.source.payload as Uint8Array,
-      metadata: task.source.metadata ?? NO_BYTES,
+      metadata: (task.source.metadata as Uint8Array | undefined) ?? NO_BYTES,
     });
   });
   return writer.finish();

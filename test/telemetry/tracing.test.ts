@@ -217,3 +217,21 @@ it('options of tracing are checked', async () => {
     await assert.rejects(createRuntime(options), { code: 'ERR_MILLRACE_INVALID_OPTION' });
   }
 });
+
+describe('what is woven around handlers', () => {
+  it('is nothing where nobody follows contexts, and begins when somebody does', async () => {
+    const { createHooks } = await import('../../src/telemetry/handler-tracing.js');
+    context.disable();
+    const hooks = await createHooks();
+    hooks.onBatch?.([]);
+    const woven = (): typeof hooks.around => hooks.around;
+    assert.equal(woven(), undefined);
+    spans.provider.register();
+    hooks.onBatch?.([]);
+    const traceparent = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+    const active = woven()?.({ type: 'tell', trace: { traceparent } }, () =>
+      trace.getSpanContext(context.active()),
+    );
+    assert.equal(active?.spanId, 'b7ad6b7169203331');
+  });
+});
