@@ -23,6 +23,8 @@ import {
 
 /** Frames that are submitted and not acknowledged; above it the source waits. */
 const FLYING_MAX = 64;
+/** The same of keyed tasks, which are frames of one: a few commits' worth. */
+const KEYED_FLYING_MAX = 512;
 
 /** What a runtime does for it. */
 export interface BulkPorts {
@@ -188,7 +190,7 @@ export class BulkSubmission<Input> {
   /** A keyed task is alone in its frame, and may be another one already. */
   async #submitKeyed(key: string): Promise<boolean> {
     const { text, byteLength } = this.#payload;
-    await this.#untilFlying(FLYING_MAX - 1);
+    await this.#untilFlying(KEYED_FLYING_MAX - 1);
     await this.#ports.admit(byteLength, 1);
     const task = { ...this.#plan.template(), payload: text, payloadBytes: byteLength };
     const place = this.#leaves(1);

@@ -12,7 +12,7 @@ import { at } from './project.mjs';
 const SERVERS = [
   {
     name: 'etcd',
-    tests: /^(integration\/etcd\/|conformance\/store\/etcd)/,
+    tests: /^(integration\/(etcd|cluster)\/|conformance\/store\/etcd)/,
     async find() {
       const { etcdBinaries } = await import(at('dist/test/support/etcd/binaries.js'));
       await etcdBinaries();
