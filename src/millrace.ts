@@ -171,6 +171,7 @@ async function startRuntime(
         }),
         weights: resolved.weights,
         retention: resolved.retention,
+        ...(resolved.off.has('batching') && { segmentTasksMax: 1 }),
       },
       { pools, specs },
     );

@@ -89,8 +89,8 @@ export interface RuntimeOptions extends ObservationOptions {
   /** For measuring what a mechanism is worth; not for production. */
   readonly experimental?: {
     /**
-     * Replaces mechanisms by the naive way of doing the same: `batching` by one task per message and a queue without
-     * bound in front of the threads, `locks` by one key that is polled, `logs` by every line, written at once, `leakchecks` by none, and `breaker` by none, and no degradation; on etcd,
+     * Replaces mechanisms by the naive way of doing the same: `batching` by one task per message, a queue without
+     * bound in front of the threads, and a key per task in the store (of single submits), `locks` by one key that is polled, `logs` by every line, written at once, `leakchecks` by none, and `breaker` by none, and no degradation; on etcd,
      * `client` by a connection per call, and `tls` by a whole handshake each time. @defaultValue none
      */
     readonly off?: readonly Switch[];

@@ -57,6 +57,7 @@ import {
   type HomeOf,
   Intake,
   type NewTask,
+  SEGMENT_TASKS_MAX,
   Submission,
 } from './intake.js';
 import { Janitor, type RetentionMs } from './janitor.js';
@@ -92,6 +93,8 @@ export interface EngineOptions {
   /** How much of what runs here a tenant gets in relation to others. @defaultValue 1 for each */
   readonly weights?: ReadonlyMap<string, number>;
   readonly retention: RetentionMs;
+  /** How many single submits may share a segment; less than the default to measure what that is worth. @defaultValue SEGMENT_TASKS_MAX */
+  readonly segmentTasksMax?: number;
 }
 
 export interface EngineStats {
@@ -178,7 +181,12 @@ export class Engine extends BaseService implements CommitSource {
     this.#horizon = new Horizon(options.clock);
     const specs = [...options.specs];
     const handled = new Set(specs.map(({ name }) => name));
-    this.#intake = new Intake({ incarnation, keyWindowMs: retention.idempotencyMs, handled });
+    this.#intake = new Intake({
+      incarnation,
+      keyWindowMs: retention.idempotencyMs,
+      handled,
+      segmentTasksMax: options.segmentTasksMax ?? SEGMENT_TASKS_MAX,
+    });
     this.#lane = new CommitLane(options.store, options.clock, {
       node: options.node,
       incarnation,

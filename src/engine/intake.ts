@@ -122,6 +122,7 @@ export class Intake {
   readonly #incarnation: Incarnation;
   readonly #keyWindowMs: number;
   readonly #handled: ReadonlySet<string>;
+  readonly #segmentTasksMax: number;
   #segmentCounter = 0;
   /** Frames that take more tasks, by queue and class of due time. */
   readonly #open = new Map<string, OpenFrame>();
@@ -141,7 +142,10 @@ export class Intake {
     readonly incarnation: Incarnation;
     readonly keyWindowMs: number;
     readonly handled: ReadonlySet<string>;
+    /** At most {@link SEGMENT_TASKS_MAX}. */
+    readonly segmentTasksMax: number;
   }) {
+    this.#segmentTasksMax = options.segmentTasksMax;
     this.#incarnation = options.incarnation;
     this.#keyWindowMs = options.keyWindowMs;
     this.#handled = options.handled;
@@ -171,7 +175,7 @@ export class Intake {
     }
     frame.submissions.push(submission);
     frame.bytes += bytes;
-    if (frame.submissions.length === SEGMENT_TASKS_MAX) {
+    if (frame.submissions.length >= this.#segmentTasksMax) {
       this.#open.delete(frameKey);
       this.#full.push(frame);
     }

@@ -53,6 +53,19 @@ it('off: one task per message', async (t) => {
   assert.equal(batches(), COUNT);
 });
 
+it('off: each task has a key of its own in the store, on: they share them', async (t) => {
+  const segmentsOf = async (options: Partial<RuntimeOptions>): Promise<number> => {
+    const runtime = await createRuntime({ tasks: TASKS, store: memoryStore(), ...options });
+    t.after(() => runtime.close());
+    const inputs = Array.from({ length: COUNT }, (_, i) => i);
+    const handles = await Promise.all(inputs.map((input) => runtime.submit('echo', input)));
+    // All but the last part of an id is the segment's.
+    return new Set(handles.map(({ id }) => id.slice(0, id.lastIndexOf('.')))).size;
+  };
+  assert.equal(await segmentsOf({ experimental: { off: ['batching'] } }), COUNT);
+  assert.ok((await segmentsOf({})) < COUNT / 4);
+});
+
 it('off: a lost thread, a retry and a close leave every task where it belongs', async (t) => {
   const store = memoryStore();
   const options = { tasks: TASKS, store, threads: { max: 1 } } as const;
