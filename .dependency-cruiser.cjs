@@ -54,7 +54,7 @@ const VENDORS = [
   [
     'hdr-histogram-js',
     'src/cli/',
-    'percentiles are for tables on a terminal; the runtime keeps its own sketches',
+    'percentiles are for tables and pages of commands; the runtime keeps its own sketches',
   ],
   [
     'pino[^/]*|@opentelemetry/[^/]+',

@@ -42,6 +42,14 @@ const SERVERS = [
       await prometheusPrograms();
     },
   },
+  {
+    name: 'Chromium',
+    tests: /^integration\/browser\//,
+    async find() {
+      const { chromiumProgram } = await import(at('dist/test/support/chromium.js'));
+      await chromiumProgram();
+    },
+  },
 ];
 
 /**

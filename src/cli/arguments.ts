@@ -12,7 +12,7 @@ import { type Arguments, COMMON_OPTIONS, type CommandFact, type OptionFact } fro
 export function readArguments(command: CommandFact, words: readonly string[]): Arguments {
   const known = [...command.options, ...COMMON_OPTIONS];
   const { tokens } = parseArgs({
-    args: [...words],
+    args: withEmptyValues(words, known),
     strict: false,
     allowPositionals: true,
     tokens: true,
@@ -63,6 +63,16 @@ export function usage(command: { readonly name: string } | undefined, fact: stri
   return new MillraceError('ERR_MILLRACE_INVALID_OPTION', `${fact}; see: ${help}`);
 }
 
+/** Options whose value may be left out, and is, get an empty one: parseArgs would take the next word for it. */
+function withEmptyValues(words: readonly string[], known: readonly OptionFact[]): string[] {
+  return words.map((word, at) => {
+    const next = words[at + 1];
+    const isLast = next === undefined || (next.length > 1 && next[0] === '-');
+    const fact = known.find(({ name }) => word === `--${name}`);
+    return isLast && fact?.isValueOptional ? `${word}=` : word;
+  });
+}
+
 function givenValue(
   command: CommandFact,
   fact: OptionFact,
@@ -76,6 +86,7 @@ function givenValue(
   }
   // `--store --threads 2`: the value was forgotten. A value that does begin with a dash is given as --store=-x.
   const isForgotten = value === undefined || (!isInline && value.length > 1 && value[0] === '-');
+  if (value === '' && fact.isValueOptional) return '';
   if (isForgotten || value === '') throw usage(command, `${option} needs a value (${fact.value})`);
   return value;
 }

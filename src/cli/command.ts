@@ -24,6 +24,8 @@ export interface OptionFact {
   readonly name: string;
   /** What stands for the value in the help; absent for a switch. */
   readonly value?: string;
+  /** It may be given without its value, which then is `''`. @defaultValue false */
+  readonly isValueOptional?: boolean;
   readonly doc: string;
 }
 

@@ -38,6 +38,17 @@ export class GcObserver {
     return [...this.#facts].map(([kind, facts]) => ({ kind, ...facts }));
   }
 
+  /** All kinds together, so far. */
+  totals(): Omit<GcFacts, 'kind'> {
+    let [count, totalMs, maxMs] = [0, 0, 0];
+    for (const facts of this.#facts.values()) {
+      count += facts.count;
+      totalMs += facts.totalMs;
+      maxMs = Math.max(maxMs, facts.maxMs);
+    }
+    return { count, totalMs, maxMs };
+  }
+
   #note(entries: readonly PerformanceEntry[]): void {
     for (const entry of entries) {
       const { kind } = (entry as PerformanceEntry & { readonly detail: { readonly kind: number } })

@@ -1,7 +1,7 @@
 /**
  * The help texts, laid out from the facts that commands give of themselves, in at most 80 columns.
  */
-import { COMMON_OPTIONS, type CommandFact } from './command.js';
+import { COMMON_OPTIONS, type CommandFact, type OptionFact } from './command.js';
 
 /** The help of the whole command line. */
 export function generalHelp(commands: readonly CommandFact[]): string {
@@ -32,12 +32,18 @@ export function commandHelp(command: CommandFact): string {
     command.summary,
     '',
     'Options:',
-    ...options.flatMap(({ name, value, doc }) => [
-      `  --${name}${value === undefined ? '' : ` <${value.replaceAll(/[<>]/g, '')}>`}`,
-      `      ${doc}`,
+    ...options.flatMap((option) => [
+      `  --${option.name}${shownValue(option)}`,
+      `      ${option.doc}`,
     ]),
     '',
     command.notes.trim(),
     '',
   ].join('\n');
+}
+
+function shownValue({ value, isValueOptional }: OptionFact): string {
+  if (value === undefined) return '';
+  const shown = `<${value.replaceAll(/[<>]/g, '')}>`;
+  return isValueOptional ? ` [${shown}]` : ` ${shown}`;
 }

@@ -1,121 +1,42 @@
 /**
- * `millrace loadtest locks`: the same load on millrace's locks and on the naive ones, in one report.
+ * `millrace loadtest`: finds the scenario that was named; each is a file of `loadtest/`.
+ *
+ *   load.ts, arrivals.ts         what a load is; when each arrival comes (an open loop)
+ *   tasks.ts, task-run.ts        tasks: submitted, waited for, every phase timed; load-tasks.ts is what they do
+ *   stage.ts, fleet.ts, node-main.ts   processes that run them; faults.ts, etcd-leader.ts harm these
+ *   delivery.ts                  whether of every task exactly one result came
+ *   process-vitals.ts, timeline.ts     garbage collection, event loop; what happened in each second
+ *   load-report.ts, load-text.ts, load-page.ts, page/    the report: JSON, tables, a page with charts
+ *   soak.ts                      half of the capacity for a long time
+ *   timers.ts, locks.ts, lock-load.ts        timers and locks by themselves
+ *   ablation*.ts, slow-store.ts              what each optimisation is worth
  */
-import { getRandomValues } from 'node:crypto';
-import { seededRandom } from '../core/random.js';
-import type { StoreFactory } from '../store/index.js';
-import { systemClock } from '../timing/system-clock.js';
-import { usage, wholeOption } from './arguments.js';
-import { type Arguments, ExitCode } from './command.js';
-import { Interruption } from './interruption.js';
-import { LOADTEST } from './loadtest-fact.js';
-import { type LockFacts, type LockLoad, LockRun } from './lock-load.js';
-import { Progress } from './progress.js';
-import { storeOf } from './store-option.js';
-import { table } from './table.js';
-import { count, millis } from './units.js';
+import { usage } from './arguments.js';
+import type { Arguments, ExitCode } from './command.js';
+import { LOADTEST, SCENARIOS, type Scenario } from './loadtest-fact.js';
 
-const CONTENDERS = [
-  { name: 'millrace', locking: 'queueing' },
-  { name: 'naive', locking: 'single-key' },
-] as const;
-
-interface Report {
-  readonly scenario: 'locks';
-  readonly store: string;
-  readonly load: LockLoad;
-  readonly contenders: readonly ({ readonly name: string } & LockFacts)[];
-  readonly interrupted: boolean;
-}
+const LOADERS: Readonly<
+  Record<Scenario, () => Promise<{ readonly run: (args: Arguments) => Promise<ExitCode> }>>
+> = {
+  tasks: () => import('./loadtest/tasks.js'),
+  timers: () => import('./loadtest/timers.js'),
+  locks: () => import('./loadtest/locks.js'),
+  soak: () => import('./loadtest/soak.js'),
+  ablation: () => import('./loadtest/ablation.js'),
+};
 
 export async function run(args: Arguments): Promise<ExitCode> {
-  const [scenario] = args.positionals;
-  if (scenario !== 'locks') {
-    throw usage(LOADTEST, `there is no scenario '${scenario?.slice(0, 60)}'; there is locks`);
-  }
-  const number = (name: string, max: number, otherwise: number): number =>
-    wholeOption(args, name, { min: 1, max }) ?? otherwise;
-  const load: LockLoad = {
-    rate: number('rate', 100_000, 500),
-    seconds: number('seconds', 86_400, 60),
-    shards: number('shards', 100_000, 64),
-    sessions: number('sessions', 100, 4),
-    holdMs: number('hold', 60_000, 2),
-  };
-  const store = storeOf(args);
-  const isJson = args.options.has('json');
-  const interruption = new Interruption();
-  const contenders: Report['contenders'][number][] = [];
-  try {
-    for (const { name, locking } of CONTENDERS) {
-      if (interruption.signal.aborted) break;
-      contenders.push({ name, ...(await contend(store, load, locking, isJson, interruption)) });
-    }
-  } finally {
-    interruption.dispose();
-  }
-  const interrupted = interruption.signal.aborted;
-  const report: Report = {
-    scenario: 'locks',
-    store: store.location,
-    load,
-    contenders,
-    interrupted,
-  };
-  process.stdout.write(isJson ? `${JSON.stringify(report)}\n` : reportText(report));
-  if (interrupted) return ExitCode.INTERRUPTED;
-  const ours = contenders[0];
-  const isSound = ours && ours.deadlocks + ours.leakedKeys + ours.overlaps + ours.failures === 0;
-  return isSound ? ExitCode.DONE : ExitCode.FAILED;
+  const [name = 'tasks'] = args.positionals;
+  const scenario = scenarioNamed(name);
+  const stray = [...args.options.keys()].find((option) => !scenario.options.includes(option));
+  if (stray !== undefined) throw usage(LOADTEST, `--${stray} is not for ${scenario.name}`);
+  const { run: runScenario } = await LOADERS[scenario.name]();
+  return runScenario(args);
 }
 
-async function contend(
-  factory: StoreFactory,
-  load: LockLoad,
-  locking: (typeof CONTENDERS)[number]['locking'],
-  isJson: boolean,
-  { signal }: Interruption,
-): Promise<LockFacts> {
-  // A store in a directory is one process's own: its sessions share what is open.
-  const one = await factory.open({ clock: systemClock });
-  const stores = Array.from({ length: load.sessions }, () => one);
-  const random = seededRandom(getRandomValues(new Uint32Array(4)));
-  const lockRun = new LockRun(load, stores, random, locking);
-  const progress = new Progress(
-    { stream: process.stderr, noun: 'locks', form: isJson ? 'json' : 'text' },
-    () => ({ done: lockRun.asked, total: load.rate * load.seconds, retries: 0 }),
-  );
-  progress.start();
-  try {
-    return await lockRun.run(signal);
-  } finally {
-    progress.stop();
-    await one.close();
-  }
-}
-
-function reportText({ load, contenders, store }: Report): string {
-  const { rate, seconds, shards, sessions, holdMs } = load;
-  const head = `${count(rate)} locks/s for ${seconds} s over ${shards} shards, ${sessions} sessions, held ${holdMs} ms, store ${store}\n\n`;
-  const row = (label: string, value: (facts: LockFacts) => string): string[] => [
-    label,
-    ...contenders.map(value),
-  ];
-  return (
-    head +
-    table([
-      ['', ...contenders.map(({ name }) => name)],
-      row('asked', (facts) => count(facts.asked)),
-      row('granted', (facts) => count(facts.granted)),
-      row('acquire mean, ms', (facts) => millis(facts.acquireMeanMs)),
-      row('acquire p50, ms', (facts) => millis(facts.acquireP50Ms)),
-      row('acquire p99, ms', (facts) => millis(facts.acquireP99Ms)),
-      row('acquire max, ms', (facts) => millis(facts.acquireMaxMs)),
-      row('timeouts', (facts) => count(facts.timeouts)),
-      row('deadlocks', (facts) => count(facts.deadlocks)),
-      row('overlaps', (facts) => count(facts.overlaps)),
-      row('other failures', (facts) => count(facts.failures)),
-      row('leaked keys', (facts) => count(facts.leakedKeys)),
-    ])
-  );
+function scenarioNamed(name: string): (typeof SCENARIOS)[number] {
+  const scenario = SCENARIOS.find((candidate) => candidate.name === name);
+  if (scenario !== undefined) return scenario;
+  const names = SCENARIOS.map((candidate) => candidate.name).join(', ');
+  throw usage(LOADTEST, `there is no scenario '${name.slice(0, 60)}'; there are ${names}`);
 }

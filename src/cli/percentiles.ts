@@ -12,6 +12,15 @@ export interface PercentileFacts {
   readonly max: number;
 }
 
+/** One point of the curve of latency by percentile. */
+export interface PercentilePoint {
+  readonly percentile: number;
+  readonly ms: number;
+}
+
+/** Where curves are read: the closer to the end, the finer. */
+const CURVE = [0, 25, 50, 75, 90, 95, 97.5, 99, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999];
+
 const US_PER_MS = 1_000;
 /** One hour; a longer span counts as one. */
 const HIGHEST_US = 3_600_000_000;
@@ -40,5 +49,22 @@ export class Percentiles {
       p99: at(99),
       max: this.#histogram.totalCount === 0 ? 0 : this.#histogram.maxValue / US_PER_MS,
     };
+  }
+
+  /** The curve from the smallest to the largest; empty of nothing. Points that so few values cannot tell apart are left out. */
+  curve(): PercentilePoint[] {
+    const { totalCount } = this.#histogram;
+    if (totalCount === 0) return [];
+    const told = CURVE.filter((percentile) => (1 - percentile / 100) * totalCount >= 1);
+    const points = told.map((percentile) => ({
+      percentile,
+      ms: this.#histogram.getValueAtPercentile(percentile) / US_PER_MS,
+    }));
+    return [...points, { percentile: 100, ms: this.#histogram.maxValue / US_PER_MS }];
+  }
+
+  /** Forgets everything. */
+  reset(): void {
+    this.#histogram.reset();
   }
 }

@@ -3,13 +3,13 @@
  * a slow lock shows as waiting and not as a lower rate).
  */
 
-import { Coordination } from '../coordination/coordination.js';
-import type { Lock } from '../coordination/locks.js';
-import { hasCode } from '../core/errors.js';
-import type { Random } from '../core/random.js';
-import { prefixRange, type Store } from '../core/store.js';
-import { systemClock } from '../timing/system-clock.js';
-import { Percentiles } from './percentiles.js';
+import { Coordination } from '../../coordination/coordination.js';
+import type { Lock } from '../../coordination/locks.js';
+import { hasCode } from '../../core/errors.js';
+import type { Random } from '../../core/random.js';
+import { prefixRange, type Store } from '../../core/store.js';
+import { systemClock } from '../../timing/system-clock.js';
+import { Percentiles } from '../percentiles.js';
 
 export interface LockLoad {
   readonly rate: number;
