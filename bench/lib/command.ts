@@ -100,6 +100,11 @@ async function run(args: readonly string[]): Promise<number> {
   return outcomes.some(({ values }) => values.size > 0) ? EXIT_OK : EXIT_NOTHING_MEASURED;
 }
 
+/** The names of all benches. */
+export function benchNames(): readonly string[] {
+  return findBenches().map(({ name }) => name);
+}
+
 function findBenches(): readonly Found[] {
   return readdirSync(BENCHES, { withFileTypes: true })
     .filter((entry) => entry.isDirectory())

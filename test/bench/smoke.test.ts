@@ -32,6 +32,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
   },
   store: { measureMs: 40, mixedOperations: 2 },
   metadata: { entries: 10_000, reads: 100_000 },
+  scale: { pending: [10_000], nodes: [], inFlight: 50, warmUpMs: 50, measureMs: 150 },
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
   queue: {
     tasks: 500,
@@ -55,6 +56,7 @@ const PARTS_WITHOUT_SERVERS: Readonly<
 /** Where the others need servers. */
 const WITHOUT_SERVERS: Readonly<Record<string, readonly string[]>> = {
   metadata: ['millrace'],
+  scale: ['millrace-memory', 'millrace-embedded'],
   queue: ['millrace-embedded'],
   store: ['millrace-embedded'],
 };

@@ -69,6 +69,11 @@ test('every error code is in docs/reference/errors.md, as generated from the tab
   assert.equal(status, 0, output);
 });
 
+test('docs/benchmarks.md and the figures of README are as generated from bench/results', () => {
+  const { status, output } = execute(process.execPath, ['scripts/docs-benchmarks.mjs', '--check']);
+  assert.equal(status, 0, output);
+});
+
 test('metrics are documented, and have their panels, as generated from the table', () => {
   const { status, output } = execute(process.execPath, ['scripts/docs-metrics.mjs', '--check']);
   assert.equal(status, 0, output);
