@@ -1,4 +1,4 @@
-/** The table of features claims nothing that no test proves: each of ours names a test, and that test is there. */
+/** The tables of features and of threats claim nothing that no test proves: each row names a test, and that test is there. */
 import assert from 'node:assert/strict';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -6,8 +6,9 @@ import { test } from 'node:test';
 import { ROOT } from './project.js';
 
 const PAGE = 'docs/reference/features.md';
-/** `[yes](../../test/x.test.ts "the name of a test")` */
-const PROOF = /\]\((\.\.\/\.\.\/test\/[^\s)]+) "((?:[^"\\]|\\.)+)"\)/g;
+const SECURITY_PAGE = 'SECURITY.md';
+/** `[yes](../../test/x.test.ts "the name of a test")`, by its path in the repository. */
+const PROOF = /\]\((?:\.\.\/\.\.\/)?(test\/[^\s)]+) "((?:[^"\\]|\\.)+)"\)/g;
 
 interface Row {
   readonly line: number;
@@ -15,13 +16,14 @@ interface Row {
   readonly ours: string;
 }
 
-/** Rows of the tables that compare features: those whose second column is ours. */
+/** Rows of the tables that compare features, and of those that name threats: their second column is ours. */
 function rows(page: string): Row[] {
   let isComparison = false;
   return page.split('\n').flatMap((text, index) => {
     const [, feature = '', ours = ''] = text.split(/(?<!\\)\|/).map((cell) => cell.trim());
     if (!text.startsWith('|')) isComparison = false;
     else if (feature === 'feature') isComparison = ours === 'millrace';
+    else if (feature === 'threat') isComparison = ours === 'proven by';
     else if (isComparison && !/^-+$/.test(feature)) return [{ line: index + 1, feature, ours }];
     return [];
   });
@@ -32,8 +34,7 @@ function problems(page: string, read: (file: string) => string | undefined): str
   return rows(page).flatMap(({ line, feature, ours }) => {
     const proofs = [...ours.matchAll(PROOF)];
     if (proofs.length === 0) return ours === 'no' ? [] : [`${line}: '${feature}' has no proof`];
-    return proofs.flatMap(([, path = '', name = '']) => {
-      const file = path.replace('../../', '');
+    return proofs.flatMap(([, file = '', name = '']) => {
       const text = read(file);
       if (text === undefined) return [`${line}: there is no ${file}`];
       const isThere = [`'${name}'`, `"${name}"`, `\`${name}\``].some((word) => text.includes(word));
@@ -42,13 +43,18 @@ function problems(page: string, read: (file: string) => string | undefined): str
   });
 }
 
-test('each feature in the table is proven by a test that exists', () => {
-  const page = readFileSync(join(ROOT, PAGE), 'utf8');
-  assert.ok(rows(page).length > 40);
-  const read = (file: string): string | undefined =>
-    existsSync(join(ROOT, file)) ? readFileSync(join(ROOT, file), 'utf8') : undefined;
-  assert.deepEqual(problems(page, read), []);
-});
+for (const [what, path, rowsMin] of [
+  ['feature', PAGE, 41],
+  ['threat', SECURITY_PAGE, 13],
+] as const) {
+  test(`each ${what} in its table is proven by a test that exists`, () => {
+    const page = readFileSync(join(ROOT, path), 'utf8');
+    assert.ok(rows(page).length >= rowsMin);
+    const read = (file: string): string | undefined =>
+      existsSync(join(ROOT, file)) ? readFileSync(join(ROOT, file), 'utf8') : undefined;
+    assert.deepEqual(problems(page, read), []);
+  });
+}
 
 test('a claim without a test, and one whose test is gone, are reported with their line', () => {
   const page = [
