@@ -259,7 +259,8 @@ napi_value StopTenant(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// addCredits(table, type, ofEachTenant, credits, max); no type (2^32 - 1): of all, of each tenant
+// addCredits(table, type, ofEachTenant, credits, max): how many tenants have less than that;
+// no type (2^32 - 1): of all, of each tenant
 napi_value AddCredits(napi_env env, napi_callback_info info) {
   Call call(env, info);
   TaskTable& table = *call.Holder<TableHolder>()->table;
@@ -268,11 +269,25 @@ napi_value AddCredits(napi_env env, napi_callback_info info) {
   const double credits = call.Number();
   const double max = call.Number();
   if (of_each_tenant) {
-    table.AddTenantCredits(type, credits, max);
-  } else {
-    table.AddCredits(type, credits, max);
+    return call.Give(static_cast<double>(table.AddTenantCredits(type, credits, max)));
   }
-  return nullptr;
+  table.AddCredits(type, credits, max);
+  return call.Give(0.0);
+}
+
+// tenantCredits(table, type, tenant): number; no type: of all
+napi_value TenantCredits(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  const TaskTable& table = *call.Holder<TableHolder>()->table;
+  const uint32_t type = call.Uint32();
+  return call.Give(table.TenantCredits(type, call.String()));
+}
+
+// spentTenants(table): number
+napi_value SpentTenants(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  const TaskTable& table = *call.Holder<TableHolder>()->table;
+  return call.Give(static_cast<double>(table.spent_tenants()));
 }
 
 // typeName(table, type): string, or undefined
@@ -283,13 +298,15 @@ napi_value TypeName(napi_env env, napi_callback_info info) {
   return name == nullptr ? nullptr : call.GiveString(name->data(), name->size());
 }
 
-// typeState(table, type): number running; register 0: average run time
+// typeState(table, type): number running; registers: average run time, number ready, credits
 napi_value TypeState(napi_env env, napi_callback_info info) {
   Call call(env, info);
   auto* holder = call.Holder<TableHolder>();
   const uint32_t type = call.Uint32();
   if (holder->table->TypeName(type) == nullptr) return nullptr;
   holder->control->registers[0] = holder->table->AverageRunMs(type);
+  holder->control->registers[1] = static_cast<double>(holder->table->Ready(type));
+  holder->control->registers[2] = holder->table->Credits(type);
   return call.Give(double{1} * holder->table->Running(type));
 }
 
@@ -975,6 +992,8 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("setWeight", SetWeight),
       function("stopTenant", StopTenant),
       function("addCredits", AddCredits),
+      function("tenantCredits", TenantCredits),
+      function("spentTenants", SpentTenants),
       function("typeName", TypeName),
       function("typeState", TypeState),
       function("add", Add),

@@ -43,7 +43,7 @@ void TaskTable::AddCredits(uint32_t type, double credits, double max) {
   }
 }
 
-void TaskTable::AddTenantCredits(uint32_t type, double credits, double max) {
+size_t TaskTable::AddTenantCredits(uint32_t type, double credits, double max) {
   if (type == kNone) {
     tenant_credits_max_ = max;
   } else {
@@ -53,6 +53,7 @@ void TaskTable::AddTenantCredits(uint32_t type, double credits, double max) {
                     std::any_of(types_.begin(), types_.end(), [](const Type& t) {
                       return !std::isinf(t.tenant_credits_max);
                     });
+  size_t left = 0;
   for (auto at = tenant_credits_.begin(); at != tenant_credits_.end();) {
     if (at->first >> 32 != type) {
       ++at;
@@ -63,12 +64,27 @@ void TaskTable::AddTenantCredits(uint32_t type, double credits, double max) {
     if (at->second < max && !std::isinf(max)) {
       if (at->second >= 1) ApplyStop(type, tenant);
       ++at;
+      left++;
       continue;
     }
     at = tenant_credits_.erase(at);
     ApplyStop(type, tenant);
     ReleaseString(tenant);
   }
+  return left;
+}
+
+double TaskTable::Credits(uint32_t type) const {
+  const Type& t = types_[type];
+  if (t.place == kNone) return std::numeric_limits<double>::infinity();
+  return ready_[t.place].credits(t.queue_type);
+}
+
+double TaskTable::TenantCredits(uint32_t type, const Text& tenant) const {
+  const uint32_t string = strings_.Find(tenant.data, tenant.length);
+  const auto found = string == HashIndex::kNone ? tenant_credits_.end()
+                                                : tenant_credits_.find(ScopeOf(type, string));
+  return found == tenant_credits_.end() ? TenantCreditsMax(type) : found->second;
 }
 
 bool TaskTable::HasTenantCredit(uint32_t type, uint32_t tenant) const {

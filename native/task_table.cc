@@ -93,6 +93,11 @@ uint32_t TaskTable::Running(uint32_t type) const {
   return t.place == kNone ? 0 : ready_[t.place].running(t.queue_type);
 }
 
+size_t TaskTable::Ready(uint32_t type) const {
+  const Type& t = types_[type];
+  return t.place == kNone ? 0 : ready_[t.place].size(t.queue_type);
+}
+
 const std::string* TaskTable::TypeName(uint32_t type) const {
   return type < types_.size() && types_[type].name != kNone ? &strings_.Text(types_[type].name)
                                                             : nullptr;

@@ -122,11 +122,19 @@ class TaskTable {
   void AddCredits(uint32_t type, double credits, double max);
   // The same for each tenant by itself: of one type, or (kNone) of all. Who has not been seen, or
   // not for long, has `max`.
-  void AddTenantCredits(uint32_t type, double credits, double max);
+  // Returns how many have less than that.
+  size_t AddTenantCredits(uint32_t type, double credits, double max);
+  // What is left; infinite where there is no such limit.
+  double Credits(uint32_t type) const;
+  double TenantCredits(uint32_t type, const Text& tenant) const;
+  // How many (tenant, type) and tenants have spent something that they have not got back.
+  size_t spent_tenants() const { return tenant_credits_.size(); }
 
   // NaN: nothing of this type has run.
   double AverageRunMs(uint32_t type) const { return types_[type].average_run_ms; }
   uint32_t Running(uint32_t type) const;
+  // Due tasks of a type that this node runs, those that run alone aside.
+  size_t Ready(uint32_t type) const;
   const std::string* TypeName(uint32_t type) const;
 
   // ---- Segments

@@ -21,6 +21,7 @@ export {
   MillraceError,
   NonRetryableError,
 } from './core/errors.js';
+export type { RateOptions } from './core/rate.js';
 export type { Size } from './core/sizes.js';
 export type { Settlement, TaskStatus } from './core/states.js';
 export {

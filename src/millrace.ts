@@ -170,6 +170,7 @@ async function startRuntime(
           cluster: { session, members, supervisor, queues, shardCount: SHARDS_PER_QUEUE },
         }),
         weights: resolved.weights,
+        rate: resolved.rate,
         retention: resolved.retention,
         ...(resolved.off.has('batching') && { segmentTasksMax: 1 }),
       },
@@ -224,6 +225,7 @@ async function buildEngines(
       pools: forVolatile,
       specs: specs.filter(isVolatile),
       weights: stored.weights!,
+      rate: stored.rate,
       retention: { ...stored.retention, ...VOLATILE_BYTES },
     }),
   );

@@ -4,6 +4,7 @@
 import { DEFAULT_PAYLOAD_LIMITS, type PayloadLimits } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { invalidOption, knownOptions, oneOf, wholeNumber } from './core/options.js';
+import { type RateOptions, type RateSpec, rateSpec } from './core/rate.js';
 import { type Size, sizeBytes } from './core/sizes.js';
 import type { TaskModule } from './core/task.js';
 import type { RetentionMs } from './engine/janitor.js';
@@ -57,6 +58,11 @@ export interface RuntimeOptions extends ObservationOptions {
      */
     readonly weights?: Readonly<Record<string, number>>;
   };
+  /**
+   * How many executions may begin in how much time, on all nodes together: by `task`, of each type that has no `rate` of its
+   * own; by `tenant`, of each tenant, whatever the types. @defaultValue no limit
+   */
+  readonly rate?: RateOptions;
   /** Of `runtime.metadata` and `runtime.config`. */
   readonly metadata?: { readonly cache?: CacheOptions };
   readonly retention?: {
@@ -112,6 +118,7 @@ export interface ResolvedOptions {
   readonly payload: PayloadLimits;
   /** By tenant. */
   readonly weights: ReadonlyMap<string, number>;
+  readonly rate: RateSpec | undefined;
   /** Of the cache of tenant metadata. */
   readonly cacheBytes: number;
   readonly retention: RetentionMs;
@@ -139,6 +146,7 @@ const RUNTIME_OPTIONS: Readonly<Record<keyof RuntimeOptions, true>> = {
   queue: true,
   payload: true,
   fairness: true,
+  rate: true,
   metadata: true,
   retention: true,
   shutdown: true,
@@ -211,6 +219,7 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
       ),
     },
     weights: resolveWeights(options.fairness),
+    rate: options.rate === undefined ? undefined : rateSpec(options.rate, 'rate'),
     cacheBytes: cacheBytes(knownOptions(options.metadata, 'metadata.', { cache: true }).cache),
     retention: {
       completedMs: durationMs(completed.age ?? '1h', 'retention.completed.age'),

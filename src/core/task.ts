@@ -16,6 +16,7 @@ import { type Duration, durationMs } from './durations.js';
 import { MillraceError } from './errors.js';
 import { isQueueName } from './ids.js';
 import { invalidOption, knownOptions, oneOf, wholeNumber } from './options.js';
+import { type RateOptions, type RateSpec, rateSpec } from './rate.js';
 import type { Settlement } from './states.js';
 import { type Timeout, type TimeoutSpec, timeoutSpec } from './timeouts.js';
 
@@ -50,6 +51,11 @@ export interface ContractOptions<Input = unknown> {
   readonly queue?: string;
   /** Executions of this task at once on one node. @defaultValue no limit */
   readonly concurrency?: number;
+  /**
+   * How many executions may begin in how much time, on all nodes together; what is due beyond waits. Repeated ones count
+   * like first ones. @defaultValue that of the runtime, else no limit
+   */
+  readonly rate?: RateOptions;
   readonly retry?: RetryOptions;
   /** A task not started within this time of its due time expires. @defaultValue never */
   readonly ttl?: Duration;
@@ -212,6 +218,8 @@ export interface TaskSpec {
   readonly queue: string;
   /** Infinity = no limit. */
   readonly concurrency: number;
+  /** Undefined: the runtime's, if it has one. */
+  readonly rate: RateSpec | undefined;
   readonly retry: {
     readonly attempts: number;
     readonly backoff: 'exponential' | 'linear' | 'fixed';
@@ -379,6 +387,7 @@ const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
   exec: true,
   queue: true,
   concurrency: true,
+  rate: true,
   retry: true,
   ttl: true,
   timeout: true,
@@ -432,6 +441,7 @@ function specOf(options: TaskOptions): TaskSpec {
       options.concurrency === undefined
         ? Number.POSITIVE_INFINITY
         : wholeNumber(options.concurrency, `${option}concurrency`, 1, 1_000_000),
+    rate: options.rate === undefined ? undefined : rateSpec(options.rate, `${option}rate`),
     retry: {
       attempts: wholeNumber(retry.attempts ?? 3, `${option}retry.attempts`, 1, 65_535),
       backoff: oneOf(retry.backoff ?? 'exponential', `${option}retry.backoff`, [

@@ -25,6 +25,7 @@ import {
 } from '../core/ids.js';
 import type { Pool } from '../core/pool.js';
 import type { Random } from '../core/random.js';
+import type { RateSpec } from '../core/rate.js';
 import { BaseService } from '../core/service.js';
 import { TaskState, type TaskStatus } from '../core/states.js';
 import type { Store } from '../core/store.js';
@@ -67,6 +68,7 @@ import type { CancelAnswer as AnswerOfOwner, Report } from './letters.js';
 import { LoneShards } from './lone-shards.js';
 import { type Pause, Pauses } from './pauses.js';
 import { ProgressBoard } from './progress.js';
+import { RateLimits } from './rates/rate-limits.js';
 import { type RedriveAnswer, Redrives } from './redrives.js';
 import { Settler } from './settler.js';
 import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
@@ -92,6 +94,8 @@ export interface EngineOptions {
   readonly cluster?: ClusterOptions;
   /** How much of what runs here a tenant gets in relation to others. @defaultValue 1 for each */
   readonly weights?: ReadonlyMap<string, number>;
+  /** Of each type that has none of its own, or of each tenant. @defaultValue no limit */
+  readonly rate?: RateSpec | undefined;
   readonly retention: RetentionMs;
   /** How many single submits may share a segment; less than the default to measure what that is worth. @defaultValue SEGMENT_TASKS_MAX */
   readonly segmentTasksMax?: number;
@@ -133,6 +137,8 @@ export class Engine extends BaseService implements CommitSource {
   readonly #lane: CommitLane;
   readonly #dispatchers: Dispatcher[] = [];
   readonly #types: TaskTypes;
+  /** Undefined: nothing here has a rate. */
+  readonly #rates: RateLimits | undefined;
   readonly #settler: Settler;
   readonly #pools: Pool[];
   readonly #janitor: Janitor;
@@ -195,6 +201,7 @@ export class Engine extends BaseService implements CommitSource {
     const { thread, inline } = options.pools;
     const types = new TaskTypes(this.#table, specs, this.#now());
     this.#types = types;
+    this.#rates = this.#limitRates();
     const { clock, random } = options;
     this.#settler = new Settler({ table: this.#table, types, clock, random, incarnation });
     const turn = { holder: undefined };
@@ -247,6 +254,7 @@ export class Engine extends BaseService implements CommitSource {
     for (const segment of near) this.#resume(segment);
     this.#foreignTypes = this.#types.foreign;
     await this.#cluster?.start();
+    await this.#rates?.start();
     await this.#janitor.start();
     await this.cron.start();
     this.#onTimePassed();
@@ -407,6 +415,7 @@ export class Engine extends BaseService implements CommitSource {
       running: () => this.#table.busyCount,
     };
     this.#redrives.close();
+    await this.#rates?.stop();
     await shutDown(parts, budget, refusal);
     await this.pauses.stop();
     this.#waker.stop();
@@ -448,6 +457,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#redrives.beforeCut();
     this.#horizon.settle();
     const commit = Cut.make(this.#cutContext(), budget);
+    this.#rates?.look();
     // The cut has taken submissions in: some may wait for a time, or be late already.
     this.#waker.update();
     if (this.#table.hasExpired) this.#expire();
@@ -707,13 +717,27 @@ export class Engine extends BaseService implements CommitSource {
     });
   }
 
+  #limitRates(): RateLimits | undefined {
+    const { clock, random, cluster, rate } = this.#options;
+    const ports = {
+      clock,
+      random,
+      store: this.#store,
+      table: this.#table,
+      types: this.#types,
+      onRefilled: () => this.#requestClaim(),
+    };
+    return RateLimits.of(cluster ? { ...ports, cluster } : ports, rate);
+  }
+
   /** These rest from now on, and nothing else. */
   #rest(pauses: readonly Pause[]): void {
     if (this.#isHalted) return;
     const named = (kind: Pause['kind']) =>
       new Set(pauses.filter((pause) => pause.kind === kind).map(({ name }) => name));
     const [tasks, queues, tenants] = [named('task'), named('queue'), named('tenant')];
-    this.#types.rest(({ name, queue }) => tasks.has(name) || queues.has(queue), this.#now());
+    const isPaused = ({ name, queue }: TaskSpec) => tasks.has(name) || queues.has(queue);
+    this.#types.rest('paused', isPaused, this.#now());
     for (const tenant of this.#restingTenants) {
       if (!tenants.has(tenant)) this.#table.stopTenant(tenant, false);
     }
@@ -767,6 +791,7 @@ export class Engine extends BaseService implements CommitSource {
       store: this.#store,
       table: this.#table,
       types: this.#types,
+      rateWait: (type, tenant) => this.#rates?.waitOf(type, tenant),
       dispatchers: this.#dispatchers,
       horizon: this.#horizon,
       cluster: () => this.#cluster,
@@ -922,6 +947,7 @@ export class Engine extends BaseService implements CommitSource {
     if (this.#table.hasExpired) this.#expire();
     this.#tellUnhandled();
     this.#checkDrained();
+    this.#rates?.look();
     this.#requestClaim();
   }
 

@@ -5,11 +5,12 @@
 import { ALL_HEARTBEATS, heartbeatOf } from '../coordination/heartbeats.js';
 import { ALL_MEMBERS, type Member, memberOf } from '../coordination/members.js';
 import { ownerKey } from '../coordination/shard-map.js';
-import { roughMs } from '../core/durations.js';
+import { formatMs, roughMs } from '../core/durations.js';
 import type { Store } from '../core/store.js';
 import type { Explanation } from './explanation.js';
 import type { TaskInspection } from './inspection.js';
 import { type Pause, pauseOf, storedPauses } from './pauses.js';
+import type { RateWait } from './rates/rate-limits.js';
 
 /**
  * @param nowMs - wall clock
@@ -75,6 +76,28 @@ export function paused({ kind, name, sinceMs }: Pause, nowMs: number): Explanati
     name,
     sinceMs,
     message: `${kind} '${name}' rests since ${roughMs(nowMs - sinceMs)}, until somebody resumes it`,
+  };
+}
+
+export function rateLimited(
+  { spec: { limit, perMs, by }, inMs }: RateWait,
+  of: { readonly task: string; readonly tenant: string | undefined; readonly ready: number },
+  nowMs: number,
+): Explanation {
+  const rate = `${limit} in ${formatMs(perMs)}`;
+  const whose = by === 'task' ? `'${of.task}'` : `tenant '${of.tenant ?? ''}'`;
+  const next =
+    inMs === undefined
+      ? 'this node is about to get its share of that'
+      : `the next may begin here in ${roughMs(inMs)}`;
+  return {
+    reason: 'rate-limited',
+    by,
+    limit,
+    perMs,
+    untilMs: inMs === undefined ? undefined : nowMs + Math.ceil(inMs),
+    ready: of.ready,
+    message: `${whose} is at its rate of ${rate}: ${next}, and ${of.ready} of '${of.task}' wait`,
   };
 }
 

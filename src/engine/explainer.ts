@@ -8,7 +8,7 @@ import type { MillraceError } from '../core/errors.js';
 import { parseTaskId } from '../core/ids.js';
 import { isEnded, TaskState } from '../core/states.js';
 import type { Store } from '../core/store.js';
-import type { TaskHandle, TaskInfo, TaskTable } from '../timing/task-table.js';
+import type { TaskHandle, TaskInfo, TaskTable, TypeId } from '../timing/task-table.js';
 import type { Cluster } from './cluster.js';
 import type { Dispatcher } from './dispatcher.js';
 import {
@@ -17,12 +17,14 @@ import {
   moving,
   noCapableNode,
   paused,
+  rateLimited,
   running,
 } from './explain-stored.js';
 import type { Explanation } from './explanation.js';
 import type { Horizon } from './horizon.js';
 import type { TaskInspection } from './inspection.js';
 import { type Pause, pauseOf } from './pauses.js';
+import type { RateWait } from './rates/rate-limits.js';
 import type { TaskTypes } from './task-types.js';
 
 /** What the engine knows. */
@@ -31,6 +33,8 @@ export interface ExplainerPorts {
   readonly store: Store;
   readonly table: TaskTable;
   readonly types: TaskTypes;
+  /** What rate holds up the due tasks of a type and tenant; undefined: none. */
+  rateWait(type: TypeId, tenant: string): RateWait | undefined;
   readonly dispatchers: readonly Dispatcher[];
   readonly horizon: Horizon;
   /** Undefined: nobody shares the store. */
@@ -109,7 +113,9 @@ export class Explainer {
     if (pause !== undefined) return pause;
     const away = this.#storeAway();
     if (away !== undefined) return away;
-    const { running: runningCount = 0 } = table.typeState(info.type) ?? {};
+    const wait = this.#ports.rateWait(info.type, task.tenant ?? '');
+    const { running: runningCount = 0, ready = 0 } = table.typeState(info.type) ?? {};
+    if (wait !== undefined) return rateLimited(wait, { task: type, tenant: task.tenant, ready }, nowMs);
     const limit = types.limitOf(info.type);
     if (limit === 0) {
       return {

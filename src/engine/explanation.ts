@@ -24,6 +24,17 @@ export type Explanation = { readonly message: string } & (
     }
   /** Its type is at its `concurrency` here. */
   | { readonly reason: 'concurrency'; readonly limit: number; readonly running: number }
+  /** Its type, or its tenant, has begun as many executions as its `rate` allows. */
+  | {
+      readonly reason: 'rate-limited';
+      readonly by: 'task' | 'tenant';
+      readonly limit: number;
+      readonly perMs: number;
+      /** When the next one may begin there; undefined: the node has no share of the rate yet. */
+      readonly untilMs: number | undefined;
+      /** How many of its type are due there. */
+      readonly ready: number;
+    }
   /** Nothing of its type may begin here at the moment. */
   | { readonly reason: 'breaker-open'; readonly task: string }
   /** Nobody who is there has a handler of its type. */

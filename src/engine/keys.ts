@@ -12,6 +12,7 @@
  *   k/<window>/<scope>/<key>                    idempotency key
  *   e/<queue>/<shard>/<name>                    cron entry (cron/entry.ts)
  *   p/pauses                                    what rests, on all nodes (pauses.ts)
+ *   l/<kind>/<name>                             which node has which share of a rate (rates/budget.ts)
  *   v/layout                                    format of the whole (layout.ts)
  *
  * Beside these, under leases: members, heartbeats and owners (coordination/members.ts, shard-map.ts); and `w/`, what waits in a
@@ -45,6 +46,8 @@ export const ALL_HEADS: KeyRange = prefixRange('h/');
 export const ALL_COMMANDS: KeyRange = prefixRange('c/');
 export const ALL_MAIL: KeyRange = prefixRange('r/');
 export const ALL_CRON: KeyRange = prefixRange('e/');
+
+export const ALL_RATES: KeyRange = prefixRange('l/');
 
 export const PAUSES_KEY: Key = 'p/pauses';
 
@@ -160,6 +163,11 @@ export function idempotencyKey(window: number, scope: string, key: string): Key 
 /** @param name - of the entry */
 export function cronKey(at: ShardPlace, name: string): Key {
   return `e/${at.queue}/${shardDigits(at.shard)}/${escapeKey(name)}`;
+}
+
+/** @param name - of the task type; '' for a rate that holds for all of them */
+export function rateKey(kind: 'task' | 'tenant' | 'tenants', name: string): Key {
+  return `l/${kind}/${escapeKey(name)}`;
 }
 
 /** The shard whose owner fires an entry. */

@@ -5,6 +5,11 @@ import type { TaskSpec } from '../core/task.js';
 import { type Instant, Place, type TaskTable, type TypeId } from '../timing/task-table.js';
 import { TypeTimes } from './deadlines.js';
 
+/** Why nothing of a type begins: somebody paused it, or this node has no share of its rate. */
+export type Rest = 'paused' | 'unshared';
+
+type IsResting = (spec: TaskSpec, type: TypeId) => boolean;
+
 interface TaskType {
   readonly spec: TaskSpec;
   readonly times: TypeTimes;
@@ -15,7 +20,8 @@ export class TaskTypes {
   readonly #types: (TaskType | undefined)[] = [];
   /** How many of a type may run at once, whatever its contract says above that; by name. */
   readonly #caps = new Map<string, number>();
-  #isResting: (spec: TaskSpec) => boolean = () => false;
+  /** What rests, by why. */
+  readonly #resting = new Map<Rest, IsResting>();
 
   constructor(table: TaskTable, specs: Iterable<TaskSpec>, now: Instant) {
     this.#table = table;
@@ -31,27 +37,41 @@ export class TaskTypes {
    */
   limit(name: string, atMost: number, now: Instant): void {
     this.#caps.set(name, atMost);
-    const spec = this.#types.find((type) => type?.spec.name === name)?.spec;
-    if (spec !== undefined) this.#define(spec, now);
+    const type = this.#types.findIndex((known) => known?.spec.name === name) as TypeId;
+    const spec = this.specOf(type);
+    if (spec !== undefined) this.#define(spec, now, type);
   }
 
-  /** None of these begins from now on, and all others may. */
-  rest(isResting: (spec: TaskSpec) => boolean, now: Instant): void {
-    const before = this.#isResting;
-    this.#isResting = isResting;
-    for (const type of this.#types) {
-      if (type && isResting(type.spec) !== before(type.spec)) this.#define(type.spec, now);
+  /** None of these begins from now on, for this reason, and all others may for it. */
+  rest(why: Rest, isResting: IsResting, now: Instant): void {
+    const before = this.#resting.get(why) ?? (() => false);
+    this.#resting.set(why, isResting);
+    for (const [type, spec] of this.all()) {
+      if (isResting(spec, type) !== before(spec, type)) this.#define(spec, now, type);
     }
   }
 
-  #define(spec: TaskSpec, now: Instant): TypeId {
-    const concurrency = this.#isResting(spec) ? 0 : this.#limitOf(spec);
+  /** Those that this node has handlers of. */
+  *all(): Generator<readonly [TypeId, TaskSpec]> {
+    for (const [type, known] of this.#types.entries()) {
+      if (known !== undefined) yield [type as TypeId, known.spec];
+    }
+  }
+
+  #define(spec: TaskSpec, now: Instant, type?: TypeId): TypeId {
+    const rests = type !== undefined && this.#rests(spec, type);
+    const concurrency = rests ? 0 : this.#limitOf(spec);
     // A claim that never ran would count as the one run of a task that has only one.
     const isJustInTime = spec.onLost === 'fail';
     return this.#table.defineType(
       { name: spec.name, place: placeOf(spec), concurrency, isJustInTime },
       now,
     );
+  }
+
+  #rests(spec: TaskSpec, type: TypeId): boolean {
+    for (const isResting of this.#resting.values()) if (isResting(spec, type)) return true;
+    return false;
   }
 
   /** Undefined for a type that this node has no handler of. */

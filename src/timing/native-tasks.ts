@@ -35,7 +35,9 @@ export interface NativeTasks {
     ofEachTenant: boolean,
     credits: number,
     max: number,
-  ): void;
+  ): number;
+  tenantCredits(table: NativeTable, type: number, tenant: string): number;
+  spentTenants(table: NativeTable): number;
   typeName(table: NativeTable, type: number): string | undefined;
   typeState(table: NativeTable, type: number): number | undefined;
   add(

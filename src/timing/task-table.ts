@@ -81,6 +81,16 @@ export interface TypeToDefine {
   readonly isJustInTime?: boolean;
 }
 
+export interface TypeState {
+  readonly running: number;
+  /** NaN before the first. */
+  readonly averageRunMs: number;
+  /** Due tasks, those that run with nothing beside them aside. */
+  readonly ready: number;
+  /** See `addCredits`; Infinity where there is no such limit. */
+  readonly credits: number;
+}
+
 /** How much one claim may take. */
 export interface ClaimLimits {
   readonly place: Place;
@@ -364,10 +374,25 @@ export class TaskTable {
    * The same for each tenant by itself. One that has not been seen, or not for long, has `max`.
    *
    * @param type - undefined: tasks of all types together
+   * @returns how many tenants have less than `max` now
    */
-  addTenantCredits(type: TypeId | undefined, credits: number, max: number): void {
+  addTenantCredits(type: TypeId | undefined, credits: number, max: number): number {
     checkCredits(credits, max);
-    nativeTasks.addCredits(this.#open(), type ?? NO_LIMIT, true, credits, max);
+    return nativeTasks.addCredits(this.#open(), type ?? NO_LIMIT, true, credits, max);
+  }
+
+  /** What a tenant has left; Infinity where there is no such limit. */
+  tenantCredits(type: TypeId | undefined, tenant: string): number {
+    return nativeTasks.tenantCredits(
+      this.#open(),
+      type ?? NO_LIMIT,
+      checkText('tenant', tenant),
+    );
+  }
+
+  /** Whether some tenant has fewer credits than it may have, of any kind. */
+  get hasSpentTenants(): boolean {
+    return nativeTasks.spentTenants(this.#open()) > 0;
   }
 
   /** The name of a type, or undefined when there is no such type (any more). */
@@ -375,10 +400,12 @@ export class TaskTable {
     return nativeTasks.typeName(this.#open(), type);
   }
 
-  /** What runs of a type here, and its average run time in ms (NaN before the first). */
-  typeState(type: TypeId): { readonly running: number; readonly averageRunMs: number } | undefined {
+  /** How a type stands here; undefined when there is no such type (any more). */
+  typeState(type: TypeId): TypeState | undefined {
     const running = nativeTasks.typeState(this.#open(), type);
-    return running === undefined ? undefined : { running, averageRunMs: this.#registers[0]! };
+    if (running === undefined) return undefined;
+    const [averageRunMs, ready, credits] = this.#registers;
+    return { running, averageRunMs: averageRunMs!, ready: ready!, credits: credits! };
   }
 
   // --- Segments ----------------------------------------------------------------------------------------------------

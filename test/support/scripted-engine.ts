@@ -6,7 +6,7 @@ import { MillraceError } from '../../src/core/errors.js';
 import { newIncarnation } from '../../src/core/ids.js';
 import { seededRandom } from '../../src/core/random.js';
 import { type ContractOptions, defineTask } from '../../src/core/task.js';
-import { Engine } from '../../src/engine/engine.js';
+import { Engine, type EngineOptions } from '../../src/engine/engine.js';
 import type { Accepted, NewTask } from '../../src/engine/intake.js';
 import { memoryStore } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
@@ -36,16 +36,18 @@ export interface ScriptedSetup extends ScriptedEngine {
  * @param contract - of the task type `work`
  * @param places - of the pool
  * @param others - more task types
+ * @param options - of the engine, where they are to be others
  */
 export async function scriptedEngine(
   contract: Partial<ContractOptions> = {},
   places = 2,
   others: readonly ContractOptions[] = [],
+  options: Partial<EngineOptions> = {},
 ): Promise<ScriptedSetup> {
   const clock = new VirtualClock();
   const factory = memoryStore();
   const specs = [{ name: 'work', ...contract }, ...others].map(
-    (options) => defineTask({ ...options, run: () => {} }).spec,
+    (defined) => defineTask({ ...defined, run: () => {} }).spec,
   );
   let starts = 0;
   const open = async (poolPlaces = places): Promise<ScriptedEngine> => {
@@ -69,6 +71,7 @@ export async function scriptedEngine(
         failedBytesMax: 1e9,
         idempotencyMs: 3_600_000,
       },
+      ...options,
     });
     await engine.start();
     return { engine, pool, inline, store };
