@@ -591,6 +591,18 @@ napi_value Retry(napi_env env, napi_callback_info info) {
   return call.GiveBoolean(table.Retry(task, due_wall_ms, due_mono_ms, spent, call.TakeNow()));
 }
 
+// reschedule(table, task, dueWallMs, dueMonoMs, byDate, wallMs, monoMs): a RescheduleAnswer
+napi_value Reschedule(napi_env env, napi_callback_info info) {
+  Call call(env, info);
+  TaskTable& table = *call.Holder<TableHolder>()->table;
+  const Handle task = call.TakeHandle();
+  const double due_wall_ms = call.Number();
+  const double due_mono_ms = call.Number();
+  const bool by_date = call.Boolean();
+  const auto answer = table.Reschedule(task, due_wall_ms, due_mono_ms, by_date, call.TakeNow());
+  return call.Give(static_cast<double>(answer));
+}
+
 // redrive(table, task, wallMs, monoMs): boolean
 napi_value Redrive(napi_env env, napi_callback_info info) {
   Call call(env, info);
@@ -1022,6 +1034,7 @@ napi_status RegisterTasks(napi_env env, napi_value exports) {
       function("placeOf", PlaceOf),
       function("executorOf", ExecutorOf),
       function("retry", Retry),
+      function("reschedule", Reschedule),
       function("redrive", Redrive),
       function("end", End),
       function("noteLoss", NoteLoss),

@@ -156,6 +156,10 @@ bool TaskTable::ApplyOverlay(Handle handle, const uint8_t* frame, size_t length)
       SetVersion(number, task, state.version);
     }
     SetState(task, state.state);
+    // Nothing else that is due later than it last changed has not begun to spend attempts.
+    if (state.state == TaskState::kPending && state.attempt == 0 && state.due_at_ms != state.at_ms) {
+      task->traits |= kMoved;
+    }
     if (state.state == TaskState::kRunning) {
       const Text& executor = texts_[state.executor];
       task->mark = strings_.Acquire(executor.data, executor.length);

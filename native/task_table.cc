@@ -280,7 +280,7 @@ void TaskTable::WaitUntil(uint32_t number, Task* task, double due_mono_ms, const
 
 void TaskTable::MakeReady(uint32_t number, Task* task, const Now& now) {
   if ((task->flags & kHasTtl) && task->attempt == 0) {
-    const double left_ms = ExpiresAt(number) - now.wall_ms;
+    const double left_ms = ExpiresAt(number, *task) - now.wall_ms;
     if (left_ms <= 0) return ListExpired(number, task);
     StartTimer(number, task, now.mono_ms + left_ms);
   }
@@ -458,6 +458,28 @@ bool TaskTable::Retry(Handle handle, double due_wall_ms, double due_mono_ms, boo
   return true;
 }
 
+TaskTable::RescheduleAnswer TaskTable::Reschedule(Handle handle, double due_wall_ms,
+                                                  double due_mono_ms, bool by_date,
+                                                  const Now& now) {
+  Task* task = FindTask(handle);
+  if (task == nullptr) return RescheduleAnswer::kGone;
+  const auto number = static_cast<uint32_t>(handle);
+  Segment* segment = SegmentOf(number);
+  if (segment->is_released) return RescheduleAnswer::kGone;
+  if (task->state == TaskState::kRunning) return RescheduleAnswer::kRunning;
+  if (task->state != TaskState::kPending) return RescheduleAnswer::kEnded;
+  StopWaiting(task);
+  task->due_at_ms = due_wall_ms;
+  task->changed_at_ms = now.wall_ms;
+  task->traits |= kMoved | kWaitsHere;
+  if (by_date) task->traits &= ~uint32_t{kWaitsHere};
+  MarkDirty(segment);
+  if (!segment->is_held) WaitUntil(number, task, due_mono_ms, now);
+  const uint32_t place = types_[task->type].place;
+  if (place != kNone) SweepReady(QueueOf(place, false));
+  return RescheduleAnswer::kRescheduled;
+}
+
 bool TaskTable::Redrive(Handle handle, const Now& now) {
   Task* task = FindTask(handle);
   if (task == nullptr || task->state != TaskState::kFailed || (task->flags & kSettled) == 0) {
@@ -583,7 +605,7 @@ bool TaskTable::View(Handle handle, TaskView* out) const {
   out->due_at_ms = task->due_at_ms;
   out->changed_at_ms = task->changed_at_ms;
   out->submitted_at_ms = ReadAs<double>(record + 8);
-  out->expires_at_ms = ReadAs<double>(record + 16);
+  out->expires_at_ms = ExpiresAt(number, *task);
   out->type_name = &strings_.Text(types_[task->type].name);
   out->tenant = &strings_.Text(task->tenant);
   out->payload = bytes + task->payload_at;

@@ -278,6 +278,11 @@ class TaskTable {
 
   // RUNNING and in no batch -> PENDING until then, or until Resume. False if it is not so.
   bool Retry(Handle task, double due_wall_ms, double due_mono_ms, bool spent, const Now& now);
+  enum class RescheduleAnswer : uint8_t { kGone, kRescheduled, kRunning, kEnded };
+  // PENDING -> PENDING until then, or until Resume; a time to live counts from there. `by_date`: it
+  // is due by the wall clock, should that jump.
+  RescheduleAnswer Reschedule(Handle task, double due_wall_ms, double due_mono_ms, bool by_date,
+                              const Now& now);
   // FAILED, and durably so -> PENDING, at once, as another version: attempts and losses begin anew,
   // and it has no time to live. False if it is not so. REQUIRES: no cut is open.
   bool Redrive(Handle task, const Now& now);
@@ -397,6 +402,7 @@ class TaskTable {
     kAmongAlone = 4,  // ready or in a batch: it was in the queue of those that run alone
     kListed = 8,      // pending: it is listed for TakeExpired
     kWaitsHere = 16,  // pending: it waits since a run that this table settled (see ShiftWaits)
+    kMoved = 32,      // it is due at another time than submitted, and lives as long from there
   };
 
   // Bytes that tasks ended with; shared by those that came in one frame.
@@ -578,7 +584,12 @@ class TaskTable {
   void StopTimer(Task* task);
   void StopWaiting(Task* task);
   void ListExpired(uint32_t number, Task* task);
-  double ExpiresAt(uint32_t number) const { return ReadAs<double>(RecordOf(number) + 16); }
+  double ExpiresAt(uint32_t number, const Task& task) const {
+    const uint8_t* record = RecordOf(number);
+    const double at = ReadAs<double>(record + 16);
+    const bool is_moved = task.state < TaskState::kCompleted && (task.traits & kMoved) != 0;
+    return at != 0 && is_moved ? at + task.due_at_ms - ReadAs<double>(record) : at;
+  }
 
   EndBlock* NewEnd(size_t length);
   void SetVersion(uint32_t number, Task* task, uint32_t version);

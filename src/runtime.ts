@@ -17,7 +17,7 @@ import { type Clock, sleep } from './core/clock.js';
 import { encodePayload } from './core/codec.js';
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
-import { DUE_AT_MS_MAX, requireTaskId, type TaskId } from './core/ids.js';
+import { requireTaskId, type TaskId } from './core/ids.js';
 import { invalidOption, knownOptions, shortText, wholeNumber } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { statusOf } from './core/states.js';
@@ -31,6 +31,7 @@ import {
   type TraceCarrier,
 } from './core/task-metadata.js';
 import { DeadLetters } from './dead-letters.js';
+import { type DueOptions, dueTime } from './due-time.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import type { Explanation } from './engine/explanation.js';
 import type { TaskInspection } from './engine/inspection.js';
@@ -61,11 +62,7 @@ import { taskSink } from './task-sink.js';
 import { Config } from './tenancy/config.js';
 import type { Metadata, MetadataApi } from './tenancy/metadata.js';
 
-export interface SubmitOptions {
-  /** Start no earlier than this long from now. Not together with `at`. */
-  readonly delay?: Duration;
-  /** Start no earlier than this moment: a Date, or ms since the epoch. The past is now. */
-  readonly at?: Date | number;
+export interface SubmitOptions extends DueOptions {
   /** Higher starts first among tasks that are due; -32768 to 32767. @defaultValue 0 */
   readonly priority?: number;
   /** Whom the task is for; at most 200 characters. */
@@ -752,17 +749,13 @@ export class Runtime {
   /** When a task is due that is submitted now. @throws for times that are none */
   #times(spec: TaskSpec, options: SubmitOptions) {
     const nowMs = this.#clock.wallMs();
-    const delayMs = delayOf(options, nowMs);
+    const { delayMs, dueAtMs, isByDate } = dueTime(options, nowMs);
     const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
-    const dueAtMs = nowMs + Math.ceil(delayMs);
-    if (dueAtMs > DUE_AT_MS_MAX) {
-      throw invalidOption('delay', options.delay ?? options.at, 'a due time before the year 5188');
-    }
     return {
       delayMs,
       dueAtMs,
       dueMonoMs: this.#clock.monoMs() + delayMs,
-      isDueByDate: options.at !== undefined,
+      isDueByDate: isByDate,
       submittedAtMs: nowMs,
       expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
     };
@@ -878,17 +871,6 @@ function fillingUp(): MillraceError {
     'the store is more than 80 % full and takes no new tasks, so that those it has can end; wait until it has room, or raise its quota',
     { details: { retryAfterMs: ROUND_MS } },
   );
-}
-
-function delayOf(options: SubmitOptions, nowMs: number): number {
-  const { delay, at } = options;
-  if (at === undefined) return delay === undefined ? 0 : durationMs(delay, 'delay');
-  if (delay !== undefined) throw invalidOption('delay', delay, 'either `delay` or `at`, not both');
-  const atMs = at instanceof Date ? at.getTime() : at;
-  if (typeof atMs !== 'number' || !Number.isFinite(atMs)) {
-    throw invalidOption('at', at, 'a valid Date, or ms since the epoch');
-  }
-  return Math.max(0, atMs - nowMs);
 }
 
 function keyOf(key: string): string {

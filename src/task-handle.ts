@@ -8,7 +8,9 @@
 import { type Duration, durationMs } from './core/durations.js';
 import { MillraceError } from './core/errors.js';
 import { type TaskId, taskId } from './core/ids.js';
+import { invalidOption, knownOptions } from './core/options.js';
 import { type Settlement, statusOf, TaskState, type TaskStatus } from './core/states.js';
+import { type DueOptions, dueTime } from './due-time.js';
 import { errorOfEnd, type TaskEnd, valueOfEnd } from './engine/ends.js';
 import type { Engine } from './engine/engine.js';
 import type { Accepted } from './engine/intake.js';
@@ -19,6 +21,8 @@ export interface WaitOptions {
   readonly timeout?: Duration;
   readonly signal?: AbortSignal;
 }
+
+const DUE_OPTIONS: Readonly<Record<keyof DueOptions, true>> = { delay: true, at: true };
 
 export class TaskHandle<Output> {
   readonly #engine: Engine;
@@ -79,6 +83,22 @@ export class TaskHandle<Output> {
    */
   cancel(reason?: string): Promise<CancelAnswer> {
     return this.#engine.cancel(this.#place, reason);
+  }
+
+  /**
+   * Lets the task be due at another time, earlier or later: its id stays, and so does everything else of it; a `ttl` counts
+   * from there. From any node, as long as it waits, be it for its first execution or the next. Resolves when that is
+   * durable.
+   *
+   * @throws ERR_MILLRACE_CLAIM_LOST when the task runs or has ended; `details.status` says which
+   * @throws ERR_MILLRACE_TASK_GONE, ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_CLOSED
+   */
+  async reschedule(due: DueOptions): Promise<void> {
+    knownOptions(due, '', DUE_OPTIONS);
+    if (due?.at === undefined && due?.delay === undefined) {
+      throw invalidOption('reschedule options', due, '`at` or `delay`');
+    }
+    return this.#engine.reschedule(this.#place, dueTime(due, this.#engine.clock.wallMs()));
   }
 
   /**

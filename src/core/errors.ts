@@ -117,6 +117,10 @@ export const ERRORS = {
     doc: 'The store knows no such task: it never existed, or its retention is over.',
   },
   ERR_MILLRACE_RESULT_TIMEOUT: { kind: 'deadline', doc: 'The result did not arrive in time.' },
+  ERR_MILLRACE_CLAIM_LOST: {
+    kind: 'conflict',
+    doc: 'The task has begun or ended, and so is not what it was to be changed as; `details.status` says which.',
+  },
   ERR_MILLRACE_STALE_EXECUTION: {
     kind: 'conflict',
     doc: 'A result came from an execution that is no longer the current one; it was refused.',

@@ -68,6 +68,7 @@ import { Reaper } from './reaper.js';
 import { entriesOf } from './recovery.js';
 import type { RedriveAnswer } from './redrives.js';
 import { RemoteEnds } from './remote-ends.js';
+import type { NewDue, RescheduleAnswer } from './reschedules.js';
 import type { Shard } from './shard.js';
 import { Shards } from './shards.js';
 import { countStoredRunning } from './stored-running.js';
@@ -105,6 +106,8 @@ export interface ClusterPorts {
   settle(task: TaskHandle, report: Report): void;
   /** Asks a task in the table to end, wherever it runs. */
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
+  /** Lets a task of one of our shards be due at another time. */
+  reschedule(task: TaskId, due: NewDue): Promise<RescheduleAnswer>;
   /** Lets a dead letter of one of our shards run again. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
   redrive(task: TaskId): Promise<RedriveAnswer>;
   /** Aborts the signal of an execution here. */
@@ -207,6 +210,7 @@ export class Cluster {
       outbox: this.outbox,
       settle: (task, report) => ports.settle(task, report),
       cancel: (task, id, reason) => ports.cancel(task, id, reason),
+      reschedule: (task, due) => ports.reschedule(task, due),
       redrive: (shard, task) => this.#redrive(shard, task),
       storedEnd: (shard, id) => this.#storedEnd(shard, id),
       beyond: (ref) => ports.horizon.beyond(ref),

@@ -3,6 +3,7 @@
  *
  *   results     the execution that the table names is settled with it; what names another one is stale, and counted
  *   cancel      as a cancel of this node's own; of a task that runs elsewhere its executor is told
+ *   reschedule  as one of this node's own
  *   redrive     what is a dead letter of the shard runs again; what is open already is told as well
  *   subscribe   stays until every one of its tasks has been told of, then it is deleted
  *
@@ -28,6 +29,7 @@ import {
 import type { Mailroom } from './mailroom.js';
 import type { Letter, Outbox } from './outbox.js';
 import type { RedriveAnswer } from './redrives.js';
+import type { NewDue, RescheduleAnswer } from './reschedules.js';
 import type { Shard } from './shard.js';
 
 /** `held`: the table holds it by now; `gone`: nobody knows it; `over`: it is not ours to know any more. */
@@ -42,6 +44,8 @@ export interface DeskPorts {
   settle(task: TaskHandle, report: Report): void;
   /** Asks a task that this node holds to end. */
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
+  /** Lets a task of a shard be due at another time. Resolves when that is durable, or cannot be. */
+  reschedule(task: TaskId, due: NewDue): Promise<RescheduleAnswer>;
   /** Lets a dead letter of a shard run again. Tries until it is known. */
   redrive(shard: Shard, task: TaskId): Promise<RedriveAnswer>;
   /** What the store knows of a task that the table does not hold (any more). Asks until it is known. */
@@ -66,7 +70,8 @@ export class CommandDesk {
   readonly #subscribers = new Map<TaskHandle, Subscription[]>();
   /** Ids of tasks with subscribers: a task that has ended is out of the table when that is told. */
   readonly #ids = new Map<TaskHandle, TaskId>();
-  readonly #redriving = new Set<Key>();
+  /** Commands that are being acted on. */
+  readonly #acting = new Set<Key>();
   /** Commands to be deleted, with what has to be written first. */
   readonly #dealtWith = new Map<Key, Letter>();
 
@@ -91,6 +96,8 @@ export class CommandDesk {
         return this.#onResults(shard, key, command);
       case 'cancel':
         return void this.#onCancel(shard, key, command);
+      case 'reschedule':
+        return void this.#onReschedule(shard, key, command);
       case 'redrive':
         return void this.#onRedrive(shard, key, command);
       case 'subscribe':
@@ -218,6 +225,39 @@ export class CommandDesk {
     this.#delete(shard, key, segments);
   }
 
+  // --- Reschedule --------------------------------------------------------------------------------------------------
+
+  /** One that is acted on again, by another owner, says the same again, or finds that the task has begun by now. */
+  async #onReschedule(
+    shard: Shard,
+    key: Key,
+    { from, number, task: id, dueAtMs, isByDate }: Extract<Command, { kind: 'reschedule' }>,
+  ): Promise<void> {
+    if (this.#acting.has(key)) return;
+    this.#acting.add(key);
+    const answer = await this.#reschedule(shard, id, { dueAtMs, isByDate });
+    this.#acting.delete(key);
+    if (answer === 'moved' || isOver(shard)) return;
+    this.#ports.mailroom.write(from, 'answers', { number, answer });
+    this.#delete(shard, key, []);
+  }
+
+  async #reschedule(shard: Shard, id: TaskId, due: NewDue): Promise<RescheduleAnswer> {
+    const { segment } = requireTaskId(id);
+    for (;;) {
+      const isHeld = this.#ports.table.findSegment(segment) !== 0;
+      const visitOver = isHeld ? undefined : await this.#ports.beyond(segment)?.visit(segment);
+      if (isOver(shard)) return 'moved';
+      const answer = await this.#ports.reschedule(id, due);
+      visitOver?.();
+      if (answer !== 'gone') return answer;
+      const end = await this.#ports.storedEnd(shard, id);
+      if (end === 'over' || isOver(shard)) return 'moved';
+      if (end === 'gone') return 'gone';
+      if (end !== 'held') return 'ended';
+    }
+  }
+
   // --- Redrive -----------------------------------------------------------------------------------------------------
 
   async #onRedrive(
@@ -225,10 +265,10 @@ export class CommandDesk {
     key: Key,
     { from, number, tasks }: Extract<Command, { kind: 'redrive' }>,
   ): Promise<void> {
-    if (this.#redriving.has(key)) return;
-    this.#redriving.add(key);
+    if (this.#acting.has(key)) return;
+    this.#acting.add(key);
     const answers = await Promise.all(tasks.map((task) => this.#ports.redrive(shard, task)));
-    this.#redriving.delete(key);
+    this.#acting.delete(key);
     // The next owner answers; what was done by then is open there.
     if (isOver(shard) || answers.includes('moved')) return;
     // A command that is acted on again, by another owner, finds them open: they are told as well.

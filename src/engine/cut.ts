@@ -33,7 +33,7 @@ import type { Dispatcher } from './dispatcher.js';
 import type { GatedFrame } from './intake.js';
 import { deadLetterKey, finishedPrefix, overlayKey, segmentKey } from './keys.js';
 import type { Letter } from './outbox.js';
-import type { Redrives } from './redrives.js';
+import type { SegmentAdditions } from './segment-additions.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
@@ -99,8 +99,7 @@ export interface CutContext {
   onGatedUnclear(frame: GatedFrame, cause: MillraceError): void;
   onGatedFailed(frame: GatedFrame, cause: MillraceError): void;
   onSettled(settled: Settled): void;
-  /** What tasks that come back out of the dead letters add; see redrives.ts. */
-  readonly redrives: Pick<Redrives, 'operations' | 'bytes' | 'takeOperations' | 'onWritten'>;
+  readonly additions: SegmentAdditions;
   /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
 }
@@ -152,8 +151,8 @@ export class Cut implements Commit {
     this.#table = context.table;
     this.#cut = context.table.beginCut();
     this.#budget = budget;
-    this.#overlaysToCome = context.redrives.operations;
-    this.bytes = context.redrives.bytes;
+    this.#overlaysToCome = context.additions.operations;
+    this.bytes = context.additions.bytes;
   }
 
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void {
@@ -164,7 +163,7 @@ export class Cut implements Commit {
     for (const { frame, at } of this.#gated) context.onGatedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
     context.onSettled(this.#table.settle(this.#cut));
-    context.redrives.onWritten(this.#touched);
+    context.additions.onWritten(this.#touched);
     for (const segment of this.#finishedSegments) this.#drop(segment);
     context.shared?.onLettersSent(this.#letters);
   }
@@ -354,7 +353,7 @@ export class Cut implements Commit {
     this.#touched = this.#table.touched(this.#cut);
     for (const segment of this.#touched) {
       const isFinished = finished.has(segment);
-      for (const operation of this.#context.redrives.takeOperations(segment)) {
+      for (const operation of this.#context.additions.takeOperations(segment)) {
         // It came back and has ended before it was written: there is nothing to put.
         if (!isFinished || operation.type === 'delete') this.operations.push(operation);
       }

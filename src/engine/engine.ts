@@ -70,7 +70,10 @@ import { type Pause, Pauses } from './pauses.js';
 import { ProgressBoard } from './progress.js';
 import { RateLimits } from './rates/rate-limits.js';
 import { type RedriveAnswer, Redrives } from './redrives.js';
+import { type NewDue, Reschedules } from './reschedules.js';
+import { SegmentAdditions } from './segment-additions.js';
 import { Settler } from './settler.js';
+import type { Shard } from './shard.js';
 import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
 import { readStoredTask } from './stored-task.js';
 import { type CancelAnswer, NOT_HELD, TaskDesk, type TaskPlace } from './task-desk.js';
@@ -149,6 +152,8 @@ export class Engine extends BaseService implements CommitSource {
   readonly #gated: GatedSubmissions;
   readonly #lone: LoneShards;
   readonly #explainer: Explainer;
+  readonly #additions: SegmentAdditions;
+  readonly #reschedules: Reschedules;
   readonly #redrives: Redrives;
   readonly #cluster: Cluster | undefined;
   readonly #drainWaiters: (() => void)[] = [];
@@ -214,6 +219,15 @@ export class Engine extends BaseService implements CommitSource {
     this.#gated = this.#takeGatedIn();
     this.#lone = this.#ownShards();
     this.#explainer = this.#openExplainer();
+    this.#additions = new SegmentAdditions({
+      table: this.#table,
+      isOurs: (ref) => this.#isOurs(ref),
+      onWritten: () => {
+        this.#redrives.onWritten();
+        this.#reschedules.onWritten();
+      },
+    });
+    this.#reschedules = this.#rescheduleHere();
     this.#redrives = this.#takeBackFailed();
     this.#cluster = options.cluster && this.#joinCluster(options.cluster, handled);
     this.cron = this.#fireCron();
@@ -332,6 +346,15 @@ export class Engine extends BaseService implements CommitSource {
     return this.#desk.cancel(task, reason);
   }
 
+  /**
+   * Lets a task that waits be due at another time. Resolves when that is durable.
+   *
+   * @throws ERR_MILLRACE_CLAIM_LOST when it runs or has ended, ERR_MILLRACE_TASK_GONE, ERR_MILLRACE_CLOSED
+   */
+  reschedule(task: TaskPlace, due: NewDue): Promise<void> {
+    return this.#desk.reschedule(task, due);
+  }
+
   /** What the store has of a task; undefined when it does not know it (any more). @throws ERR_MILLRACE_STORE_UNAVAILABLE */
   async inspect(id: TaskId): Promise<TaskInspection | undefined> {
     const { segment, index } = requireTaskId(id);
@@ -415,6 +438,8 @@ export class Engine extends BaseService implements CommitSource {
       running: () => this.#table.busyCount,
     };
     this.#redrives.close();
+    this.#reschedules.close();
+    this.#additions.close();
     await this.#rates?.stop();
     await shutDown(parts, budget, refusal);
     await this.pauses.stop();
@@ -454,7 +479,9 @@ export class Engine extends BaseService implements CommitSource {
   cut(budget: CommitBudget): Commit | undefined {
     this.#stall = undefined;
     this.#cluster?.beforeCut();
+    this.#additions.beforeCut();
     this.#redrives.beforeCut();
+    this.#reschedules.beforeCut();
     this.#horizon.settle();
     const commit = Cut.make(this.#cutContext(), budget);
     this.#rates?.look();
@@ -521,7 +548,7 @@ export class Engine extends BaseService implements CommitSource {
       onGatedDone: (frame, result) => void this.#gated.done(frame, result),
       onGatedUnclear: (frame, cause) => this.#gated.unclear(frame, mayBeStored(cause)),
       onGatedFailed: (frame, cause) => this.#gated.failed(frame, cause),
-      redrives: this.#redrives,
+      additions: this.#additions,
       onSettled: (settled) => this.#onSettled(settled),
       onDropped: (segment) => {
         this.#wallTimes.delete(segment);
@@ -568,6 +595,7 @@ export class Engine extends BaseService implements CommitSource {
       onHandedOver: (bytes, tasks) => this.onReleased?.(bytes, tasks),
       settle: (task, report) => this.#settleReport(task, report),
       cancel: (task, id, reason) => this.#cancelHeld(task, id, reason),
+      reschedule: (id, due) => this.#reschedules.reschedule(id, due),
       redrive: (id) => this.#redrives.redrive(id),
       abort: (task, reason) => {
         for (const dispatcher of this.#dispatchers) dispatcher.cancel(task, reason);
@@ -745,16 +773,39 @@ export class Engine extends BaseService implements CommitSource {
     this.#restingTenants = tenants;
   }
 
+  /** The shard of ours that a segment is in. */
+  #activeShard(ref: SegmentRef): Shard | undefined {
+    return this.#cluster && [...this.#cluster.shards.active()].find((shard) => isIn(ref, shard));
+  }
+
+  #isOurs(ref: SegmentRef): boolean {
+    return this.#cluster === undefined || this.#activeShard(ref) !== undefined;
+  }
+
+  #rescheduleHere(): Reschedules {
+    return new Reschedules({
+      clock: this.clock,
+      table: this.#table,
+      additions: this.#additions,
+      isOurs: (ref) => this.#isOurs(ref),
+      farOf: (ref) => this.#horizon.of(ref),
+      onDated: (ref) => this.#wallTimes.add(this.#table.findSegment(ref)),
+      onChanged: () => {
+        this.#waker.update();
+        this.#lane.request();
+      },
+    });
+  }
+
   #takeBackFailed(): Redrives {
-    const active = (ref: SegmentRef) =>
-      this.#cluster && [...this.#cluster.shards.active()].find((shard) => isIn(ref, shard));
     return new Redrives({
       clock: this.clock,
       store: this.#store,
       table: this.#table,
-      isOurs: (ref) => this.#cluster === undefined || active(ref) !== undefined,
+      additions: this.#additions,
+      isOurs: (ref) => this.#isOurs(ref),
       adopt: (segment, ref) => {
-        const shard = active(ref);
+        const shard = this.#activeShard(ref);
         if (shard !== undefined) this.#cluster?.shards.adopted(segment, shard);
         else this.#lone.know(ref, 0);
         this.#resume(segment);
@@ -774,6 +825,7 @@ export class Engine extends BaseService implements CommitSource {
 
   #openDesk(): TaskDesk {
     return new TaskDesk({
+      clock: this.clock,
       store: this.#store,
       table: this.#table,
       horizon: this.#horizon,
@@ -781,6 +833,7 @@ export class Engine extends BaseService implements CommitSource {
       cluster: () => this.#cluster,
       refusal: () => this.#refusal,
       cancel: (task, id, reason) => this.#cancelHeld(task, id, reason),
+      reschedule: (id, due) => this.#reschedules.reschedule(id, due),
       requestCommit: () => this.#lane.request(),
     });
   }

@@ -10,6 +10,7 @@
  *   put        a segment that is committed with a due time beyond goes out of the table with its acknowledgement
  *   load       when the next one comes near, everything up to the horizon is read, in one piece
  *   visit      whoever wants to change a task beyond (cancel) brings its segment in; it goes again when that is written
+ *   early      a task beyond has been rescheduled: a note says until when its segment is to be loaded, or kept (reschedules.ts)
  *   await      whoever waits for the end of a task beyond waits for its segment to be held, by its name
  *
  * Nobody else writes segments and overlays of the shard, and this node only writes those that it holds. So what is read is
@@ -26,7 +27,14 @@ import { readState } from '../core/records.js';
 import { TaskState } from '../core/states.js';
 import type { Entry, KeyRange, Store } from '../core/store.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
-import { overlayKey, refOfKey, type ShardPlace, shardDueRange, shardRange } from './keys.js';
+import {
+  earlyOfKey,
+  overlayKey,
+  refOfKey,
+  type ShardPlace,
+  shardDueRange,
+  shardRange,
+} from './keys.js';
 import { entriesOf } from './recovery.js';
 import { storedSegment, storedState } from './stored-task.js';
 
@@ -59,6 +67,8 @@ export class FarSegments {
   readonly #awaited = new Map<SegmentRef, Tell[]>();
   /** Segments beyond that somebody wanted, and how many still do. */
   readonly #visits = new Map<SegmentRef, number>();
+  /** Segments beyond that are held because a task of theirs is due before the bound. */
+  readonly #early = new Set<SegmentRef>();
   #reads = 0;
   /** What went out of the table while something was read. */
   readonly #goneMeanwhile = new Set<SegmentRef>();
@@ -93,7 +103,8 @@ export class FarSegments {
     return this.#reads > 0;
   }
 
-  #isFar(ref: SegmentRef): boolean {
+  /** Whether a segment is, by its name, to be in the store only. */
+  isFar(ref: SegmentRef): boolean {
     return segmentDueAtMs(ref) >= this.#loadedUntilMs;
   }
 
@@ -126,6 +137,9 @@ export class FarSegments {
     const { store } = this.#ports;
     await this.reading(async () => {
       this.#nextDueMs = Number.POSITIVE_INFINITY;
+      // Few or none: read beside the rest.
+      const notes = this.#readNotes();
+      notes.catch(() => {});
       const part = (kind: 't' | 'i' | 's'): KeyRange =>
         shardDueRange(kind, this.at, this.#readUntilMs, boundMs);
       const overlays = new Map<SegmentRef, Uint8Array>();
@@ -140,9 +154,59 @@ export class FarSegments {
         }
         const beyond = { from: part(kind).to, to: shardRange(kind, this.at).to };
         const { entries } = await store.range(beyond, { limit: 1, keysOnly: true });
-        for (const { key } of entries) this.#noteDue(refOfKey(key));
+        for (const { key } of entries) this.#noteDue(segmentDueAtMs(refOfKey(key)));
       }
+      await this.#loadEarly(await notes, boundMs, onTaken);
       this.#readUntilMs = boundMs;
+    });
+  }
+
+  async #readNotes(): Promise<readonly Entry[]> {
+    const notes: Entry[] = [];
+    for await (const note of entriesOf(this.#ports.store, shardRange('f', this.at))) {
+      notes.push(note);
+    }
+    return notes;
+  }
+
+  /** Takes in what is beyond by its name, and has a task that is due before the bound. */
+  async #loadEarly(
+    notes: readonly Entry[],
+    boundMs: number,
+    onTaken: (segment: SegmentHandle) => void,
+  ): Promise<void> {
+    const { store, table } = this.#ports;
+    for (const { key, modRevision } of notes) {
+      const { ref, dueAtMs } = earlyOfKey(key);
+      if (dueAtMs >= boundMs) {
+        this.#noteDue(dueAtMs);
+        continue;
+      }
+      const isHeld = table.findSegment(ref) !== 0;
+      const entry = isHeld || !this.isFar(ref) ? undefined : await storedSegment(store, ref);
+      if (this.#isClosed) return;
+      if (isHeld && this.isFar(ref)) this.#early.add(ref);
+      if (entry === undefined) {
+        if (!isHeld) await this.#forgetNote(key, modRevision);
+        continue;
+      }
+      const overlay = await store.get(overlayKey(ref));
+      const segment = this.#take(entry, overlay?.value);
+      if (segment === undefined) continue;
+      this.#early.add(ref);
+      onTaken(segment);
+    }
+  }
+
+  /**
+   * Of a segment that is gone, or near by its name: for good, so that it does no harm when this is applied late.
+   *
+   * if mod(note) == as read  then delete it          whatever the answer: the next load finds it, if it is still there
+   */
+  async #forgetNote(key: string, modRevision: number): Promise<void> {
+    await this.#ports.store.txn({
+      compares: [{ target: 'mod', key, operator: '=', operand: modRevision }],
+      success: [{ type: 'delete', key }],
     });
   }
 
@@ -220,14 +284,14 @@ export class FarSegments {
   /** Whether a segment that is put now stays in the store only; `untilMs` is where the horizon is now. */
   isBeyond(ref: SegmentRef, untilMs: number): boolean {
     this.roll(untilMs);
-    return this.#isFar(ref) && !this.#isClosed;
+    return this.isFar(ref) && !this.#isClosed;
   }
 
   /** A segment beyond has been put, and is not in the table. */
   note(ref: SegmentRef, tasks: number): void {
     this.#tasks += tasks;
     this.#notedMeanwhile?.add(ref);
-    this.#noteDue(ref);
+    this.#noteDue(segmentDueAtMs(ref));
     this.#ports.onChanged();
   }
 
@@ -236,8 +300,15 @@ export class FarSegments {
     this.note(ref, this.#ports.release(segment));
   }
 
-  #noteDue(ref: SegmentRef): void {
-    this.#nextDueMs = Math.min(this.#nextDueMs, segmentDueAtMs(ref));
+  /** A task of a segment beyond is due earlier than the segment's name says, and a note of that is stored. */
+  noteEarly(ref: SegmentRef, dueAtMs: number): void {
+    if (dueAtMs < this.#loadedUntilMs) this.#early.add(ref);
+    else this.#noteDue(dueAtMs);
+    this.#ports.onChanged();
+  }
+
+  #noteDue(dueAtMs: number): void {
+    this.#nextDueMs = Math.min(this.#nextDueMs, dueAtMs);
   }
 
   /** The same, of which only the bytes are known. */
@@ -295,7 +366,7 @@ export class FarSegments {
       const segment = table.findSegment(ref);
       if (table.segmentInfo(segment)?.isDirty) continue;
       this.#visits.delete(ref);
-      if (segment === 0 || !this.#isFar(ref)) continue;
+      if (segment === 0 || !this.isFar(ref) || this.#early.has(ref)) continue;
       this.note(ref, release(segment));
       this.dropped(ref);
     }
@@ -303,7 +374,8 @@ export class FarSegments {
 
   /** A segment has gone out of the table. */
   dropped(ref: SegmentRef): void {
-    if (this.#reads > 0) this.#goneMeanwhile.add(ref);
+    this.#early.delete(ref);
+    if (this.isReading) this.#goneMeanwhile.add(ref);
   }
 
   /** Resolves when the segment of a task is in the table; false: the task has ended, or is not ours any more. */

@@ -95,8 +95,7 @@ export class Horizon {
 
   /** A segment has gone out of the table. Cheap. */
   dropped(ref: SegmentRef): void {
-    const far = this.of(ref);
-    if (far?.isReading) far.dropped(ref);
+    this.of(ref)?.dropped(ref);
   }
 
   at(place: ShardPlace): FarSegments | undefined {

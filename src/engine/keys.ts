@@ -5,6 +5,7 @@
  *   t/<queue>/<shard>/<due>/<seg>               segment: a frame of tasks, immutable; put by the shard's owner
  *   i/<queue>/<shard>/<due>/<seg>               inbox: the same, put by somebody else
  *   s/<queue>/<shard>/<due>/<seg>               overlay: what differs from "all pending"
+ *   f/<queue>/<shard>/<due>/<due>.<seg>         note: a task of this segment is due earlier than the segment's name says
  *   c/<queue>/<shard>/<seq>                     command to the shard's owner (letters.ts)
  *   r/<node>/<seq>                              mail to a node (letters.ts)
  *   z/<queue>/<window>/<shard>.<due>.<seg>/<n>  finished tasks of one commit
@@ -67,8 +68,20 @@ export function overlayKey(ref: SegmentRef): Key {
   return `s/${ref.replaceAll('.', '/')}`;
 }
 
-/** What one shard has of a kind: `t` segments, `i` inbox, `s` overlays, `c` commands. */
-export function shardRange(kind: 't' | 'i' | 's' | 'c', at: ShardPlace): KeyRange {
+/** When to load a segment that has a task which is due before its name says. */
+export function earlyKey(ref: SegmentRef, dueAtMs: number): Key {
+  const [queue, shard, ...rest] = ref.split('.');
+  return `f/${queue}/${shard}/${dueDigits(dueAtMs)}/${rest.join('.')}`;
+}
+
+/** The segment of such a note, and when it is to be loaded; epoch ms. */
+export function earlyOfKey(key: Key): { readonly ref: SegmentRef; readonly dueAtMs: number } {
+  const [, queue, shard, due, rest] = key.split('/');
+  return { ref: `${queue}.${shard}.${rest}` as SegmentRef, dueAtMs: Number.parseInt(due!, 36) };
+}
+
+/** What one shard has of a kind: `t` segments, `i` inbox, `s` overlays, `f` notes, `c` commands. */
+export function shardRange(kind: 't' | 'i' | 's' | 'f' | 'c', at: ShardPlace): KeyRange {
   return prefixRange(`${kind}/${at.queue}/${shardDigits(at.shard)}/`);
 }
 

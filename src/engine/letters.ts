@@ -4,12 +4,13 @@
  *   command, c/<queue>/<shard>/<seq>     the owner acts on it, and deletes it in the transaction that shows the effect
  *     subscribe   tell me how these tasks end; stays until all of them have been told
  *     cancel      end this task; the answer comes by mail
+ *     reschedule  let this task be due then; the answer comes by mail
  *     redrive     let these dead letters run again; how many did comes by mail
  *     results     what executions came to that the owner's overlay names, and that run, or ran, elsewhere
  *
  *   mail, r/<node>/<seq>                 the node reads it, and deletes it
  *     ends        how tasks ended that it subscribed to; `gone`: nobody knows them
- *     answers     to its cancels, by the number it gave them
+ *     answers     to its cancels and reschedules, by the number it gave them
  *     aborts      executions of its that somebody wants to end
  *     redriven    dead letters that run again, by the number of the command
  *     probes      executions that the owner of a shard takes to be its: those it knows nothing of are lost
@@ -82,6 +83,15 @@ export type Command =
       readonly reason?: string;
     }
   | {
+      readonly kind: 'reschedule';
+      readonly from: string;
+      /** Names the answer. */
+      readonly number: number;
+      readonly task: TaskId;
+      readonly dueAtMs: number;
+      readonly isByDate: boolean;
+    }
+  | {
       readonly kind: 'redrive';
       readonly from: string;
       /** Names the answer. */
@@ -96,11 +106,16 @@ export type Command =
     };
 
 export type CancelAnswer = 'cancelled' | 'signalled' | 'ended' | 'gone';
+/** To a reschedule. */
+export type DueAnswer = 'rescheduled' | 'running' | 'ended' | 'gone';
 
 export interface Mail {
   readonly ends?: readonly ({ readonly task: TaskId } & TaskEnd)[];
   readonly gone?: readonly TaskId[];
-  readonly answers?: readonly { readonly number: number; readonly answer: CancelAnswer }[];
+  readonly answers?: readonly {
+    readonly number: number;
+    readonly answer: CancelAnswer | DueAnswer;
+  }[];
   readonly aborts?: readonly { readonly task: TaskId; readonly reason: string }[];
   readonly probes?: readonly ExecutionRef[];
   readonly redriven?: readonly { readonly number: number; readonly tasks: readonly TaskId[] }[];
@@ -124,6 +139,15 @@ export function decodeCommand(value: Uint8Array): Command {
         number: numberOf(given, 'number'),
         task: taskOf(given.task),
         ...(typeof given.reason === 'string' && { reason: given.reason }),
+      };
+    case 'reschedule':
+      return {
+        kind: 'reschedule',
+        from,
+        number: numberOf(given, 'number'),
+        task: taskOf(given.task),
+        dueAtMs: numberOf(given, 'dueAtMs'),
+        isByDate: given.isByDate === true,
       };
     case 'redrive':
       return {
@@ -154,7 +178,7 @@ export function decodeMail(value: Uint8Array): Mail {
       const answer = objectOf(item);
       return {
         number: numberOf(answer, 'number'),
-        answer: textOf(answer, 'answer') as CancelAnswer,
+        answer: textOf(answer, 'answer') as CancelAnswer | DueAnswer,
       };
     }),
     aborts: listOf(given, 'aborts').map((item) => {

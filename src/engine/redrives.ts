@@ -20,6 +20,7 @@ import type { Operation, Store } from '../core/store.js';
 import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
 import { decodeDeadLetter, type StoredDeadLetter } from './dead-letters.js';
 import { deadLetterKey, deadLettersOf, segmentKey } from './keys.js';
+import type { SegmentAdditions } from './segment-additions.js';
 import { storedSegment } from './stored-task.js';
 
 /** One commit takes so many, so that there is room for the rest. */
@@ -34,6 +35,7 @@ export interface RedrivePorts {
   readonly clock: Clock;
   readonly store: Store;
   readonly table: TaskTable;
+  readonly additions: SegmentAdditions;
   /** Whether this node may write to the shard that a segment is in. */
   isOurs(segment: SegmentRef): boolean;
   /** A segment that was put anew is in the table, held: it is this node's, and to be started. */
@@ -55,33 +57,15 @@ interface Wanted {
   readonly answer: (answer: RedriveAnswer | 'again') => void;
 }
 
-/** What the next commit that writes of a segment has to do in addition. */
-interface Addition {
-  readonly operations: Operation[];
-  readonly answers: ((answer: RedriveAnswer) => void)[];
-  bytes: number;
-}
-
 export class Redrives {
   readonly #ports: RedrivePorts;
   readonly #wanted: Wanted[] = [];
-  readonly #additions = new Map<SegmentHandle, Addition>();
-  #count = 0;
+  /** Written and not told of: how many, by segment. */
+  readonly #redriven = new Map<SegmentRef, number>();
   #isClosed = false;
 
   constructor(ports: RedrivePorts) {
     this.#ports = ports;
-  }
-
-  /** What they add to the next commit, at most. */
-  get operations(): number {
-    return this.#count;
-  }
-
-  get bytes(): number {
-    let bytes = 0;
-    for (const addition of this.#additions.values()) bytes += addition.bytes;
-    return bytes;
   }
 
   /**
@@ -108,49 +92,25 @@ export class Redrives {
 
   /** Brings back what is wanted, as far as one commit goes. REQUIRES: no commit is under way. */
   beforeCut(): void {
-    const { table } = this.#ports;
-    for (const [segment, { answers, operations }] of this.#additions) {
-      // Let go of before it was written: the dead letters are as they were.
-      const ref = table.segmentRef(segment) as SegmentRef | undefined;
-      const isHere = ref !== undefined && table.findSegment(ref) === segment;
-      if (isHere && this.#ports.isOurs(ref)) continue;
-      this.#additions.delete(segment);
-      this.#count -= operations.length;
-      for (const answer of answers) answer('moved');
-    }
-    while (this.#wanted.length > 0 && this.#count < PER_COMMIT_MAX) {
-      if (this.bytes >= BYTES_PER_COMMIT_MAX) return;
+    const { additions } = this.#ports;
+    while (this.#wanted.length > 0 && additions.operations < PER_COMMIT_MAX) {
+      if (additions.bytes >= BYTES_PER_COMMIT_MAX) return;
       this.#bringBack(this.#wanted.shift()!);
     }
   }
 
-  /** What goes into a commit that writes of a segment. */
-  takeOperations(segment: SegmentHandle): readonly Operation[] {
-    return this.#additions.get(segment)?.operations ?? [];
-  }
-
-  /** A commit that wrote of these segments is done. */
-  onWritten(segments: Iterable<SegmentHandle>): void {
-    if (this.#additions.size === 0) return;
-    for (const segment of segments) {
-      const addition = this.#additions.get(segment);
-      if (addition === undefined) continue;
-      this.#additions.delete(segment);
-      this.#count -= addition.operations.length;
-      const ref = this.#ports.table.segmentRef(segment) as SegmentRef;
-      this.#ports.onRedriven(ref, addition.answers.length);
-      for (const answer of addition.answers) answer('redriven');
-    }
-    if (this.#wanted.length > 0) this.#ports.onChanged();
+  /** Tells of what has been written. */
+  onWritten(): void {
+    const { onRedriven, onChanged } = this.#ports;
+    for (const [ref, tasks] of this.#redriven) onRedriven(ref, tasks);
+    this.#redriven.clear();
+    if (this.#wanted.length > 0) onChanged();
   }
 
   /** Nothing is written any more. */
   close(): void {
     this.#isClosed = true;
     for (const { answer } of this.#wanted.splice(0)) answer('moved');
-    for (const { answers } of this.#additions.values())
-      for (const answer of answers) answer('moved');
-    this.#additions.clear();
   }
 
   #bringBack({ id, letters, isStored, answer }: Wanted): void {
@@ -174,17 +134,16 @@ export class Redrives {
       return answer(info.isSettled ? 'again' : 'open');
     }
     this.#ports.onOpened(info.payloadBytes);
-    let addition = this.#additions.get(segment);
-    if (addition === undefined) {
-      addition = { operations: [], answers: [], bytes: 0 };
-      this.#additions.set(segment, addition);
-    }
     const operations: Operation[] = [{ type: 'delete', key: deadLetterKey(id) }];
     if (put !== undefined) operations.push(put);
-    addition.operations.push(...operations);
-    addition.answers.push(answer);
-    addition.bytes += KEY_BYTES + (put?.type === 'put' ? put.value.length : 0);
-    this.#count += operations.length;
+    this.#ports.additions.add(segment, {
+      operations,
+      bytes: KEY_BYTES + (put?.type === 'put' ? put.value.length : 0),
+      settle: (outcome) => {
+        if (outcome === 'written') this.#redriven.set(ref, (this.#redriven.get(ref) ?? 0) + 1);
+        answer(outcome === 'written' ? 'redriven' : 'moved');
+      },
+    });
   }
 
   /** A segment of which everything has ended, into the table. */

@@ -1,8 +1,8 @@
 /**
- * What this node wants of tasks that other nodes hold: to hear how they end, to end them, and to let those that failed run
- * again.
+ * What this node wants of tasks that other nodes hold: to hear how they end, to end them, to have them due at another time,
+ * and to let those that failed run again.
  *
- * Both go as commands to the owner of the task's shard, whoever that is by then; a command waits in the store while
+ * All of it goes as commands to the owner of the task's shard, whoever that is by then; a command waits in the store while
  * nobody owns it. A subscription stays there until all its tasks have been told, so it outlives an owner that dies.
  * Those of one moment and shard share a command.
  */
@@ -13,11 +13,13 @@ import { commandKey } from './keys.js';
 import {
   type CancelAnswer,
   type Command,
+  type DueAnswer,
   type ExecutionReport,
   encodeLetter,
   placeOfTask,
 } from './letters.js';
 import type { Outbox } from './outbox.js';
+import type { NewDue } from './reschedules.js';
 
 /** Keeps a letter far below what a transaction may hold. */
 const TASKS_PER_COMMAND = 500;
@@ -28,8 +30,10 @@ interface Waiter {
   readonly reject: (cause: MillraceError) => void;
 }
 
+type Answer = CancelAnswer | DueAnswer | readonly TaskId[];
+
 interface Asker {
-  readonly resolve: (answer: CancelAnswer | readonly TaskId[]) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (cause: MillraceError) => void;
 }
 
@@ -83,6 +87,19 @@ export class RemoteEnds {
     return this.#ask(number, task, command) as Promise<CancelAnswer>;
   }
 
+  reschedule(task: TaskId, { dueAtMs, isByDate }: NewDue): Promise<DueAnswer> {
+    const number = this.#counter++;
+    const command: Command = {
+      kind: 'reschedule',
+      from: this.#node,
+      number,
+      task,
+      dueAtMs,
+      isByDate,
+    };
+    return this.#ask(number, task, command) as Promise<DueAnswer>;
+  }
+
   /** @param tasks - dead letters of one shard. @returns those that run again */
   redrive(tasks: readonly TaskId[]): Promise<readonly TaskId[]> {
     const number = this.#counter++;
@@ -90,7 +107,7 @@ export class RemoteEnds {
     return this.#ask(number, tasks[0]!, command) as Promise<readonly TaskId[]>;
   }
 
-  #ask(number: number, task: TaskId, command: Command): Promise<CancelAnswer | readonly TaskId[]> {
+  #ask(number: number, task: TaskId, command: Command): Promise<Answer> {
     return new Promise((resolve, reject) => {
       this.#askers.set(number, { resolve, reject });
       this.#post(task, command, { onDropped: (cause) => this.#fail(number, cause) });
@@ -129,8 +146,8 @@ export class RemoteEnds {
     for (const { reject } of this.#take(task)) reject(cause);
   }
 
-  /** To a cancel, or which of a redrive run again. */
-  onAnswer(number: number, answer: CancelAnswer | readonly TaskId[]): void {
+  /** To a cancel or a reschedule, or which of a redrive run again. */
+  onAnswer(number: number, answer: Answer): void {
     this.#askers.get(number)?.resolve(answer);
     this.#askers.delete(number);
   }

@@ -8,7 +8,8 @@
  *
  * What other nodes want of tasks that this one holds is at the `CommandDesk`.
  */
-import type { MillraceError } from '../core/errors.js';
+import { type Clock, sleep } from '../core/clock.js';
+import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { requireTaskId, type SegmentRef, type TaskId, taskId } from '../core/ids.js';
 import { isEnded, statusOf, type TaskStatus } from '../core/states.js';
@@ -23,6 +24,7 @@ import type { Horizon } from './horizon.js';
 import type { Accepted } from './intake.js';
 import type { CancelAnswer as AnswerOfOwner } from './letters.js';
 import { type ProgressBoard, ProgressStream } from './progress.js';
+import type { NewDue, RescheduleAnswer } from './reschedules.js';
 import { storedState } from './stored-task.js';
 
 /** Where a task is; `task` is 0 when that is not known. */
@@ -32,8 +34,12 @@ export type CancelAnswer = Exclude<AnswerOfOwner, 'gone'>;
 
 export const NOT_HELD = 0 as TaskHandle;
 
+/** A task that is on its way to another node is looked for again after so long. */
+const MOVED_DELAY_MS = 200;
+
 /** What the engine knows and does for it. */
 export interface TaskDeskPorts {
+  readonly clock: Clock;
   readonly store: Store;
   readonly table: TaskTable;
   readonly horizon: Horizon;
@@ -44,6 +50,8 @@ export interface TaskDeskPorts {
   refusal(): MillraceError | undefined;
   /** Asks a task in the table to end. */
   cancel(task: TaskHandle, id: TaskId, reason: string | undefined): AnswerOfOwner;
+  /** Lets a task in the table be due at another time. Resolves when that is durable, or cannot be. */
+  reschedule(id: TaskId, due: NewDue): Promise<RescheduleAnswer>;
   /** There is something to write. */
   requestCommit(): void;
 }
@@ -126,6 +134,39 @@ export class TaskDesk {
     return answer;
   }
 
+  /** See `Engine.reschedule`. */
+  async reschedule({ segment, index }: TaskPlace, due: NewDue): Promise<void> {
+    const id = taskId(segment, index);
+    for (;;) {
+      const answer = await this.#rescheduleOnce({ segment, index, task: NOT_HELD }, due);
+      if (answer === 'rescheduled') return;
+      if (answer === 'running' || answer === 'ended') throw begunError(id, answer);
+      if (answer === 'gone') {
+        const status = statusOf(await storedState(this.#ports.store, segment, index));
+        if (status !== 'pending' && status !== 'running') throw begunError(id, status);
+      }
+      await sleep(this.#ports.clock, MOVED_DELAY_MS);
+    }
+  }
+
+  async #rescheduleOnce(task: TaskPlace, due: NewDue): Promise<RescheduleAnswer> {
+    const visitOver = await this.#beyond(task.segment)?.visit(task.segment);
+    const refusal = this.#ports.refusal();
+    if (refusal) throw refusal;
+    try {
+      const id = taskId(task.segment, task.index);
+      const cluster = this.#ports.cluster();
+      if (cluster === undefined || this.held(task) !== 0) {
+        return await this.#ports.reschedule(id, due);
+      }
+      const answer = cluster.remote.reschedule(id, due);
+      this.#ports.requestCommit();
+      return await answer;
+    } finally {
+      visitOver?.();
+    }
+  }
+
   /** Who waits here for a task that this node holds no more waits where it is now. */
   moveWaiters(task: TaskHandle, id: TaskId): void {
     const place = { ...requireTaskId(id), task: NOT_HELD };
@@ -176,4 +217,13 @@ export class TaskDesk {
     if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
     throw goneError(id);
   }
+}
+
+function begunError(id: TaskId, status: string): MillraceError {
+  const what = status === 'running' ? 'runs already' : 'has ended';
+  return new MillraceError(
+    'ERR_MILLRACE_CLAIM_LOST',
+    `task ${id} ${what}; only a task that waits can be rescheduled, so submit another`,
+    { details: { taskId: id, status } },
+  );
 }

@@ -99,6 +99,15 @@ export interface NativeTasks {
     wallMs: number,
     monoMs: number,
   ): boolean;
+  reschedule(
+    table: NativeTable,
+    task: number,
+    dueWallMs: number,
+    dueMonoMs: number,
+    byDate: boolean,
+    wallMs: number,
+    monoMs: number,
+  ): number;
   redrive(table: NativeTable, task: number, wallMs: number, monoMs: number): boolean;
   end(
     table: NativeTable,

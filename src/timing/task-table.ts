@@ -762,6 +762,34 @@ export class TaskTable {
   }
 
   /**
+   * PENDING -> PENDING, due at another time; a time to live counts from there. In a held segment it waits for `resume`.
+   *
+   * @param due.wallMs - when it is due, as it is stored
+   * @param due.monoMs - the same, exactly; not later than now: at once
+   * @param due.isByDate - it is due at a moment of the wall clock, should that jump, and not after a delay
+   * @returns `gone` also for a task of a released segment
+   */
+  reschedule(
+    task: TaskHandle,
+    due: { readonly wallMs: number; readonly monoMs: number; readonly isByDate: boolean },
+    now: Instant,
+  ): 'gone' | 'rescheduled' | 'running' | 'ended' {
+    checkNow(now);
+    checkMs('due.wallMs', due.wallMs);
+    checkMs('due.monoMs', Math.max(0, due.monoMs));
+    const answer = nativeTasks.reschedule(
+      this.#open(),
+      task,
+      due.wallMs,
+      due.monoMs,
+      due.isByDate === true,
+      now.wallMs,
+      now.monoMs,
+    );
+    return (['gone', 'rescheduled', 'running', 'ended'] as const)[answer]!;
+  }
+
+  /**
    * FAILED, and durably so -> PENDING, at once: the next version of the task. Attempts and losses begin anew; there is no
    * time to live any more. REQUIRES: no cut is open that touched the segment.
    *

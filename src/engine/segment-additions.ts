@@ -1,0 +1,89 @@
+/**
+ * What the next commit that writes of a segment has to write besides, and who is to hear that it has: a dead letter that comes
+ * back is deleted with the overlay that says PENDING (redrives.ts), a task that is due earlier leaves a note for whoever
+ * loads its shard (reschedules.ts).
+ */
+import type { SegmentRef } from '../core/ids.js';
+import type { Operation } from '../core/store.js';
+import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
+
+export interface Addition {
+  readonly operations: readonly Operation[];
+  readonly bytes: number;
+  /** `moved`: it was not written, and the segment is not ours any more. */
+  readonly settle: (outcome: 'written' | 'moved') => void;
+}
+
+export interface AdditionPorts {
+  readonly table: TaskTable;
+  /** Whether this node may write to the shard that a segment is in. */
+  isOurs(segment: SegmentRef): boolean;
+  /** Some have been written, and are told. */
+  onWritten(): void;
+}
+
+export class SegmentAdditions {
+  readonly #ports: AdditionPorts;
+  readonly #bySegment = new Map<SegmentHandle, Addition[]>();
+  #operations = 0;
+  #bytes = 0;
+
+  constructor(ports: AdditionPorts) {
+    this.#ports = ports;
+  }
+
+  /** What they add to the next commit, at most. */
+  get operations(): number {
+    return this.#operations;
+  }
+
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** One more. The segment has changed. REQUIRES: no commit is under way. */
+  add(segment: SegmentHandle, addition: Addition): void {
+    const others = this.#bySegment.get(segment);
+    if (others === undefined) this.#bySegment.set(segment, [addition]);
+    else others.push(addition);
+    this.#operations += addition.operations.length;
+    this.#bytes += addition.bytes;
+  }
+
+  /** Lets go of what is of segments that are not ours any more. REQUIRES: no commit is under way. */
+  beforeCut(): void {
+    const { table, isOurs } = this.#ports;
+    for (const segment of this.#bySegment.keys()) {
+      const ref = table.segmentRef(segment) as SegmentRef | undefined;
+      const isHere = ref !== undefined && table.findSegment(ref) === segment;
+      if (!(isHere && isOurs(ref))) this.#settle(segment, 'moved');
+    }
+  }
+
+  /** What goes into a commit that writes of a segment. */
+  takeOperations(segment: SegmentHandle): readonly Operation[] {
+    return this.#bySegment.get(segment)?.flatMap(({ operations }) => operations) ?? [];
+  }
+
+  /** A commit that wrote of these segments is done. */
+  onWritten(segments: Iterable<SegmentHandle>): void {
+    if (this.#bySegment.size === 0) return;
+    for (const segment of segments) this.#settle(segment, 'written');
+    this.#ports.onWritten();
+  }
+
+  /** Nothing is written any more. */
+  close(): void {
+    for (const segment of [...this.#bySegment.keys()]) this.#settle(segment, 'moved');
+  }
+
+  #settle(segment: SegmentHandle, outcome: 'written' | 'moved'): void {
+    const additions = this.#bySegment.get(segment) ?? [];
+    this.#bySegment.delete(segment);
+    for (const { operations, bytes, settle } of additions) {
+      this.#operations -= operations.length;
+      this.#bytes -= bytes;
+      settle(outcome);
+    }
+  }
+}
