@@ -116,7 +116,7 @@ module.exports = {
         pathNot: [
           '^src/core/',
           // What both halves of the pool share, and the worker's own; worker-thread.ts is the other half's.
-          '^src/pool/(batch-runner|task-context|task-notes|last-words|task-children|messages|result-log|frame-text|worker-(?!thread)[^/]+)\\.ts$',
+          '^src/pool/(batch-runner|batch-call|task-context|task-notes|last-words|task-children|messages|result-log|frame-text|worker-(?!thread)[^/]+)\\.ts$',
           '^node_modules/@standard-schema/spec/',
         ],
         reachable: true,

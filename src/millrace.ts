@@ -19,6 +19,7 @@ import { type Random, seededRandom } from './core/random.js';
 import type { Store } from './core/store.js';
 import {
   type AnyTask,
+  hasHandler,
   type TaskModule,
   type TaskSpec,
   tasksByName,
@@ -134,9 +135,7 @@ async function startRuntime(
   try {
     const isShared = store.lockSpace !== undefined;
     // What has no handler here is for other nodes: this one only submits it.
-    const specs = [...tasks.values()]
-      .filter(({ run }) => run !== undefined)
-      .map(({ spec }) => spec);
+    const specs = [...tasks.values()].filter(hasHandler).map(({ spec }) => spec);
     const shared = specs.filter(({ durability }) => durability === 'stored');
     const queues = queuesOf(shared);
     const coordination = new Coordination(
@@ -314,7 +313,7 @@ async function buildPools(
 ): Promise<Pools> {
   const { options, tasks, incarnation, children } = parts;
   // Contracts run elsewhere.
-  const handled = [...tasks.values()].filter(({ run }) => run !== undefined);
+  const handled = [...tasks.values()].filter(hasHandler);
   const execs = new Set(handled.map(({ spec }) => spec.exec));
   const common = { executor: incarnation, limits: options.payload, children: children.desk };
   const isTraced = options.observation.tracing !== undefined;

@@ -18,6 +18,17 @@ test('threads: a minimum, a maximum, or what the machine runs at once', () => {
   }
 });
 
+test('a rate of the runtime is checked as that of a task is, by its own name', () => {
+  assert.equal(resolve({}).rate, undefined);
+  assert.deepEqual(resolve({ rate: { limit: 10, per: '1s', by: 'tenant' } }).rate, {
+    limit: 10,
+    perMs: 1_000,
+    by: 'tenant',
+    burst: 10,
+  });
+  assert.throws(() => resolve({ rate: { limit: 0, per: '1s' } }), /rate.limit is 0/);
+});
+
 test('weights of tenants: positive numbers by name', () => {
   assert.equal(resolve({}).weights.size, 0);
   const { weights } = resolve({ fairness: { weights: { free: 1, pro: 4 } } });

@@ -209,6 +209,36 @@ export type Handler<Input, Output> = (
   ctx: ExecutionContext,
 ) => Output | Snooze | Cancel | Promise<Output | Snooze | Cancel>;
 
+/** One task of a call of `runBatch`: its input, and what a handler gets beside that. */
+export interface BatchItem<Input> extends ExecutionContext {
+  readonly input: Input;
+}
+
+/** What a call of `runBatch` gets beside its items. */
+export interface BatchContext {
+  /** Aborted once the signal of every item is. */
+  readonly signal: AbortSignal;
+}
+
+/** How one item ended: its value; an Error, as if its handler had thrown it; `item.snooze()` or `item.cancel()`. */
+export type ItemOutcome<Output> = Output | Error | Snooze | Cancel;
+
+/**
+ * Handles the tasks of a type that one thread has been given together, 1 to 64.
+ *
+ * @returns an outcome for each item, in their order. An item without one fails, and is tried again by its `retry`; what is
+ *   thrown is the error of every item
+ */
+export type BatchHandler<Input, Output> = (
+  items: readonly BatchItem<Input>[],
+  ctx: BatchContext,
+) => readonly ItemOutcome<Output>[] | Promise<readonly ItemOutcome<Output>[]>;
+
+/** How a task is done: one by one, or several in one call. */
+export type Implementation<Input, Output> =
+  | { readonly run: Handler<Input, Output> }
+  | { readonly runBatch: BatchHandler<Input, Output> };
+
 /** A contract with every default filled in. Times in ms. */
 export interface TaskSpec {
   readonly name: string;
@@ -233,6 +263,8 @@ export interface TaskSpec {
   readonly timeout: TimeoutSpec | undefined;
   readonly onLost: 'retry' | 'fail';
   readonly durability: 'stored' | 'volatile';
+  /** Whether its handler takes several in one call. */
+  readonly isBatched: boolean;
 }
 
 // The brand tells tasks from other exports, also those of another installed copy.
@@ -243,15 +275,25 @@ export interface TaskContract<Input, Output> {
   readonly [BRAND]: true;
   readonly name: string;
   readonly spec: TaskSpec;
-  /** Undefined for a contract without a handler. */
+  /** Undefined for a contract without a handler, and where that is `runBatch`. */
   readonly run: Handler<Input, Output> | undefined;
+  /** Undefined for a contract without a handler, and where that is `run`. */
+  readonly runBatch: BatchHandler<Input, Output> | undefined;
   /** The same task with its handler. */
   implement(implementation: { readonly run: Handler<Input, Output> }): Task<Input, Output>;
+  implement(implementation: {
+    readonly runBatch: BatchHandler<Input, Output>;
+  }): BatchTask<Input, Output>;
 }
 
 /** A task with its handler. */
 export interface Task<Input, Output> extends TaskContract<Input, Output> {
   readonly run: Handler<Input, Output>;
+}
+
+/** A task whose handler takes several in one call. */
+export interface BatchTask<Input, Output> extends TaskContract<Input, Output> {
+  readonly runBatch: BatchHandler<Input, Output>;
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: the one place where tasks of all types meet.
@@ -260,8 +302,8 @@ export type AnyTask = TaskContract<any, any>;
 type Settled<Result> = Exclude<Awaited<Result>, Snooze | Cancel>;
 
 /**
- * Defines a task. With `run` it can be executed; without, it is a contract for producers, to be completed by
- * `contract.implement({ run })` where it runs.
+ * Defines a task. With `run`, or `runBatch` for several in one call, it can be executed; without, it is a contract for
+ * producers, to be completed by `contract.implement({ run })` where it runs.
  *
  * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
  */
@@ -270,13 +312,19 @@ export function defineTask<Input, Result>(
     readonly run: (input: Input, ctx: ExecutionContext) => Result;
   },
 ): Task<Input, Settled<Result>>;
+export function defineTask<Input, Result>(
+  options: ContractOptions<Input> & {
+    readonly runBatch: (
+      items: readonly BatchItem<Input>[],
+      ctx: BatchContext,
+    ) => readonly Result[] | Promise<readonly Result[]>;
+  },
+): BatchTask<Input, Exclude<Settled<Result>, Error>>;
 export function defineTask<Input = unknown, Output = unknown>(
   options: ContractOptions<Input>,
 ): TaskContract<Input, Output>;
-export function defineTask(
-  options: ContractOptions<unknown> & { readonly run?: Handler<unknown, unknown> },
-): AnyTask {
-  return contractOf(specOf(options), options.run);
+export function defineTask(options: ContractOptions<unknown> & Handlers): AnyTask {
+  return contractOf(specOf(options), options);
 }
 
 /** The default export of a tasks module. */
@@ -298,7 +346,12 @@ export function defineTasks<Tasks extends Record<string, AnyTask>>(
 
 /** A task as its producers see it: without its handler. */
 export function withoutHandler(task: AnyTask): AnyTask {
-  return task.run === undefined ? task : contractOf(task.spec, undefined);
+  return hasHandler(task) ? contractOf(task.spec, {}) : task;
+}
+
+/** Whether it can be executed here. */
+export function hasHandler({ run, runBatch }: AnyTask): boolean {
+  return run !== undefined || runBatch !== undefined;
 }
 
 export function isTask(value: unknown): value is AnyTask {
@@ -363,22 +416,44 @@ export function tasksByName(tasks: Iterable<unknown>): ReadonlyMap<string, AnyTa
   return byName;
 }
 
-function contractOf(spec: TaskSpec, run: Handler<unknown, unknown> | undefined): AnyTask {
+interface Handlers {
+  readonly run?: Handler<unknown, unknown>;
+  readonly runBatch?: BatchHandler<unknown, unknown>;
+}
+
+function contractOf(spec: TaskSpec, { run, runBatch }: Handlers): AnyTask {
+  const isBatched = runBatch !== undefined;
   return {
     [BRAND]: true,
     name: spec.name,
-    spec,
+    spec: isBatched === spec.isBatched ? spec : { ...spec, isBatched },
     run,
-    implement: (implementation) => {
+    runBatch,
+    implement: (implementation: Handlers) => {
       const option = `task '${spec.name}': run`;
-      const handler: unknown = implementation?.run;
-      if (typeof handler !== 'function') throw invalidOption(option, handler, 'a function');
-      return contractOf(spec, handler as Handler<unknown, unknown>) as Task<unknown, unknown>;
+      if (implementation?.run === undefined && implementation?.runBatch === undefined) {
+        throw invalidOption(option, implementation?.run, 'a function');
+      }
+      checkHandlers(implementation, `task '${spec.name}': `);
+      return contractOf(spec, implementation) as never;
     },
   };
 }
 
-type TaskOptions = ContractOptions<unknown> & { readonly run?: unknown };
+function checkHandlers({ run, runBatch }: TaskOptions | Handlers, option: string): void {
+  for (const [name, handler] of Object.entries({ run, runBatch })) {
+    if (handler === undefined || typeof handler === 'function') continue;
+    throw invalidOption(`${option}${name}`, handler, 'a function');
+  }
+  if (run !== undefined && runBatch !== undefined) {
+    throw invalidOption(`${option}runBatch`, 'given with run', 'either `run` or `runBatch`');
+  }
+}
+
+type TaskOptions = ContractOptions<unknown> & {
+  readonly run?: unknown;
+  readonly runBatch?: unknown;
+};
 
 const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
   name: true,
@@ -394,6 +469,7 @@ const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
   onLost: true,
   durability: true,
   run: true,
+  runBatch: true,
 };
 const RETRY_OPTIONS: Readonly<Record<keyof RetryOptions, true>> = {
   attempts: true,
@@ -422,9 +498,7 @@ function specOf(options: TaskOptions): TaskSpec {
       "lower-case letters, digits, '-' and '_', at most 63",
     );
   }
-  if (options.run !== undefined && typeof options.run !== 'function') {
-    throw invalidOption(`${option}run`, options.run, 'a function');
-  }
+  checkHandlers(options, option);
   const schema = options.input;
   if (schema !== undefined && typeof schema?.['~standard']?.validate !== 'function') {
     throw invalidOption(`${option}input`, schema, 'a Standard Schema (zod, valibot, arktype ...)');
@@ -463,5 +537,6 @@ function specOf(options: TaskOptions): TaskSpec {
       'stored',
       'volatile',
     ]),
+    isBatched: options.runBatch !== undefined,
   };
 }

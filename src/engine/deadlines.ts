@@ -31,7 +31,7 @@ import type { TypeId } from '../timing/task-table.js';
 const NET: TimeoutSpec = timeoutSpec({ min: '5m', max: '24h' });
 
 /** What of a type's contract is needed here. */
-type TypeFacts = Pick<TaskSpec, 'name' | 'queue' | 'timeout' | 'exec'>;
+type TypeFacts = Pick<TaskSpec, 'name' | 'queue' | 'timeout' | 'exec' | 'isBatched'>;
 
 /** How long tasks of one type may run, and have run. */
 export class TypeTimes {
@@ -39,18 +39,30 @@ export class TypeTimes {
   readonly #spec: TypeFacts;
   readonly #limits: Limits;
   readonly #graceMs: number;
+  /** No limit is longer. */
+  readonly #limitMsMax: number;
 
   constructor(spec: TypeFacts) {
     const { timeout = NET, exec } = spec;
     this.#spec = spec;
     this.#limits = new Limits(timeout);
+    this.#limitMsMax = timeout.maxMs;
     this.#graceMs = exec === 'inline' ? Number.POSITIVE_INFINITY : timeout.graceMs;
   }
 
-  /** What holds for tasks that are sent now. */
-  now(): TimedTask {
+  /** Whether one call takes several. */
+  get isBatched(): boolean {
+    return this.#spec.isBatched;
+  }
+
+  /**
+   * What holds for tasks that are sent now.
+   *
+   * @param perCall - so many are handled in one call: each has its part of the call's time, and the limit is the call's
+   */
+  now(perCall = 1): TimedTask {
     return {
-      timeoutMs: this.#limits.limitMs(this.times),
+      timeoutMs: Math.min(this.#limitMsMax, this.#limits.limitMs(this.times) * perCall),
       graceMs: this.#graceMs,
       times: this.times,
       spec: this.#spec,
@@ -146,7 +158,8 @@ export class TaskDeadlines {
     for (let slot = 0; slot < types.length; slot++) {
       // Mostly a batch is of one type, and else its types come in runs.
       if (item === undefined || types[slot] !== types[slot - 1]) {
-        item = this.#timesOf(types[slot] as TypeId).now();
+        const times = this.#timesOf(types[slot] as TypeId);
+        item = times.now(times.isBatched ? countOf(types, types[slot]!) : 1);
       }
       items[slot] = item;
     }
@@ -171,4 +184,8 @@ export class TaskDeadlines {
   close(): void {
     this.#watch.close();
   }
+}
+
+function countOf(types: Uint32Array, type: number): number {
+  return types.reduce((count, other) => count + (other === type ? 1 : 0), 0);
 }

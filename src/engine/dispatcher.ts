@@ -114,6 +114,8 @@ export class Dispatcher {
   readonly #turn: AloneTurn;
   readonly #events: DispatcherEvents;
   readonly #deadlines: TaskDeadlines;
+  /** Whether what is ready is spread over the free places, and not put together as far as it goes. */
+  readonly #spreads: boolean;
   /** What every event of this dispatcher says. */
   readonly #origin: { readonly incarnation: Incarnation; readonly pool: 'thread' | 'inline' };
   readonly #idleness = new Idleness();
@@ -145,6 +147,8 @@ export class Dispatcher {
       pool: place === Place.THREAD ? 'thread' : 'inline',
     };
     this.#deadlines = new TaskDeadlines(timers, (type) => types.timesOf(type));
+    // On the main thread there is nobody to share with.
+    this.#spreads = !types.isBatched(place, place === Place.INLINE ? 'some' : 'every');
     pool.onFree = () => {
       this.#launchWaiting();
       this.#events.onFree();
@@ -213,7 +217,7 @@ export class Dispatcher {
     const takeable = this.#table.takeable(this.#place, places * BATCH_TASKS_MAX);
     if (takeable === 0) return batches;
     // The threads share what there is evenly; only what is left over goes ahead.
-    const shares = Math.max(1, Math.min(places, this.#pool.freePlaces));
+    const shares = this.#spreads ? Math.max(1, Math.min(places, this.#pool.freePlaces)) : 1;
     const tasksMax = Math.min(Math.max(1, Math.ceil(takeable / shares)), BATCH_TASKS_MAX);
     const freeNow = this.#freeNow;
     for (let place = 0; place < places; place++) {

@@ -115,7 +115,8 @@ export class Explainer {
     if (away !== undefined) return away;
     const wait = this.#ports.rateWait(info.type, task.tenant ?? '');
     const { running: runningCount = 0, ready = 0 } = table.typeState(info.type) ?? {};
-    if (wait !== undefined) return rateLimited(wait, { task: type, tenant: task.tenant, ready }, nowMs);
+    if (wait !== undefined)
+      return rateLimited(wait, { task: type, tenant: task.tenant, ready }, nowMs);
     const limit = types.limitOf(info.type);
     if (limit === 0) {
       return {

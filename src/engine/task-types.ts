@@ -104,6 +104,12 @@ export class TaskTypes {
     return this.#types[type]!.times;
   }
 
+  /** Whether the handlers of this place, some or all of them, take several tasks in one call. */
+  isBatched(place: Place, which: 'some' | 'every'): boolean {
+    const there = this.#types.filter((type) => type !== undefined && placeOf(type.spec) === place);
+    return there.length > 0 && there[which]((type) => type!.spec.isBatched);
+  }
+
   /** Whether some type of this place has been given a `timeout`. */
   isLimited(place: Place): boolean {
     return this.#types.some(

@@ -10,6 +10,9 @@
  * their turn before the next task begins: much async code is done by then, and what is done cannot be lost to a
  * batch-mate that hangs, nor is its time counted with that of its mates.
  *
+ * Tasks of a type with `runBatch` begin one after another like all others, and are handed over together once the whole batch
+ * has begun (batch-call.ts).
+ *
  * Results travel in frames, because a message costs more than a task. What ended in the same turn of the event
  * loop goes together; a batch that is done is reported at once; and while sync handlers keep the loop, what is done
  * is reported after REPORT_MS, and before a call that by experience takes longer than LONG_CALL_MS, so nobody waits for a slow
@@ -37,13 +40,14 @@ import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.
 import type { HandlerHooks } from '../core/handler-hooks.js';
 import { readBatchEntry } from '../core/records.js';
 import { Outcome } from '../core/states.js';
-import { type AnyTask, Cancel, Snooze } from '../core/task.js';
+import { type AnyTask, Cancel, hasHandler, Snooze } from '../core/task.js';
 import { hasConditions, readConditions, readParent } from '../core/task-metadata.js';
+import { CallContext, type GatheredItem, itemEnds } from './batch-call.js';
 import { FrameText } from './frame-text.js';
 import type { LastWords } from './last-words.js';
 import { type ResultLog, singleResult } from './result-log.js';
 import { executionOver } from './task-children.js';
-import { type ContextDesk, TaskContext } from './task-context.js';
+import { type ContextDesk, TaskContext, TaskItem } from './task-context.js';
 import { NoteBook, type NoteCounts, type Notes, NoteTaker, type NoteTime } from './task-notes.js';
 
 /** Where a runner gets its time from. */
@@ -220,6 +224,20 @@ export class BatchRunner {
     return woven === undefined ? task.run!(input, context) : woven();
   }
 
+  /** Calls the handler of several, with everything that is woven around it for each of them. */
+  callTogether(task: AnyTask, gathered: readonly GatheredItem[]): unknown {
+    const items = gathered.map(({ item }) => item);
+    let woven = (): unknown => task.runBatch!(items, new CallContext(gathered));
+    for (const { around } of this.#hooks) {
+      if (around === undefined) continue;
+      for (const item of items) {
+        const inner = woven;
+        woven = () => around(item, inner);
+      }
+    }
+    return woven();
+  }
+
   /** A handler has returned a promise, which may be settled already. */
   get sawPromise(): boolean {
     return this.#sawPromise;
@@ -286,6 +304,8 @@ class Batch implements RunnerBatch, ContextDesk {
   readonly #contexts: (TaskContext | undefined)[];
   /** By string index, so that names are looked up once per batch. */
   readonly #lanes: (Lane | undefined)[];
+  /** Begun, and to be handed to their handlers together. */
+  #gathered: Map<Lane, GatheredItem[]> | undefined;
   #next = 0;
   #left: number;
   #waiting = 0;
@@ -350,6 +370,7 @@ class Batch implements RunnerBatch, ContextDesk {
       if (this.#log.count > 0 && nowMs - this.#unreportedSinceMs >= REPORT_MS) this.#post();
       if (nowMs >= untilMs || this.#runner.sawPromise) break;
     }
+    if (this.hasBegun && this.#gathered !== undefined) nowMs = this.#callGathered();
     if (this.hasBegun && this.#left > 0) this.#flushOnce();
     return nowMs;
   }
@@ -404,7 +425,7 @@ class Batch implements RunnerBatch, ContextDesk {
     const at = reader.recordAt(index);
     const type = reader.view.getUint16(at + 4, true);
     const lane = this.#lanes[type];
-    if (lane === undefined || lane.task.run === undefined) {
+    if (lane === undefined || !hasHandler(lane.task)) {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, unknownTask(reader.strings[type]));
       return nowMs;
     }
@@ -429,7 +450,9 @@ class Batch implements RunnerBatch, ContextDesk {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, error);
       return nowMs;
     }
-    const context = new TaskContext(reader, index, this.#runner.executor, this);
+    const isTogether = lane.task.runBatch !== undefined;
+    const Context = isTogether ? TaskItem : TaskContext;
+    const context = new Context(reader, index, this.#runner.executor, this);
     this.#contexts[index] = context;
     const schema = lane.task.spec.schema;
     if (schema === undefined) return this.#call(lane, index, input, context, nowMs);
@@ -516,8 +539,67 @@ class Batch implements RunnerBatch, ContextDesk {
       );
   }
 
+  /** One more for the next call of its `runBatch`. */
+  #gather(lane: Lane, gathered: GatheredItem): void {
+    // One whose input was checked for long finds the others gone, and goes with those that come with it.
+    if (this.hasBegun && this.#gathered === undefined) {
+      void SETTLED.then(() => this.#callGathered());
+    }
+    this.#gathered ??= new Map();
+    const others = this.#gathered.get(lane);
+    if (others === undefined) this.#gathered.set(lane, [gathered]);
+    else others.push(gathered);
+  }
+
+  /** Calls the handlers of what was gathered. Returns the time after it. */
+  #callGathered(): number {
+    const calls = this.#gathered ?? new Map<Lane, GatheredItem[]>();
+    this.#gathered = undefined;
+    for (const [lane, items] of calls) {
+      const open = items.filter(({ index, item }) => {
+        if (item.abortReason === undefined) return true;
+        this.#settle(index, Outcome.CANCELLED, 0, JSON.stringify(item.abortReason));
+        return false;
+      });
+      if (open.length > 0) this.#callTogether(lane, open);
+    }
+    return this.#runner.time.nowMs();
+  }
+
+  #callTogether(lane: Lane, items: readonly GatheredItem[]): void {
+    const { time } = this.#runner;
+    const startMs = time.nowMs();
+    const end = (settle: (index: number, i: number, runMs: number) => void): void => {
+      const runMs = (time.nowMs() - startMs) / items.length;
+      for (const [i, { index }] of items.entries()) settle(index, i, runMs);
+    };
+    const returned = (outcomes: unknown): void => {
+      const ends = itemEnds(lane.task, items.length, outcomes);
+      end((index, i, runMs) => {
+        const ended = ends[i]!;
+        if (ended.kind === 'returned') this.#succeed(index, runMs, ended.value);
+        else this.#threw(index, runMs, ended.error);
+      });
+    };
+    const threw = (error: unknown): void => {
+      end((index, _, runMs) => this.#threw(index, runMs, error));
+    };
+    try {
+      const outcomes = this.#runner.callTogether(lane.task, items);
+      if (isThenable(outcomes)) void Promise.resolve(outcomes).then(returned, threw);
+      else returned(outcomes);
+    } catch (error) {
+      threw(error);
+    }
+  }
+
   /** Calls the handler. Returns the time when it returned. */
   #call(lane: Lane, index: number, input: unknown, context: TaskContext, startMs: number): number {
+    if (context instanceof TaskItem) {
+      context.input = input;
+      this.#gather(lane, { index, item: context });
+      return startMs;
+    }
     let result: unknown;
     try {
       result = this.#runner.call(lane.task, input, context);

@@ -19,6 +19,7 @@ import type { FrameReader } from '../core/frame.js';
 import { executionId, type SegmentRef, taskId } from '../core/ids.js';
 import { batchMetadata, readBatchEntry } from '../core/records.js';
 import {
+  type BatchItem,
   Cancel,
   type Children,
   type ExecutionContext,
@@ -196,4 +197,9 @@ export class TaskContext implements ExecutionContext {
           details: { reason },
         });
   }
+}
+
+/** The same of a task that is handled together with others. */
+export class TaskItem extends TaskContext implements BatchItem<unknown> {
+  input: unknown;
 }

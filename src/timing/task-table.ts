@@ -383,11 +383,7 @@ export class TaskTable {
 
   /** What a tenant has left; Infinity where there is no such limit. */
   tenantCredits(type: TypeId | undefined, tenant: string): number {
-    return nativeTasks.tenantCredits(
-      this.#open(),
-      type ?? NO_LIMIT,
-      checkText('tenant', tenant),
-    );
+    return nativeTasks.tenantCredits(this.#open(), type ?? NO_LIMIT, checkText('tenant', tenant));
   }
 
   /** Whether some tenant has fewer credits than it may have, of any kind. */

@@ -37,11 +37,13 @@ test('a task has every default filled in', () => {
     exec: 'thread',
     queue: 'default',
     concurrency: Number.POSITIVE_INFINITY,
+    rate: undefined,
     retry: { attempts: 3, backoff: 'exponential', minMs: 500, maxMs: 300_000, jitter: 'full' },
     ttlMs: Number.POSITIVE_INFINITY,
     timeout: undefined,
     onLost: 'retry',
     durability: 'stored',
+    isBatched: false,
   });
 });
 
@@ -53,6 +55,7 @@ test('a task keeps what was given', () => {
     exec: 'inline',
     queue: 'slow',
     concurrency: 8,
+    rate: { limit: 5, per: '1s', by: 'tenant' },
     retry: { attempts: 5, backoff: 'linear', min: '1s', max: '1h', jitter: 'none' },
     ttl: '10m',
     timeout: { adaptive: 4, min: '2s', max: '1m', grace: 50 },
@@ -69,11 +72,13 @@ test('a task keeps what was given', () => {
     exec: 'inline',
     queue: 'slow',
     concurrency: 8,
+    rate: { limit: 5, perMs: 1_000, by: 'tenant', burst: 5 },
     retry: { attempts: 5, backoff: 'linear', minMs: 1_000, maxMs: 3_600_000, jitter: 'none' },
     ttlMs: 600_000,
     timeout: { factor: 4, minMs: 2_000, maxMs: 60_000, graceMs: 50 },
     onLost: 'fail',
     durability: 'volatile',
+    isBatched: false,
   });
 });
 

@@ -23,7 +23,7 @@ it('a worker thread loads the core and its own files, no vendor and nothing nati
   const outside = [...modules].filter(
     (module) =>
       !module.startsWith(`${SRC}core/`) &&
-      !/\/(worker-entry|batch-runner|task-context|task-notes|last-words|task-children|frame-text|result-log|messages|worker-vitals)\.js$/.test(
+      !/\/(worker-entry|batch-runner|batch-call|task-context|task-notes|last-words|task-children|frame-text|result-log|messages|worker-vitals)\.js$/.test(
         module,
       ),
   );

@@ -577,6 +577,49 @@ test('what failed for good runs again in the next version, also by an overlay th
   next.close();
 });
 
+test('a task that waits may be due at another time, and lives as long from there; one that does not is refused', () => {
+  const { table, claim } = setup();
+  const expiresAtMs = NOW.wallMs + 100;
+  const segment = table.ingest(tasksFrame([{ expiresAtMs }, {}, {}]), 'ref', NOW);
+  const [task, ran, ended] = [0, 1, 2].map((i) => table.taskAt(segment, i));
+  const at = (inMs: number, isByDate = false) => ({
+    wallMs: NOW.wallMs + inMs,
+    monoMs: NOW.monoMs + inMs,
+    isByDate,
+  });
+  assert.equal(table.reschedule(task!, at(5_000), NOW), 'rescheduled');
+  assert.deepEqual([table.stats().delayed, table.stats().readyThread], [1, 2]);
+  assert.equal(table.inspect(task!)!.expiresAtMs, expiresAtMs + 5_000);
+  assert.ok(table.hasDirty);
+  const overlay = table.overlay(segment)!;
+  table.cancel(ended!, NO_BYTES, NOW);
+  claim();
+  assert.equal(table.reschedule(ran!, at(0), NOW), 'running');
+  assert.equal(table.reschedule(ended!, at(0), NOW), 'ended');
+  assert.equal(table.reschedule(9_999 as TaskHandle, at(0), NOW), 'gone');
+  assert.equal(table.reschedule(task!, at(-1_000), NOW), 'rescheduled');
+  assert.deepEqual([table.stats().delayed, table.hasExpired], [0, true]);
+  assert.ok(table.check());
+  table.close();
+
+  // Who takes it over knows both.
+  const { table: next } = setup();
+  const held = next.ingest(tasksFrame([{ expiresAtMs }, {}, {}]), 'ref', NOW, { hold: true });
+  next.applyOverlay(held, overlay);
+  assert.equal(next.reschedule(next.taskAt(held, 1), at(9_000), NOW), 'rescheduled');
+  next.resume(held, NOW);
+  assert.equal(next.stats().delayed, 2);
+  const { dueAtMs, expiresAtMs: expires } = next.inspect(next.taskAt(held, 0))!;
+  assert.deepEqual([dueAtMs, expires], [NOW.wallMs + 5_000, expiresAtMs + 5_000]);
+  // A jump of the wall clock moves what is due by date, and nothing else.
+  assert.equal(next.reschedule(next.taskAt(held, 2), at(8_000, true), NOW), 'rescheduled');
+  next.hold(held);
+  next.shiftWaits(held, 60_000);
+  assert.equal(next.inspect(next.taskAt(held, 1))!.dueAtMs, NOW.wallMs + 69_000);
+  assert.equal(next.inspect(next.taskAt(held, 2))!.dueAtMs, NOW.wallMs + 8_000);
+  next.close();
+});
+
 test('each tenant has credits of its own, of one type and of all; who is seldom seen has them all', () => {
   const { table, claim, indexesOf } = setup();
   const u = table.defineType({ name: 'u', place: Place.THREAD }, NOW);
@@ -591,13 +634,19 @@ test('each tenant has credits of its own, of one type and of all; who is seldom 
   );
   table.addTenantCredits(u, 0, 1);
   table.addTenantCredits(undefined, 0, 3);
+  assert.equal(table.hasSpentTenants, false);
+  assert.deepEqual([table.tenantCredits(u, 'a'), table.tenantCredits(undefined, 'new')], [1, 3]);
   assert.deepEqual(indexesOf(claim()).sort(), [0, 4, 8, 9]);
   assert.equal(claim(), 0);
+  assert.equal(table.hasSpentTenants, true);
+  assert.deepEqual([table.tenantCredits(u, 'a'), table.tenantCredits(undefined, 'a')], [0, 0]);
+  assert.equal(table.tenantCredits(undefined, 'b'), 2);
   // One more of a type, but `a` has none left of all.
   table.addTenantCredits(u, 1, 1);
   assert.deepEqual(indexesOf(claim()), [5]);
   table.addTenantCredits(undefined, 1, 3);
   assert.equal(indexesOf(claim()).length, 1);
+  assert.equal(table.addTenantCredits(undefined, 0.5, 3), 2);
   table.addTenantCredits(undefined, 0, Number.POSITIVE_INFINITY);
   table.addTenantCredits(u, 0, Number.POSITIVE_INFINITY);
   assert.equal(indexesOf(claim()).length, 6);
@@ -621,7 +670,12 @@ test('a batch ends where its work is enough, by the average run time of its type
   assert.equal(table.applyResults(batch, resultsFrame([{ slot: 0 }]), NOW)?.count, 0);
   table.loseBatch(batch);
   const type = table.inspect(table.taskAt(table.findSegment('ref'), 0))!.type;
-  assert.deepEqual(table.typeState(type), { running: 0, averageRunMs: 2 });
+  assert.deepEqual(table.typeState(type), {
+    running: 0,
+    averageRunMs: 2,
+    ready: 19,
+    credits: Number.POSITIVE_INFINITY,
+  });
   assert.equal(table.typeName(type), 't');
   const cut = table.beginCut();
   assert.equal(table.claim(cut, { ...ALL, workMsMax: 9 }, NOW)?.tasks, 5);

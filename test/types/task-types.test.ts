@@ -10,6 +10,8 @@ import { expectTypeOf } from 'expect-type';
 import {
   type Children,
   type Client,
+  type BatchItem,
+  type BatchTask,
   defineTask,
   defineTasks,
   type ExecutionContext,
@@ -65,6 +67,17 @@ const withOutcomes = defineTask({
   },
 });
 
+const together = defineTask({
+  name: 'together',
+  async runBatch(items: readonly BatchItem<string>[], { signal }) {
+    expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
+    return items.map((item) => {
+      if (item.input === '') return new Error('nothing');
+      return item.execution.attempt > 3 ? item.cancel() : item.input.length;
+    });
+  },
+});
+
 const withoutInput = defineTask({ name: 'tick', run: () => undefined });
 
 const fromContract = defineTask<Order, Uint8Array>({ name: 'order.print' }).implement({
@@ -81,8 +94,9 @@ test('a task infers its input from its schema, or from the parameter of its hand
   expectTypeOf(fromContract).toExtend<TaskContract<Order, Uint8Array>>();
 });
 
-test('snoozing and cancelling are no results', () => {
+test('snoozing, cancelling and the errors of items are no results', () => {
   expectTypeOf(withOutcomes).toEqualTypeOf<Task<number, 'done'>>();
+  expectTypeOf(together).toEqualTypeOf<BatchTask<string, number>>();
 });
 
 test('submit takes the input of the task, and its handle gives the output', () => {
