@@ -47,6 +47,7 @@ export {
   type TaskModule,
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
+export type { DebounceOptions } from './debounce-options.js';
 export type {
   DeadLetter,
   DeadLetterQuery,

@@ -31,6 +31,7 @@ import {
   type TraceCarrier,
 } from './core/task-metadata.js';
 import { DeadLetters } from './dead-letters.js';
+import { type DebounceOptions, debounceOf } from './debounce-options.js';
 import { type DueOptions, dueTime } from './due-time.js';
 import type { Engine, EngineStats } from './engine/engine.js';
 import type { Explanation } from './engine/explanation.js';
@@ -69,13 +70,16 @@ export interface SubmitOptions extends DueOptions {
   readonly tenant?: string;
   /** While a task with the same name and key is known, submit gives that one (`created: false`). At most 200 characters. */
   readonly idempotencyKey?: string;
+  /** Of several submissions with one key, shortly after one another, the last one runs. Not with `delay`, `at`, `idempotencyKey`. */
+  readonly debounce?: DebounceOptions;
   /** Overrides the task's own `ttl`. */
   readonly ttl?: Duration;
   /** Gives up waiting for room in the queue. Once accepted, the task stays; see `handle.cancel()`. */
   readonly signal?: AbortSignal;
 }
 
-export interface SubmitManyOptions<Input> extends Omit<SubmitOptions, 'idempotencyKey'> {
+export interface SubmitManyOptions<Input>
+  extends Omit<SubmitOptions, 'idempotencyKey' | 'debounce'> {
   /** The idempotency key of each item: see {@link SubmitOptions.idempotencyKey}. Each is a transaction of its own then. */
   readonly idempotencyKey?: (input: Input, index: number) => string;
 }
@@ -124,6 +128,7 @@ const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
   priority: true,
   tenant: true,
   idempotencyKey: true,
+  debounce: true,
   ttl: true,
   signal: true,
 };
@@ -575,6 +580,9 @@ export class Runtime {
     options: SubmitManyOptions<Input>,
   ): { readonly ports: BulkPorts; readonly plan: BulkPlan<Input> } {
     const { idempotencyKey, ...shared } = options;
+    if ('debounce' in shared) {
+      throw invalidOption('debounce', shared.debounce, 'it to submit(), for each of them');
+    }
     if (idempotencyKey !== undefined && typeof idempotencyKey !== 'function') {
       throw invalidOption('idempotencyKey', idempotencyKey, 'a function of input and index');
     }
@@ -717,8 +725,11 @@ export class Runtime {
     this.#requireOpen();
     knownOptions(options, '', SUBMIT_OPTIONS);
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
-    const { delayMs, ...times } = this.#times(spec, options);
     const { idempotencyKey } = options;
+    const debounce =
+      options.debounce && debounceOf(options, this.#options.retention.idempotencyMs);
+    const due = debounce ? { ...options, delay: debounce.waitMs } : options;
+    const { delayMs, ...times } = this.#times(spec, due);
     if (idempotencyKey !== undefined) shortText(idempotencyKey, 'idempotencyKey', NAME_CHARS_MAX);
     if (options.tenant !== undefined) shortText(options.tenant, 'tenant', NAME_CHARS_MAX);
     const priority = wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767);
@@ -743,6 +754,7 @@ export class Runtime {
         parent: undefined,
       }),
       idempotencyKey,
+      ...(debounce && { debounce }),
     };
   }
 

@@ -4,6 +4,7 @@
  *   results     the execution that the table names is settled with it; what names another one is stale, and counted
  *   cancel      as a cancel of this node's own; of a task that runs elsewhere its executor is told
  *   reschedule  as one of this node's own
+ *   supersede   a task that waits ends as cancelled; one that has begun goes on
  *   redrive     what is a dead letter of the shard runs again; what is open already is told as well
  *   subscribe   stays until every one of its tasks has been told of, then it is deleted
  *
@@ -17,7 +18,7 @@ import { TaskState } from '../core/states.js';
 import type { Entry, Key } from '../core/store.js';
 import type { SegmentHandle, TaskHandle, TaskTable, WatchedEnd } from '../timing/task-table.js';
 import type { Elsewhere } from './elsewhere.js';
-import type { TaskEnd } from './ends.js';
+import { replacedBy, type TaskEnd } from './ends.js';
 import type { FarSegments } from './far-segments.js';
 import {
   type CancelAnswer,
@@ -98,6 +99,8 @@ export class CommandDesk {
         return void this.#onCancel(shard, key, command);
       case 'reschedule':
         return void this.#onReschedule(shard, key, command);
+      case 'supersede':
+        return void this.#onSupersede(shard, key, command);
       case 'redrive':
         return void this.#onRedrive(shard, key, command);
       case 'subscribe':
@@ -256,6 +259,38 @@ export class CommandDesk {
       if (end === 'gone') return 'gone';
       if (end !== 'held') return 'ended';
     }
+  }
+
+  // --- Supersede ---------------------------------------------------------------------------------------------------
+
+  async #onSupersede(
+    shard: Shard,
+    key: Key,
+    { task: id, by }: Extract<Command, { kind: 'supersede' }>,
+  ): Promise<void> {
+    if (this.#acting.has(key)) return;
+    this.#acting.add(key);
+    const { table, beyond, cancel, storedEnd } = this.#ports;
+    const { segment } = requireTaskId(id);
+    const visitOver =
+      table.findSegment(segment) === 0 ? await beyond(segment)?.visit(segment) : undefined;
+    const touched: SegmentHandle[] = [];
+    // A segment that the inbox has not told of yet is looked for in the store.
+    while (!isOver(shard)) {
+      const task = this.#held(id);
+      const info = table.inspect(task);
+      if (info !== undefined) {
+        if (info.state === TaskState.PENDING) cancel(task, id, replacedBy(by));
+        touched.push(info.segment);
+        break;
+      }
+      if ((await storedEnd(shard, id)) !== 'held') break;
+    }
+    this.#acting.delete(key);
+    visitOver?.();
+    if (isOver(shard)) return;
+    const segments = touched.filter((held) => table.segmentInfo(held) !== undefined);
+    this.#delete(shard, key, segments);
   }
 
   // --- Redrive -----------------------------------------------------------------------------------------------------

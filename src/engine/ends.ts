@@ -57,6 +57,11 @@ export function cancelledBytes(id: TaskId, reason: string | undefined): Uint8Arr
   return Buffer.from(JSON.stringify(bare(error)));
 }
 
+/** Why a debounced task was cancelled. */
+export function replacedBy(id: TaskId): string {
+  return `replaced by ${id}`;
+}
+
 /** The error an expired task ends with. */
 export function expiredBytes(id: TaskId, expiresAtMs: number): Uint8Array {
   const error = new MillraceError(

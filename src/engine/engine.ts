@@ -45,6 +45,7 @@ import { type Commit, type CommitBudget, CommitLane, type CommitSource } from '.
 import { Cron } from './cron/cron.js';
 import { Cut, type CutContext, type SharedContext } from './cut.js';
 import { readDeadLetters, type StoredDeadLetter } from './dead-letters.js';
+import { Debounces } from './debounces.js';
 import { type AloneTurn, Dispatcher } from './dispatcher.js';
 import { cancelledBytes, expiredBytes, type TaskEnd } from './ends.js';
 import { Explainer } from './explainer.js';
@@ -150,6 +151,7 @@ export class Engine extends BaseService implements CommitSource {
   #foreignTypes: readonly string[] = [];
   readonly #desk: TaskDesk;
   readonly #gated: GatedSubmissions;
+  readonly #debounces: Debounces;
   readonly #lone: LoneShards;
   readonly #explainer: Explainer;
   readonly #additions: SegmentAdditions;
@@ -217,6 +219,7 @@ export class Engine extends BaseService implements CommitSource {
     this.#keep = keptStates(retention);
     this.#desk = this.#openDesk();
     this.#gated = this.#takeGatedIn();
+    this.#debounces = this.#takeDebouncedIn();
     this.#lone = this.#ownShards();
     this.#explainer = this.#openExplainer();
     this.#additions = new SegmentAdditions({
@@ -267,6 +270,7 @@ export class Engine extends BaseService implements CommitSource {
     await Promise.all(this.#pools.map((pool) => pool.start()));
     for (const segment of near) this.#resume(segment);
     this.#foreignTypes = this.#types.foreign;
+    if (this.#cluster === undefined) await this.#debounces.recover();
     await this.#cluster?.start();
     await this.#rates?.start();
     await this.#janitor.start();
@@ -295,6 +299,9 @@ export class Engine extends BaseService implements CommitSource {
   ): void {
     const refusal = this.#refusal ?? this.#stall;
     if (refusal) return reject(refusal);
+    if (task.debounce !== undefined && task.gate === undefined) {
+      return this.#debounces.submit(task, accept, reject);
+    }
     this.#intake.add(new Submission(task, accept, reject), this.clock.wallMs());
     this.#lane.request();
   }
@@ -871,6 +878,20 @@ export class Engine extends BaseService implements CommitSource {
       onNew: () => {
         this.#waker.update();
         this.#lane.request();
+      },
+    });
+  }
+
+  #takeDebouncedIn(): Debounces {
+    return new Debounces({
+      clock: this.clock,
+      store: this.#store,
+      windowMs: this.#options.retention.idempotencyMs,
+      submit: (task) => new Promise((resolve, reject) => this.submit(task, resolve, reject)),
+      supersedeBy: (task, by) => this.#cluster?.remote.supersede(task, by),
+      supersede: async (task, by) => {
+        // Where nodes share the store, a command has been put with the task that replaces it.
+        if (this.#cluster === undefined) await this.#desk.supersede(task, by);
       },
     });
   }

@@ -34,6 +34,15 @@ export const SEGMENT_BYTES_MAX = 262_144;
 /** Room for one record with its share of header and strings. */
 const RECORD_OVERHEAD_BYTES = 96;
 
+/** How a task is debounced; see debounces.ts. */
+export interface Debounce {
+  readonly key: string;
+  /** From the last submission to when the task is due. */
+  readonly waitMs: number;
+  /** From the first one, at most; Infinity: no bound. */
+  readonly maxMs: number;
+}
+
 /** A task as the engine takes it: checked, encoded, with times resolved. */
 export interface NewTask extends TaskToWrite {
   readonly queue: string;
@@ -42,6 +51,8 @@ export interface NewTask extends TaskToWrite {
   /** Whether it is due at a moment of the wall clock, and not after a delay. @defaultValue false */
   readonly isDueByDate?: boolean;
   readonly idempotencyKey: string | undefined;
+  /** Of several with one key, the last one runs; `dueAtMs` is then worked out anew. */
+  readonly debounce?: Debounce;
   /** What decides whether it comes into being, where that is not its key. */
   readonly gate?: Gate;
 }

@@ -19,6 +19,7 @@ import { BaseService } from '../core/service.js';
 import { type Entry, type KeyRange, keyAfter, type Store } from '../core/store.js';
 import { deadLetterFiledAtMs } from './finished.js';
 import {
+  debounceKeysBefore,
   ALL_DEAD_LETTERS,
   ALL_FINISHED,
   finishedWindow,
@@ -109,7 +110,10 @@ export class Janitor extends BaseService {
       const isOver = this.#deadLetterBytes > this.#retention.failedBytesMax;
       if (isOver || this.#roundCount % DEAD_LETTER_ROUNDS === 0) await this.#sweepDeadLetters();
       const oldest = this.#clock.wallMs() - 2 * this.#retention.idempotencyMs;
-      if (oldest > 0) await this.#delete(idempotencyKeysBefore(oldest));
+      if (oldest > 0) {
+        await this.#delete(idempotencyKeysBefore(oldest));
+        await this.#delete(debounceKeysBefore(oldest));
+      }
       this.#roundCount++;
     } catch (thrown) {
       // The store is in trouble or closing; the next round starts over.

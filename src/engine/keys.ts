@@ -11,6 +11,7 @@
  *   z/<queue>/<window>/<shard>.<due>.<seg>/<n>  finished tasks of one commit
  *   d/<queue>/<task id>                         dead letter: a task that failed for good
  *   k/<window>/<scope>/<key>                    idempotency key
+ *   u/<window>/<scope>/<key>                    debounce key: which task stands for it (debounces.ts)
  *   e/<queue>/<shard>/<name>                    cron entry (cron/entry.ts)
  *   p/pauses                                    what rests, on all nodes (pauses.ts)
  *   l/<kind>/<name>                             which node has which share of a rate (rates/budget.ts)
@@ -48,6 +49,7 @@ export const ALL_COMMANDS: KeyRange = prefixRange('c/');
 export const ALL_MAIL: KeyRange = prefixRange('r/');
 export const ALL_CRON: KeyRange = prefixRange('e/');
 
+export const ALL_DEBOUNCES: KeyRange = prefixRange('u/');
 export const ALL_RATES: KeyRange = prefixRange('l/');
 
 export const PAUSES_KEY: Key = 'p/pauses';
@@ -171,6 +173,16 @@ export function deadLettersIn(queue: string): KeyRange {
  */
 export function idempotencyKey(window: number, scope: string, key: string): Key {
   return `k/${dueDigits(window)}/${escapeKey(scope)}/${escapeKey(key)}`;
+}
+
+/** @param window, scope - as those of {@link idempotencyKey} */
+export function debounceKey(window: number, scope: string, key: string): Key {
+  return `u/${dueDigits(window)}/${escapeKey(scope)}/${escapeKey(key)}`;
+}
+
+/** Everything filed in windows that began before `window`. */
+export function debounceKeysBefore(window: number): KeyRange {
+  return { from: 'u/', to: `u/${dueDigits(window)}` };
 }
 
 /** @param name - of the entry */

@@ -5,6 +5,7 @@
  *     subscribe   tell me how these tasks end; stays until all of them have been told
  *     cancel      end this task; the answer comes by mail
  *     reschedule  let this task be due then; the answer comes by mail
+ *     supersede   end this task if it still waits, since another stands in for it; there is no answer
  *     redrive     let these dead letters run again; how many did comes by mail
  *     results     what executions came to that the owner's overlay names, and that run, or ran, elsewhere
  *
@@ -92,6 +93,12 @@ export type Command =
       readonly isByDate: boolean;
     }
   | {
+      readonly kind: 'supersede';
+      readonly from: string;
+      readonly task: TaskId;
+      readonly by: TaskId;
+    }
+  | {
       readonly kind: 'redrive';
       readonly from: string;
       /** Names the answer. */
@@ -149,6 +156,8 @@ export function decodeCommand(value: Uint8Array): Command {
         dueAtMs: numberOf(given, 'dueAtMs'),
         isByDate: given.isByDate === true,
       };
+    case 'supersede':
+      return { kind: 'supersede', from, task: taskOf(given.task), by: taskOf(given.by) };
     case 'redrive':
       return {
         kind: 'redrive',

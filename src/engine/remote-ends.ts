@@ -8,6 +8,7 @@
  */
 import type { MillraceError } from '../core/errors.js';
 import type { Incarnation, TaskId } from '../core/ids.js';
+import type { Operation } from '../core/store.js';
 import type { TaskEnd } from './ends.js';
 import { commandKey } from './keys.js';
 import {
@@ -98,6 +99,13 @@ export class RemoteEnds {
       isByDate,
     };
     return this.#ask(number, task, command) as Promise<DueAnswer>;
+  }
+
+  /** The command that a task is replaced by another, for a transaction of the caller's. */
+  supersede(task: TaskId, by: TaskId): Operation {
+    const key = commandKey(placeOfTask(task), this.#node, this.#counter++);
+    const value = encodeLetter({ kind: 'supersede', from: this.#node, task, by });
+    return { type: 'put', key, value };
   }
 
   /** @param tasks - dead letters of one shard. @returns those that run again */

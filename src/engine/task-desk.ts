@@ -12,12 +12,12 @@ import { type Clock, sleep } from '../core/clock.js';
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { requireTaskId, type SegmentRef, type TaskId, taskId } from '../core/ids.js';
-import { isEnded, statusOf, type TaskStatus } from '../core/states.js';
+import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js';
 import type { Store } from '../core/store.js';
 import type { TaskHandle, TaskTable } from '../timing/task-table.js';
 import type { Cluster } from './cluster.js';
 import { EndWaiters } from './end-waiters.js';
-import { goneError, type TaskEnd } from './ends.js';
+import { goneError, replacedBy, type TaskEnd } from './ends.js';
 import type { FarSegments } from './far-segments.js';
 import { findFinished } from './finished.js';
 import type { Horizon } from './horizon.js';
@@ -132,6 +132,18 @@ export class TaskDesk {
       await ended;
     }
     return answer;
+  }
+
+  /** Ends a task as replaced by another, if this node holds it and it waits. REQUIRES: nobody shares the store. */
+  async supersede(id: TaskId, by: TaskId): Promise<void> {
+    const { segment, index } = requireTaskId(id);
+    const visitOver = await this.#beyond(segment)?.visit(segment);
+    const held = this.find(segment, index);
+    if (this.#ports.table.inspect(held)?.state === TaskState.PENDING) {
+      this.#ports.cancel(held, id, replacedBy(by));
+      this.#ports.requestCommit();
+    }
+    visitOver?.();
   }
 
   /** See `Engine.reschedule`. */
