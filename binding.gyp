@@ -13,6 +13,7 @@
         'native/task_batches.cc',
         'native/task_binding.cc',
         'native/task_cuts.cc',
+        'native/task_keys.cc',
         'native/task_limits.cc',
         'native/task_segments.cc',
         'native/task_slab.cc',

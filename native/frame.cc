@@ -71,10 +71,12 @@ FrameError ReadTask(const FrameView& view, uint32_t index, TaskFields* out) {
   out->metadata_at = ReadAs<uint32_t>(at + 48);
   out->metadata_length = ReadAs<uint32_t>(at + 52);
   out->version = ReadAs<uint32_t>(at + 56);
+  out->key = ReadAs<uint16_t>(at + 60);
   if (!IsTime(out->due_at_ms) || !IsTime(out->submitted_at_ms) || !IsTime(out->expires_at_ms)) {
     return FrameError::kNumber;
   }
-  if (out->type >= view.string_count() || out->tenant >= view.string_count()) {
+  if (out->type >= view.string_count() || out->tenant >= view.string_count() ||
+      out->key > view.string_count()) {
     return FrameError::kString;
   }
   if (!view.HasBytes(out->payload_at, out->payload_length) ||

@@ -130,6 +130,7 @@ struct TaskFields {
   uint32_t metadata_at;
   uint32_t metadata_length;
   uint32_t version;
+  uint16_t key;  // 0: none; else a string, counted from 1
 };
 
 struct ResultFields {

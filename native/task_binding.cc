@@ -229,7 +229,7 @@ napi_value Close(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
-// defineType(table, name, place, limit, isJustInTime, wallMs, monoMs): id
+// defineType(table, name, place, limit, isJustInTime, perKey, wallMs, monoMs): id
 napi_value DefineType(napi_env env, napi_callback_info info) {
   Call call(env, info);
   TaskTable& table = *call.Holder<TableHolder>()->table;
@@ -238,6 +238,7 @@ napi_value DefineType(napi_env env, napi_callback_info info) {
   type.place = call.Uint32();
   type.limit = call.Uint32();
   type.is_just_in_time = call.Boolean();
+  type.per_key = call.Uint32();
   return call.Give(double{1} * table.DefineType(name, type, call.TakeNow()));
 }
 
@@ -672,7 +673,7 @@ napi_value View(napi_env env, napi_callback_info info) {
   registers[0] = static_cast<double>(view.state);
   registers[1] = (view.is_settled ? 1 : 0) + (view.is_filed ? 2 : 0) + (view.is_ready ? 4 : 0) +
                  (view.is_cancel_asked ? 8 : 0) + (view.must_be_alone ? 16 : 0) +
-                 (view.is_released ? 32 : 0);
+                 (view.is_released ? 32 : 0) + (view.is_parked ? 64 : 0);
   registers[2] = view.priority;
   registers[3] = view.attempt;
   registers[4] = view.losses;

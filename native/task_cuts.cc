@@ -287,6 +287,8 @@ size_t TaskTable::DeadLetterParts(uint32_t number, FrameSizer* states, FrameSize
   tasks->Reset(kTaskBytes);
   tasks->AddString(types_[task->type].name, type.data(), type.size());
   tasks->AddString(task->tenant, tenant.data(), tenant.size());
+  const uint32_t key = KeyOf(*task);
+  if (key != kNone) tasks->AddString(key, strings_.Text(key).data(), strings_.Text(key).size());
   tasks->AddRecord();
   tasks->AddBytes(task->payload_length);
   tasks->AddBytes(ReadAs<uint32_t>(RecordOf(number) + 52));
@@ -330,7 +332,8 @@ void TaskTable::WriteDeadLetter(Handle handle, uint8_t* out) {
   WriteAs<uint16_t>(at + 38, task->losses);
   WriteAs<uint32_t>(at + 40, 0);
   WriteAs<uint32_t>(at + 48, task->payload_length);
-  WriteAs<uint32_t>(at + 60, 0);
+  const uint32_t key = KeyOf(*task);
+  WriteAs<uint32_t>(at + 60, key == kNone ? 0 : string(key) + 1u);
   uint8_t* bytes = frame + inner_sizer_.bytes_offset();
   if (task->payload_length > 0) std::memcpy(bytes, source + task->payload_at, task->payload_length);
   const auto metadata_length = ReadAs<uint32_t>(record + 52);

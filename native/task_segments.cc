@@ -96,6 +96,8 @@ TaskTable::IngestError TaskTable::Add(const Ingest& in, const Now& now, Handle* 
     }
     task->type = last_type;
     task->tenant = intern(task->tenant);
+    const auto key = ReadAs<uint16_t>(RecordOf(NumberOf(segment, i)) + 60);
+    if (key != 0) SetKey(NumberOf(segment, i), texts_[key - 1]);
     payload_bytes += task->payload_length;
   }
   char* ref = reinterpret_cast<char*>(block.data + ref_at);
@@ -163,6 +165,7 @@ bool TaskTable::ApplyOverlay(Handle handle, const uint8_t* frame, size_t length)
     if (state.state == TaskState::kRunning) {
       const Text& executor = texts_[state.executor];
       task->mark = strings_.Acquire(executor.data, executor.length);
+      if ((task->traits & kKeyed) != 0) TakeSlot(task);
     } else if (state.state >= TaskState::kCompleted) {
       task->flags |= kFiled | kSettled;
       task->end_at = 0;
@@ -238,7 +241,12 @@ bool TaskTable::Release(Handle handle, Released* out) {
       out->open_bytes += task->payload_length;
       if (task->flags & kWatched) out->watched.push_back({i, HandleOf(NumberOf(segment, i))});
     }
-    if ((task->flags & kInBatch) == 0) ForgetTask(task);
+    if ((task->flags & kInBatch) == 0) {
+      ForgetTask(task);
+    } else {
+      // Who owns it now keeps the account.
+      LeaveSlot(task);
+    }
   }
   counters_->tasks -= segment->count - segment->in_batches;
   counters_->open -= out->open;
@@ -309,6 +317,7 @@ void TaskTable::ForgetTask(Task* task) {
   if (task->state == TaskState::kPending) {
     StopWaiting(task);
   } else if (task->state == TaskState::kRunning) {
+    LeaveSlot(task);
     ReleaseString(task->mark);
   } else {
     ReleaseEnd(task);
@@ -317,6 +326,7 @@ void TaskTable::ForgetTask(Task* task) {
   counters_->states[static_cast<size_t>(task->state)]--;
   task->state = TaskState::kPending;
   task->flags = 0;
+  if (!keyed_.empty()) ForgetKey(task);
 }
 
 // REQUIRES: its tasks are forgotten, it is not dirty, and no name leads to it.

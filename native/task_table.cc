@@ -59,6 +59,10 @@ uint32_t TaskTable::DefineType(const Text& name, const TypeToDefine& type, const
   const uint32_t string = strings_.Acquire(name.data, name.length);
   const uint32_t id = TypeFor(string);
   types_[id].is_just_in_time = type.is_just_in_time;
+  if (types_[id].per_key != type.per_key) {
+    types_[id].per_key = type.per_key;
+    LetAllIn();
+  }
   if (types_[id].place != kNone) {
     strings_.Release(string);
     ready_[types_[id].place].SetLimit(types_[id].queue_type, type.limit);
@@ -304,9 +308,10 @@ void TaskTable::EnterReady(uint32_t number, Task* task, const Now& now) {
   }
   task->traits &= ~uint32_t{kAmongAlone};
   if (MustBeAlone(*task)) task->traits |= kAmongAlone;
+  counters_->ready[type.place]++;
+  if ((task->traits & kKeyed) != 0) return ParkForSlot(task);
   task->mark = ready_[QueueOf(*task)].Push(QueueTypeOf(*task), task->priority, task->tenant, number,
                                            now.mono_ms);
-  counters_->ready[type.place]++;
 }
 
 // Takes a pending task out of where ready tasks wait; its entry there goes stale.
@@ -318,8 +323,13 @@ void TaskTable::LeaveReady(Task* task) {
     counters_->unhandled--;
     return;
   }
-  ready_[QueueOf(*task)].Forget(QueueTypeOf(*task), task->priority, task->tenant);
   counters_->ready[type.place]--;
+  if ((task->traits & kParked) != 0) {
+    task->traits &= ~uint32_t{kParked};
+    return;
+  }
+  ready_[QueueOf(*task)].Forget(QueueTypeOf(*task), task->priority, task->tenant);
+  LeaveSlot(task);
 }
 
 void TaskTable::StartTimer(uint32_t number, Task* task, double at_mono_ms) {
@@ -419,6 +429,8 @@ void TaskTable::Finish(uint32_t number, Task* task, TaskState state, EndBlock* e
   if (task->state == TaskState::kPending) {
     StopWaiting(task);
     task->mark = kNone;
+  } else {
+    LeaveSlot(task);
   }
   SetState(task, state);
   task->changed_at_ms = at_ms;
@@ -434,6 +446,7 @@ void TaskTable::Finish(uint32_t number, Task* task, TaskState state, EndBlock* e
 // RUNNING, in no batch -> ready again, or when its segment is resumed; the attempt does not count.
 void TaskTable::BackToPending(uint32_t number, Task* task, const Now& now) {
   Move(task, TaskState::kPending, now.wall_ms);
+  LeaveSlot(task);
   if (task->attempt > 0) task->attempt--;
   task->due_at_ms = now.wall_ms;
   Segment* segment = SegmentOf(number);
@@ -450,6 +463,7 @@ bool TaskTable::Retry(Handle handle, double due_wall_ms, double due_mono_ms, boo
   Segment* segment = SegmentOf(number);
   if (segment->is_released) return false;
   Move(task, TaskState::kPending, now.wall_ms);
+  LeaveSlot(task);
   if (!spent && task->attempt > 0) task->attempt--;
   task->due_at_ms = due_wall_ms;
   task->traits |= kWaitsHere;
@@ -508,7 +522,7 @@ void TaskTable::SetVersion(uint32_t number, Task* task, uint32_t version) {
   WriteAs<uint32_t>(const_cast<uint8_t*>(RecordOf(number)) + 56, version);
   // A time to live was for the first start.
   task->flags = 0;
-  task->traits = kHasExtras;
+  task->traits = kHasExtras | (KeyOf(*task) == kNone ? 0 : kKeyed);
 }
 
 bool TaskTable::End(Handle handle, TaskState state, const uint8_t* bytes, size_t length,
@@ -616,6 +630,7 @@ bool TaskTable::View(Handle handle, TaskView* out) const {
   out->end = has_end ? task->end->bytes() + task->end_at : nullptr;
   out->end_length = has_end ? task->end_length : 0;
   out->is_released = segment->is_released;
+  out->is_parked = task->state == TaskState::kPending && (task->traits & kParked) != 0;
   out->segment = HandleOf(segment);
   return true;
 }

@@ -49,6 +49,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <limits>
 #include <memory>
 #include <string>
@@ -106,6 +107,7 @@ class TaskTable {
     uint32_t place;
     uint32_t limit;        // how many at once, or ReadyQueue::kNoLimit
     bool is_just_in_time;  // never claimed ahead of a place
+    uint32_t per_key = 1;  // how many of those at once that share a key
   };
   // A type that this node can run. Tasks of it that wait already become ready. Defining it again
   // changes all but the place. Returns its id.
@@ -304,7 +306,7 @@ class TaskTable {
 
   struct TaskView {
     TaskState state;
-    bool is_settled, is_filed, is_ready, is_cancel_asked, must_be_alone, is_released;
+    bool is_settled, is_filed, is_ready, is_cancel_asked, must_be_alone, is_released, is_parked;
     int16_t priority;
     uint16_t attempt, losses;
     uint32_t index, type, version;
@@ -402,6 +404,9 @@ class TaskTable {
     kAmongAlone = 4,  // ready or in a batch: it was in the queue of those that run alone
     kListed = 8,      // pending: it is listed for TakeExpired
     kWaitsHere = 16,  // pending: it waits since a run that this table settled (see ShiftWaits)
+    kKeyed = 64,      // it is in keyed_
+    kHasSlot = 128,   // of its key: in a ready queue, or running
+    kParked = 256,    // ready, and waits for one
     kMoved = 32,      // it is due at another time than submitted, and lives as long from there
   };
 
@@ -478,8 +483,19 @@ class TaskTable {
     uint32_t place = kNone;  // kNone: no handler here
     uint32_t queue_type = 0;
     bool is_just_in_time = false;  // never claimed ahead
+    uint32_t per_key = 1;
     double tenant_credits_max = std::numeric_limits<double>::infinity();
     double average_run_ms = 0;
+  };
+
+  // See task_keys.cc.
+  struct Key {
+    uint32_t used = 0;
+    std::deque<Handle> parked;
+  };
+  struct Keyed {
+    uint32_t number;
+    uint32_t key;
   };
 
   struct Batch {
@@ -561,6 +577,16 @@ class TaskTable {
   void ApplyStop(uint32_t type, uint32_t tenant);
   void ReturnAside(uint32_t queue, const Now& now);
 
+  void SetKey(uint32_t number, const Text& key);
+  // Its string; kNone: it has none.
+  uint32_t KeyOf(const Task& task) const;
+  void ParkForSlot(Task* task);
+  void TakeSlot(Task* task);
+  void LeaveSlot(Task* task);
+  void LetIn(uint32_t key);
+  void LetAllIn();
+  void ForgetKey(Task* task);
+
   // Whether an entry of a ready queue still stands for a task.
   bool IsReadyEntry(uint32_t queue, uint32_t number, uint32_t stamp) const;
   void SweepReady(uint32_t queue);
@@ -639,6 +665,10 @@ class TaskTable {
   double tenant_credits_max_ = std::numeric_limits<double>::infinity();
   bool limits_tenants_ = false;  // of all, or of any type
   std::vector<uint32_t> aside_;  // see Claim
+  // Tasks with a key, and keys of which slots are used; both empty where nobody uses keys. The first
+  // holds a reference to each one's string.
+  std::unordered_map<const Task*, Keyed> keyed_;
+  std::unordered_map<uint32_t, Key> keys_;
   std::vector<uint32_t> due_;
   std::vector<Handle> expired_;
   std::vector<Handle> unhandled_;

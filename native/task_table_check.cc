@@ -21,6 +21,8 @@ bool TaskTable::Check() {
   size_t released = 0;
   size_t timed = 0;
   uint32_t dirty = 0;
+  size_t parked[kPlaces] = {};
+  uint32_t slots = 0;
   for (uint32_t page = 0; page < page_limit_; page++) {
     const Page& first = PageAt(page);
     if (first.tasks == nullptr || first.part != 0) continue;
@@ -49,6 +51,7 @@ bool TaskTable::Check() {
       }
       seen.tasks++;
       const bool is_pending = task->state == TaskState::kPending;
+      if (task->state < TaskState::kCompleted && (task->traits & kHasSlot) != 0) slots++;
       const bool is_ended = task->state >= TaskState::kCompleted;
       seen.states[static_cast<size_t>(task->state)]++;
       if ((task->flags & (kTimed | kReady)) && !is_pending)
@@ -75,6 +78,7 @@ bool TaskTable::Check() {
       if (task->flags & kReady) {
         const uint32_t place = types_[task->type].place;
         (place == kNone ? seen.unhandled : seen.ready[place])++;
+        if (place != kNone && (task->traits & kParked) != 0) parked[place]++;
       }
       if (task->flags & kInBatch) {
         in_batches++;
@@ -118,11 +122,13 @@ bool TaskTable::Check() {
     const ReadyQueue& shared = ready_[QueueOf(place, false)];
     const ReadyQueue& alone = ready_[QueueOf(place, true)];
     if (!shared.Check() || !alone.Check()) return false;
-    if (shared.size() + alone.size() != static_cast<size_t>(seen.ready[place]) ||
+    if (shared.size() + alone.size() + parked[place] != static_cast<size_t>(seen.ready[place]) ||
         seen.ready[place] != counters_->ready[place]) {
       return Fails("the ready tasks are miscounted");
     }
   }
+  for (const auto& entry : keys_) slots -= entry.second.used;
+  if (slots != 0) return Fails("the slots of keys are miscounted");
   uint32_t walked = 0;
   for (uint32_t page = dirty_first_; page != kNone; page = PageAt(page).segment->dirty_next) {
     if (++walked > dirty) return Fails("the list of dirty segments is damaged");

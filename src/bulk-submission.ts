@@ -117,7 +117,7 @@ export class BulkSubmission<Input> {
     if (count === 0) return;
     const frame = this.#writer.finish();
     const payloadBytes = this.#payloadBytes;
-    const { queue, type, dueAtMs, dueMonoMs, isDueByDate = false } = this.#task;
+    const { queue, type, dueAtMs, dueMonoMs, isDueByDate = false, concurrencyKey } = this.#task;
     this.#writer.reset();
     this.#payloadBytes = 0;
     await this.#untilFlying(FLYING_MAX - 1);
@@ -130,6 +130,7 @@ export class BulkSubmission<Input> {
       dueAtMs,
       dueMonoMs: new Float64Array(count).fill(dueMonoMs),
       isDueByDate,
+      concurrencyKey,
       count,
       payloadBytes,
       accept: (segment) => {

@@ -34,7 +34,11 @@ export function debounceOf(
   const key = shortText(given.key, 'debounce.key', KEY_CHARS_MAX);
   const waitMs = durationMs(given.wait, 'debounce.wait');
   if (waitMs > waitMsMax) {
-    throw invalidOption('debounce.wait', given.wait, `at most retention.idempotency (${waitMsMax} ms)`);
+    throw invalidOption(
+      'debounce.wait',
+      given.wait,
+      `at most retention.idempotency (${waitMsMax} ms)`,
+    );
   }
   const maxMs =
     given.max === undefined ? Number.POSITIVE_INFINITY : durationMs(given.max, 'debounce.max');

@@ -26,11 +26,11 @@ export type { Size } from './core/sizes.js';
 export type { Settlement, TaskStatus } from './core/states.js';
 export {
   type AnyTask,
-  type Children,
   type BatchContext,
   type BatchHandler,
   type BatchItem,
   type BatchTask,
+  type Children,
   type ContractOptions,
   defineTask,
   defineTasks,
@@ -47,7 +47,6 @@ export {
   type TaskModule,
 } from './core/task.js';
 export type { Timeout, TimeoutOptions } from './core/timeouts.js';
-export type { DebounceOptions } from './debounce-options.js';
 export type {
   DeadLetter,
   DeadLetterQuery,
@@ -55,6 +54,7 @@ export type {
   Redriven,
   RedriveOptions,
 } from './dead-letters.js';
+export type { DebounceOptions } from './debounce-options.js';
 export type { Explanation } from './engine/explanation.js';
 export type { TaskInspection } from './engine/inspection.js';
 export type { HealingOptions, HealingRules } from './healing/healing-options.js';

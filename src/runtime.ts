@@ -70,6 +70,11 @@ export interface SubmitOptions extends DueOptions {
   readonly tenant?: string;
   /** While a task with the same name and key is known, submit gives that one (`created: false`). At most 200 characters. */
   readonly idempotencyKey?: string;
+  /**
+   * Of the tasks of a queue with the same one, `concurrencyPerKey` of their type run at a time, on all nodes together, in
+   * the order in which they became due. At most 200 characters.
+   */
+  readonly concurrencyKey?: string;
   /** Of several submissions with one key, shortly after one another, the last one runs. Not with `delay`, `at`, `idempotencyKey`. */
   readonly debounce?: DebounceOptions;
   /** Overrides the task's own `ttl`. */
@@ -128,6 +133,7 @@ const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
   priority: true,
   tenant: true,
   idempotencyKey: true,
+  concurrencyKey: true,
   debounce: true,
   ttl: true,
   signal: true,
@@ -726,11 +732,12 @@ export class Runtime {
     knownOptions(options, '', SUBMIT_OPTIONS);
     const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
     const { idempotencyKey } = options;
-    const debounce =
-      options.debounce && debounceOf(options, this.#options.retention.idempotencyMs);
+    const debounce = options.debounce && debounceOf(options, this.#options.retention.idempotencyMs);
     const due = debounce ? { ...options, delay: debounce.waitMs } : options;
     const { delayMs, ...times } = this.#times(spec, due);
     if (idempotencyKey !== undefined) shortText(idempotencyKey, 'idempotencyKey', NAME_CHARS_MAX);
+    const { concurrencyKey } = options;
+    if (concurrencyKey !== undefined) shortText(concurrencyKey, 'concurrencyKey', NAME_CHARS_MAX);
     if (options.tenant !== undefined) shortText(options.tenant, 'tenant', NAME_CHARS_MAX);
     const priority = wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767);
     if (priority < (this.#levers.shedPriority ?? Number.NEGATIVE_INFINITY)) {
@@ -754,6 +761,8 @@ export class Runtime {
         parent: undefined,
       }),
       idempotencyKey,
+      // Keys are of a queue; no name of one holds a space.
+      ...(concurrencyKey !== undefined && { concurrencyKey: `${spec.queue} ${concurrencyKey}` }),
       ...(debounce && { debounce }),
     };
   }

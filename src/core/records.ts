@@ -13,7 +13,7 @@ import { addMetadata, type MetadataToWrite, metadataBytes } from './task-metadat
  *   [24] u32 zero          [28] u16 type (string)  [30] u16 tenant (string)
  *   [32] i16 priority      [34] u16 flags          [36] u16 attempt     [38] u16 losses
  *   [40] u32 payload at    [44] u32 payload length [48] u32 metadata at [52] u32 metadata length
- *   [56] u32 version       [60] u32 zero
+ *   [56] u32 version       [60] u16 concurrency key (string, counted from 1; 0 = none)  [62] u16 zero
  */
 export interface TaskRecord {
   /** Earliest start, epoch ms. */
@@ -33,6 +33,8 @@ export interface TaskRecord {
   readonly losses: number;
   /** Times redriven out of the dead letters. */
   readonly version: number;
+  /** Tasks of one queue that have the same run so many at a time; absent: it has none. */
+  readonly concurrencyKey?: string | undefined;
   readonly payload: Uint8Array;
   /** Plain JSON object, or empty; see task-metadata.ts. */
   readonly metadata: Uint8Array;
@@ -48,6 +50,8 @@ export interface TaskToWrite extends Omit<TaskRecord, 'payload' | 'metadata'> {
 export function writeTask(writer: FrameWriter, task: TaskToWrite): void {
   const type = writer.addString(task.type);
   const tenant = writer.addString(task.tenant);
+  const { concurrencyKey } = task;
+  const key = concurrencyKey === undefined ? 0 : writer.addString(concurrencyKey) + 1;
   const payloadAt =
     typeof task.payload === 'string'
       ? writer.addText(task.payload, task.payloadBytes)
@@ -68,12 +72,15 @@ export function writeTask(writer: FrameWriter, task: TaskToWrite): void {
   view.setUint32(at + 48, metadataAt, true);
   view.setUint32(at + 52, metadataBytes(task.metadata), true);
   view.setUint32(at + 56, task.version, true);
+  view.setUint16(at + 60, key, true);
 }
 
 export function readTask(frame: FrameReader, index: number): TaskRecord {
   const at = frame.recordAt(index);
   const view = frame.view;
+  const key = view.getUint16(at + 60, true);
   return {
+    ...(key !== 0 && { concurrencyKey: frame.string(key - 1) }),
     dueAtMs: timeAt(view, at, 'dueAtMs'),
     submittedAtMs: timeAt(view, at + 8, 'submittedAtMs'),
     expiresAtMs: timeAt(view, at + 16, 'expiresAtMs'),

@@ -52,6 +52,11 @@ export interface ContractOptions<Input = unknown> {
   /** Executions of this task at once on one node. @defaultValue no limit */
   readonly concurrency?: number;
   /**
+   * Executions at once, on all nodes together, of tasks of this queue that were submitted with the same `concurrencyKey`.
+   * Types of one queue share the keys. @defaultValue 1
+   */
+  readonly concurrencyPerKey?: number;
+  /**
    * How many executions may begin in how much time, on all nodes together; what is due beyond waits. Repeated ones count
    * like first ones. @defaultValue that of the runtime, else no limit
    */
@@ -248,6 +253,7 @@ export interface TaskSpec {
   readonly queue: string;
   /** Infinity = no limit. */
   readonly concurrency: number;
+  readonly concurrencyPerKey: number;
   /** Undefined: the runtime's, if it has one. */
   readonly rate: RateSpec | undefined;
   readonly retry: {
@@ -462,6 +468,7 @@ const TASK_OPTIONS: Readonly<Record<keyof TaskOptions, true>> = {
   exec: true,
   queue: true,
   concurrency: true,
+  concurrencyPerKey: true,
   rate: true,
   retry: true,
   ttl: true,
@@ -515,6 +522,12 @@ function specOf(options: TaskOptions): TaskSpec {
       options.concurrency === undefined
         ? Number.POSITIVE_INFINITY
         : wholeNumber(options.concurrency, `${option}concurrency`, 1, 1_000_000),
+    concurrencyPerKey: wholeNumber(
+      options.concurrencyPerKey ?? 1,
+      `${option}concurrencyPerKey`,
+      1,
+      1_000_000,
+    ),
     rate: options.rate === undefined ? undefined : rateSpec(options.rate, `${option}rate`),
     retry: {
       attempts: wholeNumber(retry.attempts ?? 3, `${option}retry.attempts`, 1, 65_535),

@@ -40,6 +40,8 @@ export interface EncodedFrame {
   readonly isDueByDate: boolean;
   /** When each task is due on the monotonic clock. */
   readonly dueMonoMs: Float64Array;
+  /** Of one of them: the others have it too, or one of the same shard; undefined: they have none. */
+  readonly concurrencyKey?: string | undefined;
 }
 
 /** Tasks that were submitted together, encoded already. */

@@ -117,7 +117,9 @@ export class Debounces {
       const nowMs = clock.wallMs();
       const keys = keysOf(task.type, key, { nowMs, windowMs });
       const found = await Promise.all(keys.map((name) => store.get(name)));
-      const newest = found.reduce((a, b) => ((a?.modRevision ?? 0) > (b?.modRevision ?? 0) ? a : b));
+      const newest = found.reduce((a, b) =>
+        (a?.modRevision ?? 0) > (b?.modRevision ?? 0) ? a : b,
+      );
       const before = newest && decode(newest);
       const isWaiting = before !== undefined && before.dueAtMs > nowMs;
       const firstAtMs = isWaiting ? before.firstAtMs : nowMs;
@@ -127,6 +129,7 @@ export class Debounces {
       const gate = new DebounceGate(keys, found, {
         standing: { dueAtMs, firstAtMs, ...(replaced !== undefined && { replaced }) },
         supersedeBy: (by) => replaced && this.#ports.supersedeBy(replaced, by),
+        onStored: async (by) => replaced && this.#ports.supersede(replaced, by),
       });
       const ttlMs = task.expiresAtMs === 0 ? 0 : task.expiresAtMs - task.dueAtMs;
       const timed = {
@@ -137,10 +140,7 @@ export class Debounces {
         gate,
       };
       try {
-        const accepted = await this.#ports.submit(timed);
-        const id = taskId(accepted.segment, accepted.index);
-        if (replaced !== undefined) await this.#ports.supersede(replaced, id);
-        return accepted;
+        return await this.#ports.submit(timed);
       } catch (cause) {
         // Somebody else has submitted with this key meanwhile: ours is the later one now.
         if (!hasCode(cause, 'ERR_MILLRACE_CLAIM_LOST')) throw cause;
@@ -149,23 +149,20 @@ export class Debounces {
   }
 }
 
+interface Next {
+  readonly standing: Omit<Standing, 'task'>;
+  readonly supersedeBy: (by: TaskId) => Operation | undefined;
+  /** It stands for the key, also where nobody waits to hear of it any more. */
+  readonly onStored: (by: TaskId) => Promise<unknown>;
+}
+
 class DebounceGate implements Gate {
   readonly #keys: readonly Key[];
   readonly #compares: readonly Compare[];
-  readonly #next: {
-    readonly standing: Omit<Standing, 'task'>;
-    readonly supersedeBy: (by: TaskId) => Operation | undefined;
-  };
+  readonly #next: Next;
 
   /** @param found - what the keys held when it was decided; the first key is put */
-  constructor(
-    keys: readonly Key[],
-    found: readonly (Entry | undefined)[],
-    next: {
-      readonly standing: Omit<Standing, 'task'>;
-      readonly supersedeBy: (by: TaskId) => Operation | undefined;
-    },
-  ) {
+  constructor(keys: readonly Key[], found: readonly (Entry | undefined)[], next: Next) {
     this.#keys = keys;
     this.#compares = keys.map((key, i) => {
       return { target: 'mod', key, operator: '=', operand: found[i]?.modRevision ?? 0 };
@@ -197,11 +194,14 @@ class DebounceGate implements Gate {
     frame: ClosedFrame,
     result: OperationResult | undefined,
   ): Promise<undefined> {
-    if (result?.type === 'txn' && result.succeeded) return undefined;
     const isStored =
-      result === undefined &&
-      ((await this.#isStanding(store, frame)) || (await storedSegment(store, frame.ref)));
-    if (isStored) return undefined;
+      result?.type === 'txn'
+        ? result.succeeded
+        : (await this.#isStanding(store, frame)) || (await storedSegment(store, frame.ref));
+    if (isStored) {
+      await this.#next.onStored(taskId(frame.ref, 0));
+      return undefined;
+    }
     throw new MillraceError(
       'ERR_MILLRACE_CLAIM_LOST',
       'another submission with the same debounce key was faster',

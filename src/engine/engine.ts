@@ -199,6 +199,7 @@ export class Engine extends BaseService implements CommitSource {
       keyWindowMs: retention.idempotencyMs,
       handled,
       segmentTasksMax: options.segmentTasksMax ?? SEGMENT_TASKS_MAX,
+      shardCount: options.cluster?.shardCount ?? 1,
     });
     this.#lane = new CommitLane(options.store, options.clock, {
       node: options.node,

@@ -133,6 +133,14 @@ export class Explainer {
         message: `${runningCount} of '${type}' run here, which is all that its concurrency of ${limit} allows`,
       };
     }
+    if (info.isParked) {
+      const limit = spec.concurrencyPerKey;
+      return {
+        reason: 'concurrency-key',
+        limit,
+        message: `others with its concurrencyKey run or were ready before it, and ${limit} of '${type}' may at a time`,
+      };
+    }
     if (info.mustBeAlone) {
       const { losses } = info;
       return {

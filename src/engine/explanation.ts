@@ -24,6 +24,8 @@ export type Explanation = { readonly message: string } & (
     }
   /** Its type is at its `concurrency` here. */
   | { readonly reason: 'concurrency'; readonly limit: number; readonly running: number }
+  /** Others with its `concurrencyKey` run, as many as may, or are ready before it. */
+  | { readonly reason: 'concurrency-key'; readonly limit: number }
   /** Its type, or its tenant, has begun as many executions as its `rate` allows. */
   | {
       readonly reason: 'rate-limited';

@@ -8,12 +8,16 @@
  *
  * Whoever submits many tasks at once fills the frames itself (`BulkFrame`): then there is no object per task on this way.
  *
+ * Tasks with a concurrency key go to the shard that this names, so that one node counts what runs of it: their frames are by
+ * shard as well.
+ *
  * A task with a gate is alone in its segment: whether it comes into being is decided inside the transaction, for each by
  * itself. Idempotency keys are such gates (keyed.ts), and so are the fires of cron entries (cron/fire-gate.ts).
  */
 import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
+import { hash32 } from '../core/hash.js';
 import { type Incarnation, type SegmentRef, segmentRef } from '../core/ids.js';
 import { type TaskToWrite, writeTask } from '../core/records.js';
 import { metadataBytes } from '../core/task-metadata.js';
@@ -69,6 +73,8 @@ export interface Accepted {
 /** What is to be put, for whoever says where. */
 export interface NewSegment {
   readonly queue: string;
+  /** Where it has to go; undefined: anywhere. */
+  readonly shard?: number | undefined;
   /** Of one of its tasks; this node runs the others too, or they are of the same. */
   readonly type: string;
   /** How many there are. */
@@ -134,6 +140,7 @@ export class Intake {
   readonly #keyWindowMs: number;
   readonly #handled: ReadonlySet<string>;
   readonly #segmentTasksMax: number;
+  readonly #shardCount: number;
   #segmentCounter = 0;
   /** Frames that take more tasks, by queue and class of due time. */
   readonly #open = new Map<string, OpenFrame>();
@@ -155,11 +162,14 @@ export class Intake {
     readonly handled: ReadonlySet<string>;
     /** At most {@link SEGMENT_TASKS_MAX}. */
     readonly segmentTasksMax: number;
+    /** Of each queue; 1 where nobody shares the store. @defaultValue 1 */
+    readonly shardCount?: number;
   }) {
     this.#segmentTasksMax = options.segmentTasksMax;
     this.#incarnation = options.incarnation;
     this.#keyWindowMs = options.keyWindowMs;
     this.#handled = options.handled;
+    this.#shardCount = options.shardCount ?? 1;
   }
 
   get isEmpty(): boolean {
@@ -174,7 +184,9 @@ export class Intake {
     const bytes = bytesOf(task);
     const type = this.#handled.has(task.type) ? '' : task.type;
     const kind = task.isDueByDate ? 'at' : 'in';
-    const frameKey = `${task.queue}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
+    const shard = this.#shardOf(task);
+    const at = shard === undefined ? '' : `#${shard}`;
+    const frameKey = `${task.queue}${at}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -281,21 +293,29 @@ export class Intake {
 
   /** REQUIRES: sorted by due time. */
   #encode(submissions: readonly Submission[]): EncodedFrame {
-    const { queue, type, dueAtMs, isDueByDate = false } = submissions[0]!.task;
+    const { queue, type, dueAtMs, isDueByDate = false, concurrencyKey } = submissions[0]!.task;
     const writer = this.#writer;
     writer.reset();
     for (const submission of submissions) writeTask(writer, submission.task);
     const dueMonoMs = Float64Array.from(submissions, ({ task }) => task.dueMonoMs);
-    return { queue, type, dueAtMs, isDueByDate, dueMonoMs, frame: writer.finish() };
+    const frame = writer.finish();
+    return { queue, type, dueAtMs, isDueByDate, dueMonoMs, frame, concurrencyKey };
+  }
+
+  /** Where a task has to go. */
+  #shardOf({
+    concurrencyKey,
+  }: {
+    readonly concurrencyKey?: string | undefined;
+  }): number | undefined {
+    return concurrencyKey === undefined ? undefined : hash32(concurrencyKey) % this.#shardCount;
   }
 
   /** Gives a frame its place in the store, and so its tasks their ids. */
-  #name(
-    { queue, type, dueAtMs, isDueByDate, dueMonoMs, frame }: EncodedFrame,
-    owner: FrameOwner,
-    homeOf: HomeOf,
-  ): ClosedFrame {
-    const home = homeOf({ queue, type, tasks: dueMonoMs.length });
+  #name(encoded: EncodedFrame, owner: FrameOwner, homeOf: HomeOf): ClosedFrame {
+    const { queue, type, dueAtMs, isDueByDate, dueMonoMs, frame } = encoded;
+    const shard = this.#shardOf(encoded);
+    const home = homeOf({ queue, type, tasks: dueMonoMs.length, shard });
     const at = { queue, shard: home.shard, dueAtMs };
     const ref = segmentRef(at, this.#incarnation, this.#segmentCounter++);
     const key = home.isInbox ? inboxKey(ref) : segmentKey(ref);

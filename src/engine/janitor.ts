@@ -19,9 +19,9 @@ import { BaseService } from '../core/service.js';
 import { type Entry, type KeyRange, keyAfter, type Store } from '../core/store.js';
 import { deadLetterFiledAtMs } from './finished.js';
 import {
-  debounceKeysBefore,
   ALL_DEAD_LETTERS,
   ALL_FINISHED,
+  debounceKeysBefore,
   finishedWindow,
   finishedWindowRange,
   idempotencyKeysBefore,

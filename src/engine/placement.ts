@@ -75,6 +75,7 @@ export class Placement {
   home(segment: NewSegment): Home {
     const { shards, random, shardCount, isHandled, shardsFor } = this.#ports;
     const { queue, type } = segment;
+    if (segment.shard !== undefined) return this.#homeAt(queue, segment.shard);
     const own = isHandled(type) ? shards.next(queue) : undefined;
     const mine: Home | undefined = own && { shard: own.shard, owner: own, isInbox: false };
     if (mine !== undefined && this.#hasCapacity()) return mine;
@@ -92,6 +93,13 @@ export class Placement {
     if (isHandled(type)) return false;
     const others = this.#others(queue, shardsFor(queue, type));
     return others.length > 0 && others.every(({ node }) => board.isFull(node));
+  }
+
+  #homeAt(queue: string, shard: number): Home {
+    for (const owner of this.#ports.shards.active()) {
+      if (owner.queue === queue && owner.shard === shard) return { shard, owner, isInbox: false };
+    }
+    return { shard, owner: undefined, isInbox: true };
   }
 
   /** Cheap where little waits: the throughput is only looked at beyond that. */

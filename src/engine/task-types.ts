@@ -63,8 +63,9 @@ export class TaskTypes {
     const concurrency = rests ? 0 : this.#limitOf(spec);
     // A claim that never ran would count as the one run of a task that has only one.
     const isJustInTime = spec.onLost === 'fail';
+    const perKey = spec.concurrencyPerKey;
     return this.#table.defineType(
-      { name: spec.name, place: placeOf(spec), concurrency, isJustInTime },
+      { name: spec.name, place: placeOf(spec), concurrency, isJustInTime, perKey },
       now,
     );
   }

@@ -24,6 +24,7 @@ export interface NativeTasks {
     place: number,
     limit: number,
     isJustInTime: boolean,
+    perKey: number,
     wallMs: number,
     monoMs: number,
   ): number;

@@ -79,6 +79,8 @@ export interface TypeToDefine {
   readonly concurrency?: number;
   /** Whether claims ahead (see `ClaimLimits.mode`) leave it where it is. @defaultValue false */
   readonly isJustInTime?: boolean;
+  /** How many may run at once of those that share a key, from 1; they are ready one after another. @defaultValue 1 */
+  readonly perKey?: number;
 }
 
 export interface TypeState {
@@ -186,6 +188,8 @@ export interface TaskInfo {
   readonly isCancelAsked: boolean;
   /** It runs with nothing beside it from when it is ready next: two losses, or `isolate`. */
   readonly mustBeAlone: boolean;
+  /** It is ready, and waits for others that have its key. */
+  readonly isParked: boolean;
   /** Its segment is released: what becomes of it is decided on another node. */
   readonly isReleased: boolean;
   readonly priority: number;
@@ -326,7 +330,8 @@ export class TaskTable {
    * Defining a type again changes all but its place. With a concurrency of 0 its tasks wait until it is defined anew.
    */
   defineType(spec: TypeToDefine, now: Instant): TypeId {
-    const { name, place, concurrency = Number.POSITIVE_INFINITY, isJustInTime = false } = spec;
+    const { name, place, concurrency = Number.POSITIVE_INFINITY } = spec;
+    const { isJustInTime = false, perKey = 1 } = spec;
     checkText('name', name);
     if (place !== Place.THREAD && place !== Place.INLINE) {
       throw invalidOption('place', place, 'Place.THREAD or Place.INLINE');
@@ -342,6 +347,7 @@ export class TaskTable {
       place,
       limit,
       isJustInTime,
+      wholeNumber(perKey, 'perKey', 1, NO_LIMIT),
       now.wallMs,
       now.monoMs,
     ) as TypeId;
@@ -863,6 +869,7 @@ export class TaskTable {
       isReady: (flags & 4) !== 0,
       isCancelAsked: (flags & 8) !== 0,
       mustBeAlone: (flags & 16) !== 0,
+      isParked: (flags & 64) !== 0,
       isReleased: (flags & 32) !== 0,
       priority: r[2]!,
       attempt: r[3]!,

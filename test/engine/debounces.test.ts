@@ -120,8 +120,12 @@ describe('on one node', () => {
     const { clock, store, submit, newTask, engine, open } = await setup();
     await submit('a');
     // The commit of the second is applied, and nothing after it.
-    store.diesAfter = 1;
-    engine.submit({ ...newTask('b'), debounce: DEBOUNCE }, () => {}, () => {});
+    store.diesAfter = store.sent.length + 1;
+    engine.submit(
+      { ...newTask('b'), debounce: DEBOUNCE },
+      () => {},
+      () => {},
+    );
     await clock.advance(100);
     store.isCut = true;
     const next = await within(clock, 10_000, open());
@@ -174,9 +178,7 @@ describe('from several nodes', () => {
     await c.clock.advance(2_000);
     const accepted = await c.within(
       Promise.all(
-        [a, b, a, b].map((node, i) =>
-          node.submit({ ...c.newTask(`${i}`), debounce: DEBOUNCE }),
-        ),
+        [a, b, a, b].map((node, i) => node.submit({ ...c.newTask(`${i}`), debounce: DEBOUNCE })),
       ),
     );
     assert.ok(accepted.filter(({ isCreated }) => isCreated).length >= 2);

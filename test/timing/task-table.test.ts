@@ -36,6 +36,7 @@ const ALL = {
 const KEEP = [TaskState.COMPLETED, TaskState.FAILED];
 
 interface Draft {
+  readonly concurrencyKey?: string;
   readonly type?: string;
   readonly tenant?: string;
   readonly dueAtMs?: number;
@@ -618,6 +619,95 @@ test('a task that waits may be due at another time, and lives as long from there
   assert.equal(next.inspect(next.taskAt(held, 1))!.dueAtMs, NOW.wallMs + 69_000);
   assert.equal(next.inspect(next.taskAt(held, 2))!.dueAtMs, NOW.wallMs + 8_000);
   next.close();
+});
+
+test('of tasks that share a key so many are ready at a time, in their order; each has its slot until it is over', () => {
+  const { table, claim, indexesOf } = setup();
+  table.defineType({ name: 'two', place: Place.THREAD, perKey: 2 }, NOW);
+  const drafts = [
+    ...Array.from({ length: 4 }, () => ({ concurrencyKey: 'a' })),
+    { concurrencyKey: 'b' },
+    {},
+    ...Array.from({ length: 4 }, () => ({ concurrencyKey: 'c', type: 'two' })),
+  ];
+  const segment = table.ingest(tasksFrame(drafts), 'ref', NOW);
+  const task = (index: number) => table.taskAt(segment, index);
+  const done = (batch: BatchHandle, slots: readonly number[]): void => {
+    table.applyResults(batch, resultsFrame(slots.map((slot) => ({ slot }))), NOW);
+  };
+  assert.equal(table.takeable(Place.THREAD, 100), 5);
+  assert.equal(table.stats().readyThread, 10);
+  assert.deepEqual(
+    [0, 1].map((index) => table.inspect(task(index))!.isParked),
+    [false, true],
+  );
+  const first = claim();
+  assert.deepEqual(indexesOf(first).sort(), [0, 4, 5, 6, 7]);
+  assert.equal(claim(), 0);
+  assert.ok(table.check());
+
+  // One ends, one is put off, and one that is parked is cancelled: the next ones come up.
+  done(first, [0]);
+  table.cancel(task(2), NO_BYTES, NOW);
+  assert.equal(
+    table.reschedule(task(8), { wallMs: 0, monoMs: 1e6, isByDate: false }, NOW),
+    'rescheduled',
+  );
+  const second = claim();
+  assert.deepEqual(indexesOf(second), [1]);
+  const lost = table.loseBatch(first);
+  assert.equal(claim(), 0);
+  const due = { wallMs: NOW.wallMs, monoMs: NOW.monoMs, spent: true };
+  for (const one of lost) table.retry(one, due, NOW);
+  assert.deepEqual(indexesOf(claim()).sort(), [4, 5, 6, 9]);
+  table.unclaim(second, NOW);
+  assert.deepEqual(indexesOf(claim()), [3]);
+  assert.ok(table.check());
+  table.close();
+});
+
+test('what runs elsewhere has its slot, and what goes to another node leaves it', () => {
+  const { table, claim, indexesOf } = setup();
+  const frame = tasksFrame([{ concurrencyKey: 'a' }, { concurrencyKey: 'a' }]);
+  const segment = table.ingest(frame, 'ref', NOW);
+  const batch = claim();
+  assert.deepEqual(indexesOf(batch), [0]);
+  const overlay = table.overlay(segment)!;
+  table.release(segment);
+  // What comes here meanwhile is not held up by what is another's business.
+  table.ingest(tasksFrame([{ concurrencyKey: 'a' }]), 'later', NOW);
+  assert.equal(table.takeable(Place.THREAD, 9), 1);
+  assert.ok(table.check());
+
+  const { table: next, claim: claimNext } = setup();
+  const held = next.ingest(frame, 'ref', NOW, { hold: true });
+  next.applyOverlay(held, overlay);
+  const { lost } = next.resume(held, NOW);
+  assert.equal(lost.length, 1);
+  assert.equal(claimNext(), 0);
+  next.end(lost[0]!, TaskState.COMPLETED, NO_BYTES, NOW);
+  assert.notEqual(claimNext(), 0);
+  assert.ok(next.check());
+  table.close();
+  next.close();
+});
+
+test('a dead letter keeps its key, and a segment that is dropped lets the others in', () => {
+  const { table, claim } = setup();
+  const segment = table.ingest(tasksFrame([{ concurrencyKey: 'a' }]), 'ref', NOW);
+  table.ingest(tasksFrame([{ concurrencyKey: 'a' }]), 'other', NOW);
+  const batch = claim();
+  const [task] = table.loseBatch(batch);
+  table.end(task!, TaskState.FAILED, Buffer.from('{}'), NOW);
+  assert.equal(table.takeable(Place.THREAD, 9), 1);
+  const letter = table.deadLetter(task!);
+  const at = new DataView(letter.buffer, letter.byteOffset).getUint32(0, true) + 4;
+  const reader = openFrame(letter.subarray(at), FrameKind.TASKS);
+  assert.equal(readTask(reader, 0).concurrencyKey, 'a');
+  table.drop(segment);
+  table.drop(table.findSegment('other'));
+  assert.ok(table.check());
+  table.close();
 });
 
 test('each tenant has credits of its own, of one type and of all; who is seldom seen has them all', () => {

@@ -8,10 +8,10 @@ import { test } from 'node:test';
 import type { StandardSchemaV1 } from '@standard-schema/spec';
 import { expectTypeOf } from 'expect-type';
 import {
-  type Children,
-  type Client,
   type BatchItem,
   type BatchTask,
+  type Children,
+  type Client,
   defineTask,
   defineTasks,
   type ExecutionContext,
