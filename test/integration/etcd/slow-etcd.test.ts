@@ -1,0 +1,62 @@
+// Red when nothing tells the runtime that its store is slow, or nothing that it is well again.
+import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
+import { test } from 'node:test';
+import type { ChannelPayloads } from '../../../src/core/channels.js';
+import { createRuntime, defineTask, defineTasks } from '../../../src/index.js';
+import { etcdStore } from '../../../src/store/etcd/index.js';
+import { EtcdCluster } from '../../support/etcd/index.js';
+import { freshNamespace } from '../../support/etcd/store.js';
+import type { TcpProxy } from '../../support/tcp-proxy.js';
+
+/** The canary flies every 10 s, and two of them have to be late. */
+const LIMIT_MS = 90_000;
+const work = defineTask({ name: 'work', exec: 'inline', run: (n: number) => n });
+const tasks = defineTasks({ work });
+
+type Degraded = ChannelPayloads['millrace:runtime:degraded'];
+
+/** Resolves with the next change of this kind. */
+function change(isDegraded: boolean): Promise<Degraded> {
+  return new Promise((resolve) => {
+    const listener = (said: unknown): void => {
+      if ((said as Degraded).isDegraded !== isDegraded) return;
+      unsubscribe('millrace:runtime:degraded', listener);
+      resolve(said as Degraded);
+    };
+    subscribe('millrace:runtime:degraded', listener);
+  });
+}
+
+test('a slowed etcd degrades the runtime, which recovers with it', {
+  timeout: LIMIT_MS,
+}, async (t) => {
+  const etcd = await EtcdCluster.start({ hasProxies: true });
+  t.after(() => etcd.close());
+  const proxy = etcd.proxies[0] as TcpProxy;
+  const runtime = await createRuntime({
+    tasks,
+    store: etcdStore({ endpoints: etcd.proxiedEndpoints, namespace: freshNamespace() }),
+    healing: { rules: { watchDelay: { above: '200ms', for: '1s' } } },
+    shutdown: { soft: 0, hard: 0 },
+  });
+  t.after(() => runtime.close());
+  const low = { priority: -1 };
+  await (await runtime.submit(work, 1, low)).result();
+
+  const degraded = change(true);
+  proxy.delayMs = 150;
+  assert.match((await degraded).reason, /^watch-delay/);
+  await assert.rejects(runtime.submit(work, 2, low), (error: { code: string; details: object }) => {
+    assert.equal(error.code, 'ERR_MILLRACE_QUEUE_FULL');
+    assert.equal((error.details as { reason: string }).reason, 'shed');
+    return true;
+  });
+  // What does not say of itself that it can wait is done, if slowly.
+  assert.equal(await (await runtime.submit(work, 3)).result(), 3);
+
+  const recovered = change(false);
+  proxy.delayMs = 0;
+  await recovered;
+  assert.equal(await (await runtime.submit(work, 4, low)).result(), 4);
+});
