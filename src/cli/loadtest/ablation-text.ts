@@ -56,6 +56,7 @@ export function ablationRows(report: AblationReport): string[][] {
 export function unnoticed(report: AblationReport): string[] {
   return report.contenders.flatMap((contender) => {
     const { name, failures } = contender;
+    if (contender.metrics.tasksPerSecond == null && failures === undefined) return [];
     if (failures !== undefined) return [`${name} failed: ${failures[0]?.split('\n')[0]}`];
     const reason = REASONS[name];
     if (reason === undefined || isNoticed(report, contender)) return [];

@@ -96,6 +96,13 @@ test('rows are related to all-on, and what is not noticed has its reason', () =>
   assert.match(lines[0]!, /^no-tls buys nothing here: a handshake is made when a connection is/);
 });
 
+test('of a row that was not come to nothing is said', () => {
+  const unmeasured = { contender: CONTENDERS[5]!, results: [], failures: [] };
+  const report = ablationReport([outcome('all-on', 8_000, 5), unmeasured], FACTS);
+  assert.equal(report.contenders[1]?.metrics.tasksPerSecond, null);
+  assert.deepEqual(unnoticed(report), []);
+});
+
 test('a row that could not be measured is null and says why', () => {
   const failed: RowOutcome = {
     contender: CONTENDERS[2]!,
