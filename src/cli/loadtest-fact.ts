@@ -39,8 +39,8 @@ export const SCENARIOS: readonly {
 
 export const LOADTEST: CommandFact = {
   name: 'loadtest',
-  summary: 'Put a steady load on a store, on timers or on locks, and report it.',
-  usage: '[tasks|timers|locks|soak|ablation]',
+  summary: 'Load a store: tasks, timers, locks, soak or ablation.',
+  usage: '[kind]',
   positionalsMin: 0,
   positionalsMax: 1,
   options: [

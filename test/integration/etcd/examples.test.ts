@@ -29,7 +29,7 @@ test('services-on-etcd: workers share what a producer hands in, each order once;
     for (const child of children) child.kill('SIGKILL');
   });
   const commands = [...COMPOSE.matchAll(/command: \[node, (.*)\]/g)].map(([, words]) =>
-    words!.split(', ').map((word) => word.replaceAll("'", '')),
+    words!.split(', ').map((word) => word.replaceAll(/['"]/g, '')),
   );
   const start = ([script, ...args]: readonly string[]): ChildProcess => {
     const file = join(ROOT, script!);
