@@ -95,7 +95,7 @@ interface Move {
 }
 
 const NONE = 0 as Revision;
-/** Nested transactions in one, below etcd's 128 operations. */
+/** Nested transactions in one, with room for what each holds. */
 const MOVES_MAX = 120;
 /** How long stop() waits for the keys' deletion; the lease ends them anyway. */
 const STOP_MS_MAX = 2_000;
@@ -369,6 +369,7 @@ export class ShardKeeper extends BaseService {
 
   #moves(): Move[] {
     const moves: Move[] = [];
+    const movesMax = Math.min(MOVES_MAX, this.#store.limits.operationsMax - 1);
     if (!this.#isTold || this.#closing.signal.aborted || this.#session.state !== 'live')
       return moves;
     for (const slot of this.#slots.values()) {
@@ -381,7 +382,7 @@ export class ShardKeeper extends BaseService {
         // A claim that applied after it had stopped to matter.
         moves.push({ slot, kind: 'release', epoch: owner.epoch });
       }
-      if (moves.length === MOVES_MAX) break;
+      if (moves.length === movesMax) break;
     }
     return moves;
   }

@@ -224,7 +224,8 @@ export class CommandDesk {
     const segments = touched.filter(
       (segment) => this.#ports.table.segmentInfo(segment) !== undefined,
     );
-    this.#ports.mailroom.write(from, 'answers', { number, answer });
+    // Nobody is told before it is durable; what is not, is for the next owner to do and to tell.
+    this.#ports.mailroom.post(from, { answers: [{ number, answer }] }, { shard, after: segments });
     this.#delete(shard, key, segments);
   }
 

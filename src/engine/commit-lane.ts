@@ -137,6 +137,8 @@ export class CommitLane {
   readonly #headKey: string;
   readonly #budget: CommitBudget;
   #headRevision = 0 as Revision;
+  /** Whether a copy of a commit that stands on no head may be under way still: with the head gone it would apply again. */
+  #mayLinger = false;
   /** Each content has one of its own, also those that are never applied. */
   #contentNumber = 0;
   #isScheduled = false;
@@ -207,12 +209,13 @@ export class CommitLane {
 
   /**
    * Takes the head out of the store, with what else this node leaves: nothing is written from here any more. What does
-   * not come to be is left to the reaper. REQUIRES: the lane is idle.
+   * not come to be is left to the reaper, and so is the head where copies of the very first commit may still come. REQUIRES:
+   * the lane is idle.
    *
    *   if mod(h/<node>) == as we wrote it  then delete it, and the rest
    */
   async retire(rest: readonly Operation[]): Promise<void> {
-    if (this.#endedBy || this.#isFlying) return;
+    if (this.#endedBy || this.#isFlying || this.#mayLinger) return;
     this.#endedBy = new MillraceError('ERR_MILLRACE_CLOSED', 'the commit lane is closed');
     const head = {
       target: 'mod',
@@ -282,6 +285,7 @@ export class CommitLane {
         commit.onFailed(outcome.cause);
         return sleep(this.#clock, REFUSED_DELAY_MS);
       }
+      this.#mayLinger ||= this.#headRevision === 0;
       publish('millrace:commit:unknown', () => ({ cause: outcome.cause, tries }));
       if (this.#clock.monoMs() - sentAtMs >= STALLED_AFTER_MS) {
         this.#source.onStalled(outcome.cause);

@@ -72,6 +72,8 @@ interface ClaimedBatch {
 export interface DispatcherEvents {
   /** Whether anything may be started now; `resume()` follows when that changes. */
   mayStart(): boolean;
+  /** A batch reports or ends: before anything of it is settled. */
+  beforeReport(): void;
   /** Something changed that a commit has to write. */
   onChanged(): void;
   /** There may be something to claim. */
@@ -386,6 +388,7 @@ export class Dispatcher {
   }
 
   #onResults(batch: BatchHandle, frame: Uint8Array): void {
+    this.#events.beforeReport();
     const verdicts = this.#table.applyResults(batch, frame, this.#now());
     const flight = this.#flights.get(batch);
     if (verdicts === undefined || flight === undefined) return;
@@ -433,6 +436,7 @@ export class Dispatcher {
   }
 
   #onEnd(batch: BatchHandle, loss: MillraceError | undefined): void {
+    this.#events.beforeReport();
     const flight = this.#flights.get(batch);
     this.#flights.delete(batch);
     if (flight !== undefined) this.#deadlines.end(flight);

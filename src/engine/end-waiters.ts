@@ -6,21 +6,29 @@ import type { MillraceError } from '../core/errors.js';
 import type { TaskHandle, WatchedEnd } from '../timing/task-table.js';
 import type { TaskEnd } from './ends.js';
 
-interface Waiter {
+export interface Waiter {
   readonly resolve: (end: TaskEnd) => void;
   readonly reject: (cause: MillraceError) => void;
+  /** The task is another node's by now, and nobody waits here any more. Absent: its end is waited for there. */
+  readonly onMoved?: () => void;
+}
+
+interface Linked extends Waiter {
   /** Waits for the same task. */
-  readonly next: Waiter | undefined;
+  readonly next: Linked | undefined;
 }
 
 export class EndWaiters {
-  readonly #waiters = new Map<TaskHandle, Waiter>();
+  readonly #waiters = new Map<TaskHandle, Linked>();
 
   /** Resolves when the end of a watched task is durable. */
   wait(task: TaskHandle): Promise<TaskEnd> {
-    return new Promise((resolve, reject) => {
-      this.#waiters.set(task, { resolve, reject, next: this.#waiters.get(task) });
-    });
+    return new Promise((resolve, reject) => this.add(task, { resolve, reject }));
+  }
+
+  /** The same with callbacks: one of them is called, once. */
+  add(task: TaskHandle, waiter: Waiter): void {
+    this.#waiters.set(task, { ...waiter, next: this.#waiters.get(task) });
   }
 
   settle(ends: readonly WatchedEnd[]): void {
@@ -44,7 +52,7 @@ export class EndWaiters {
   /** Nobody will learn of an end here any more. */
   rejectAll(cause: MillraceError): void {
     for (const first of this.#waiters.values()) {
-      for (let waiter: Waiter | undefined = first; waiter; waiter = waiter.next) {
+      for (let waiter: Linked | undefined = first; waiter; waiter = waiter.next) {
         waiter.reject(cause);
       }
     }

@@ -650,6 +650,7 @@ export class Engine extends BaseService implements CommitSource {
 
   /** What an execution came to that ran on another node, or under a process that is gone. */
   #settleReport(task: TaskHandle, report: Report): void {
+    this.#waker.noteDrift();
     const { overranMs } = report;
     if (report.kind === 'lost') return this.#settler.lose(task, report.death, { overranMs });
     this.#settler.settle(task, report.outcome, Buffer.from(report.json), overranMs);
@@ -987,6 +988,7 @@ export class Engine extends BaseService implements CommitSource {
         incarnation: this.#options.incarnation,
         events: {
           mayStart: () => this.#cluster?.mayStart ?? true,
+          beforeReport: () => this.#waker.noteDrift(),
           onOrphan: (task, report) => {
             this.#cluster?.report(task, this.#settler.toldOf(task, report));
           },

@@ -13,7 +13,7 @@ import type { Random } from '../core/random.js';
 import type { Entry, Store } from '../core/store.js';
 import { mailKey, mailRange } from './keys.js';
 import { decodeMail, encodeLetter, type Mail } from './letters.js';
-import type { Outbox } from './outbox.js';
+import type { Letter, Outbox } from './outbox.js';
 
 /** Keeps a letter far below what a transaction may hold. */
 const LETTER_BYTES_MAX = 131_072;
@@ -73,6 +73,11 @@ export class Mailroom {
     (lists[kind] as unknown[]).push(item);
   }
 
+  /** Posts a letter of its own that goes only with, or after, what it tells of: while the shard is ours, and these are written. */
+  post(node: string, mail: Mail, effect: Required<Pick<Letter, 'shard' | 'after'>>): void {
+    this.#post(node, mail, effect);
+  }
+
   /** Posts what has gathered. */
   flush(): void {
     for (const [node, { ends, ...rest }] of this.#toSend) {
@@ -93,9 +98,9 @@ export class Mailroom {
     this.#toSend.clear();
   }
 
-  #post(node: string, mail: Mail): void {
+  #post(node: string, mail: Mail, effect: Pick<Letter, 'shard' | 'after'> = {}): void {
     const key = mailKey(node, this.#node, this.#counter++);
-    this.#outbox.post({ key, value: encodeLetter(mail) });
+    this.#outbox.post({ key, value: encodeLetter(mail), ...effect });
   }
 
   async #follow(): Promise<void> {

@@ -126,12 +126,24 @@ export class TaskDesk {
       await this.#storedEnd(id);
       return 'ended';
     }
-    if (answer === 'cancelled') {
-      const ended = this.ended(task);
-      this.#ports.requestCommit();
-      await ended;
-    }
-    return answer;
+    if (answer === 'signalled' || this.#ports.table.watch(held) !== 'watching') return answer;
+    this.#ports.requestCommit();
+    return this.#untilDurable(answer, task, { held, reason });
+  }
+
+  /** An end counts when it is durable. If its shard is lost before, the next owner is asked. */
+  #untilDurable(
+    answer: CancelAnswer,
+    task: TaskPlace,
+    { held, reason }: { readonly held: TaskHandle; readonly reason: string | undefined },
+  ): Promise<CancelAnswer> {
+    return new Promise((resolve, reject) => {
+      this.waiters.add(held, {
+        resolve: () => resolve(answer),
+        reject,
+        onMoved: () => this.cancel({ ...task, task: NOT_HELD }, reason).then(resolve, reject),
+      });
+    });
   }
 
   /** Ends a task as replaced by another, if this node holds it and it waits. REQUIRES: nobody shares the store. */
@@ -182,8 +194,9 @@ export class TaskDesk {
   /** Who waits here for a task that this node holds no more waits where it is now. */
   moveWaiters(task: TaskHandle, id: TaskId): void {
     const place = { ...requireTaskId(id), task: NOT_HELD };
-    for (const { resolve, reject } of this.waiters.take(task)) {
-      this.ended(place).then(resolve, reject);
+    for (const { resolve, reject, onMoved } of this.waiters.take(task)) {
+      if (onMoved !== undefined) onMoved();
+      else this.ended(place).then(resolve, reject);
     }
   }
 

@@ -58,12 +58,16 @@ export class Waker {
     this.#driftLook?.cancel();
   }
 
-  #lookForDrift(): void {
+  /** Looks at the wall clock now: before a wait begins that a jump of before is not to move. Costs two reads of clocks. */
+  noteDrift(): void {
     const jumpMs = this.#offset() - this.#offsetMs;
-    if (Math.abs(jumpMs) > DRIFT_MS_MAX) {
-      this.#offsetMs += jumpMs;
-      this.#onDrift?.(jumpMs);
-    }
+    if (this.#isStopped || Math.abs(jumpMs) <= DRIFT_MS_MAX) return;
+    this.#offsetMs += jumpMs;
+    this.#onDrift?.(jumpMs);
+  }
+
+  #lookForDrift(): void {
+    this.noteDrift();
     if (this.#table.delayedCount === 0) return;
     this.#driftLook = this.#clock.wakeIn(DRIFT_LOOK_MS, () => {
       this.#driftLook = undefined;

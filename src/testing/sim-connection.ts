@@ -65,6 +65,8 @@ export interface SimServer {
   readonly counts: FaultCounts;
   readonly onApplied: ((applied: AppliedTxn) => void) | undefined;
   readonly isShared: boolean;
+  readonly operationsMax: number;
+  readonly isLost: ((txn: Txn) => boolean) | undefined;
 }
 
 export class SimConnection implements Store {
@@ -94,7 +96,7 @@ export class SimConnection implements Store {
     this.#view = view;
     this.#clock = clock;
     this.#random = random;
-    this.limits = view.limits;
+    this.limits = { ...view.limits, operationsMax: server.operationsMax };
     if (server.isShared) this.lockSpace = { store: this, prefix: '' };
   }
 
@@ -153,7 +155,7 @@ export class SimConnection implements Store {
     this.#requireOpen();
     checkTxn(txn, this.limits);
     if (options.deadlineMs !== undefined) checkSpan(options.deadlineMs, 'deadlineMs');
-    const fate = this.#draw();
+    const fate = this.#draw(this.#server.isLost?.(txn));
     // The caller may reuse its arrays at once.
     const own = copyTxn(txn);
     const apply = (): Promise<TxnOutcome> => this.#apply(own);
@@ -240,8 +242,8 @@ export class SimConnection implements Store {
     return this.#server.faults.latency === undefined && !this.#isCut && !this.#isDead;
   }
 
-  #draw(): Fate {
-    const fate = drawFate(this.#random, this.#server.faults);
+  #draw(isLost = false): Fate {
+    const fate = isLost ? 'requestLost' : drawFate(this.#random, this.#server.faults);
     if (fate !== 'ok') this.#server.counts[fate]++;
     return fate;
   }

@@ -11,9 +11,9 @@
  * before is under way all the same.
  */
 import type { Clock } from '../core/clock.js';
-import { knownOptions } from '../core/options.js';
+import { knownOptions, wholeNumber } from '../core/options.js';
 import { type Random, seededRandom } from '../core/random.js';
-import { type Entry, prefixRange, type Revision } from '../core/store.js';
+import { type Entry, prefixRange, type Revision, STORE_LIMITS, type Txn } from '../core/store.js';
 import type { HistoryOptions, StoreContext, StoreFactory } from '../store/factory.js';
 import { StateMachine } from '../store/machine/state-machine.js';
 import { StoreView } from '../store/machine/store-view.js';
@@ -22,6 +22,8 @@ import { type AppliedTxn, SimConnection, type SimServer } from './sim-connection
 import { checkFaults, type FaultCounts, NO_FAULTS, type StoreFaults } from './store-faults.js';
 
 const BYTES_MAX = 1024 ** 3;
+/** A segment of tasks needs a few, and so does a task with a key. */
+const OPERATIONS_MAX_MIN = 16;
 
 export interface SimStoreOptions {
   /** The same seed draws the same faults for the same calls. @defaultValue 1 */
@@ -34,7 +36,11 @@ export interface SimStoreOptions {
   readonly shared?: boolean;
   /** Keys and values it may hold, with 200 bytes for each entry. @defaultValue 1 GiB */
   readonly bytesMax?: number;
+  /** Operations that a transaction may hold, as etcd's `--max-txn-ops`; 16 to 128. @defaultValue 128 */
+  readonly operationsMax?: number;
   readonly history?: HistoryOptions;
+  /** Whether a transaction is lost on its way, whatever is drawn: for faults of your own. */
+  readonly isLost?: (txn: Txn) => boolean;
   /** Sees every transaction that reaches the store, in the order of revisions, before its caller hears of it. */
   readonly onApplied?: (applied: AppliedTxn) => void;
 }
@@ -58,7 +64,9 @@ const OPTIONS: Readonly<Record<keyof SimStoreOptions, true>> = {
   clock: true,
   shared: true,
   bytesMax: true,
+  operationsMax: true,
   history: true,
+  isLost: true,
   onApplied: true,
 };
 
@@ -69,7 +77,20 @@ const OPTIONS: Readonly<Record<keyof SimStoreOptions, true>> = {
  */
 export function simStore(options: SimStoreOptions = {}): SimStore {
   knownOptions(options, '', OPTIONS);
-  const { seed = 1, shared = false, bytesMax = BYTES_MAX, history = {}, onApplied } = options;
+  const {
+    seed = 1,
+    shared = false,
+    bytesMax = BYTES_MAX,
+    history = {},
+    onApplied,
+    isLost,
+  } = options;
+  const operationsMax = wholeNumber(
+    options.operationsMax ?? STORE_LIMITS.operationsMax,
+    'operationsMax',
+    OPERATIONS_MAX_MIN,
+    STORE_LIMITS.operationsMax,
+  );
   const random: Random = seededRandom(seed);
   const counts = noCounts();
   const connections: SimConnection[] = [];
@@ -95,6 +116,8 @@ export function simStore(options: SimStoreOptions = {}): SimStore {
         counts,
         onApplied,
         isShared: shared,
+        operationsMax,
+        isLost,
         get clock() {
           return opened.clock;
         },

@@ -571,6 +571,21 @@ describe('a cluster of engines', () => {
     });
   }
 
+  test('a cancel that was not written when its shard was lost is asked of the next owner', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 0);
+    await settled(cluster);
+    const [task] = await submitMany(cluster, a, 1);
+    a.store.isCut = true;
+    const answer = a.engine.cancel(task!, 'no');
+    await cluster.clock.advance(500);
+    await cluster.store.revokeLease(a.coordination.session.leaseId!);
+    a.store.isCut = false;
+    assert.equal(await cluster.within(answer), 'cancelled');
+    assert.equal(await a.engine.status(fromAfar(task!)), 'cancelled');
+    assert.equal(a.open, 0);
+  });
+
   test('a node that was replaced holds nothing any more: others run what it had', async (t) => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 1);

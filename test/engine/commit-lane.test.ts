@@ -154,6 +154,18 @@ test('a commit without an answer is called unclear after some seconds, and ends 
   assert.deepEqual(source.done, [{ keys: ['t/1'], hasResults: true }]);
 });
 
+test('a copy of the first commit that comes after the lane has retired writes nothing', async () => {
+  const { clock, store, lane, submit, stored, write } = await setup();
+  store.fates.push('late');
+  submit(['a', 't/1']);
+  await clock.advance(1_000);
+  assert.deepEqual(await stored(), ['t/1']);
+  await write({ type: 'delete', key: 't/1' });
+  await lane.retire([]);
+  await store.applyLate();
+  assert.deepEqual(await stored(), []);
+});
+
 test('a request that comes while a commit is cut does not make the lane look idle', async () => {
   const { clock, store, source, lane, submit } = await setup();
   source.onCut = () => {

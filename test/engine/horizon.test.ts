@@ -338,6 +338,23 @@ describe('a wall clock that jumps', () => {
       assert.equal(pool.batches.length, 2, `${jumpMs}`);
     }
   });
+
+  test('nor what begins to wait after the jump, before anybody has looked at the clock', async () => {
+    for (const jumpMs of [11 * MINUTE_MS, -5 * MINUTE_MS]) {
+      const bed = await scriptedEngine();
+      await put(bed, bed.newTask('x'));
+      await within(bed.clock, 60_000, bed.engine.stop());
+      const { pool } = await bed.open();
+      await bed.clock.advance(10);
+      bed.clock.jumpWall(jumpMs);
+      pool.batches[0]!.report([0], Outcome.SNOOZED, `${10 * MINUTE_MS}`);
+      pool.batches[0]!.end();
+      await bed.clock.advance(10 * MINUTE_MS - 100);
+      assert.equal(pool.batches.length, 1, `${jumpMs}`);
+      await bed.clock.advance(200);
+      assert.equal(pool.batches.length, 2, `${jumpMs}`);
+    }
+  });
 });
 
 describe('tasks beyond the horizon, on shards', () => {
