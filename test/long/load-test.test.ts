@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
-import type { LoadReport } from '../../../src/cli/loadtest/load-report.js';
-import { setup } from '../../cli/process.js';
-import { EtcdCluster } from '../../support/etcd/index.js';
+import type { LoadReport } from '../../src/cli/loadtest/load-report.js';
+import { setup } from '../cli/process.js';
+import { EtcdCluster } from '../support/etcd/index.js';
 
 let etcd: EtcdCluster;
 
