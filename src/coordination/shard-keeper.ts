@@ -85,6 +85,8 @@ interface Slot {
   /** The key as the store told it last, and how new that is. */
   owner: { readonly leaseId: LeaseId | undefined; readonly epoch: Revision } | undefined;
   toldAt: Revision;
+  /** The key as the watch told it last, which answers may be ahead of. */
+  watched: Slot['owner'];
 }
 
 interface Move {
@@ -161,6 +163,7 @@ export class ShardKeeper extends BaseService {
           stage: 'staying',
           owner: undefined,
           toldAt: NONE,
+          watched: undefined,
         });
       }
     }
@@ -254,16 +257,22 @@ export class ShardKeeper extends BaseService {
       told.add(key);
       const slot = this.#slots.get(key);
       if (slot === undefined) continue;
-      if (event.type === 'delete') this.#tell(slot, undefined, event.modRevision);
-      else {
+      if (event.type === 'delete') {
+        slot.watched = undefined;
+        this.#tell(slot, undefined, event.modRevision);
+      } else {
         const { leaseId, createRevision, modRevision } = event.entry;
-        this.#tell(slot, { leaseId, epoch: createRevision }, modRevision);
+        slot.watched = { leaseId, epoch: createRevision };
+        this.#tell(slot, slot.watched, modRevision);
       }
     }
-    if (kind !== 'list') return;
-    // A first list says by silence what is free.
+    if (kind === 'change') return;
+    // A list says by silence what is free, a later one what is as the watch has told: a key that we put, as its answer
+    // said, and that went before the watch came to it, is in neither.
     for (const slot of this.#slots.values()) {
-      if (!told.has(slot.key)) this.#tell(slot, undefined, revision);
+      if (told.has(slot.key)) continue;
+      if (kind === 'list') slot.watched = undefined;
+      this.#tell(slot, slot.watched, revision);
     }
     this.#isTold = true;
   }

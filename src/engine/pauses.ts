@@ -14,13 +14,14 @@
  * What rests stays where it is in the ready queues of the table: a type is given no room, a tenant is stopped there.
  * Neither costs anything per task, holds up anybody else, or makes a task lose its turn.
  */
+import { isTransient } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { keepFollowing } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
-import { type Entry, keyAfter, type Revision, type Store } from '../core/store.js';
+import { type Entry, keyAfter, type Revision, type Store, type TxnOutcome } from '../core/store.js';
 import type { ModGuard } from './commit-lane.js';
 import { PAUSES_KEY } from './keys.js';
 
@@ -67,6 +68,8 @@ export class Pauses {
   #isStale = false;
   /** Another engine says what rests. */
   #isLed = false;
+  /** What a change without an answer may still do is being ended. */
+  #isOutwriting = false;
   #background: Promise<unknown> = Promise.resolve();
 
   constructor(ports: PausePorts) {
@@ -150,31 +153,76 @@ export class Pauses {
   }
 
   async #change(decide: (pauses: readonly Pause[]) => readonly Pause[]): Promise<void> {
+    const unknown: { cause?: MillraceError } = {};
+    try {
+      await this.#tryChange(decide, unknown);
+    } catch (error) {
+      // Where others write, the watch tells what becomes of it.
+      if (unknown.cause !== undefined && !this.#ports.isShared) this.#outwrite();
+      throw error;
+    }
+  }
+
+  /** @param unknown - gets why a try has had no answer, if one had none */
+  async #tryChange(
+    decide: (pauses: readonly Pause[]) => readonly Pause[],
+    unknown: { cause?: MillraceError },
+  ): Promise<void> {
     const { clock, store } = this.#ports;
-    let cause: MillraceError | undefined;
     for (let tries = 0; tries < TRIES_MAX; tries++) {
       const entry = await store.get(PAUSES_KEY);
       const found = decode(entry);
       const wanted = decide(found);
       // After an unknown outcome this is how it is found to have been applied.
       if (wanted === found) return this.#take(entry);
-      const value = Buffer.from(JSON.stringify({ format: FORMAT, pauses: wanted }));
-      const operand = entry?.modRevision ?? 0;
-      const outcome = await store.txn({
-        compares: [{ target: 'mod', key: PAUSES_KEY, operator: '=', operand }],
-        success: [{ type: 'put', key: PAUSES_KEY, value }],
-      });
+      const outcome = await this.#put(wanted, entry);
       if (outcome.kind === 'done') return this.#note(wanted, outcome.revision);
       if (outcome.kind === 'unknown') {
-        cause = outcome.cause;
+        unknown.cause = outcome.cause;
         await sleep(clock, RETRY_MS);
       }
     }
     throw new MillraceError(
       'ERR_MILLRACE_STORE_UNAVAILABLE',
       'the store does not say whether the pause was changed; look at stats().paused, and ask again',
-      { details: { retryAfterMs: 1_000 }, cause },
+      { details: { retryAfterMs: 1_000 }, ...(unknown.cause && { cause: unknown.cause }) },
     );
+  }
+
+  #put(pauses: readonly Pause[], over: Entry | undefined): Promise<TxnOutcome> {
+    const value = Buffer.from(JSON.stringify({ format: FORMAT, pauses }));
+    const operand = over?.modRevision ?? 0;
+    return this.#ports.store.txn({
+      compares: [{ target: 'mod', key: PAUSES_KEY, operator: '=', operand }],
+      success: [{ type: 'put', key: PAUSES_KEY, value }],
+    });
+  }
+
+  /**
+   * Copies of a change that has had no answer may be applied at any time. A write of what is there ends them all, and
+   * from then on what is there is known.
+   */
+  #outwrite(): void {
+    if (this.#isOutwriting) return;
+    this.#isOutwriting = true;
+    this.#background = this.#outwriteAll().finally(() => {
+      this.#isOutwriting = false;
+    });
+  }
+
+  async #outwriteAll(): Promise<void> {
+    const { clock, store } = this.#ports;
+    while (!this.#closing.signal.aborted) {
+      try {
+        const entry = await store.get(PAUSES_KEY);
+        const pauses = decode(entry);
+        const outcome = await this.#put(pauses, entry);
+        if (outcome.kind === 'done') return this.#note(pauses, outcome.revision);
+      } catch (error) {
+        if (!isTransient(error)) return;
+      }
+      await sleep(clock, RETRY_MS, this.#closing.signal).catch(() => {});
+    }
   }
 
   async #follow(): Promise<void> {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { ShardKeeper } from '../../src/coordination/shard-keeper.js';
 import { type QueueShards, shardRecord } from '../../src/coordination/shard-map.js';
+import { MillraceError } from '../../src/core/errors.js';
 import { seededRandom } from '../../src/core/random.js';
 import type { Entry, Revision } from '../../src/core/store.js';
 import type { Fate } from '../support/faulty-store.js';
@@ -242,6 +243,24 @@ test('news that is older than an answer does not undo it', async (t) => {
   open();
   await s.clock.advance(100);
   assert.equal(a.belief.log.length, told);
+  await s.sharedBy(a);
+});
+
+test("a key that came and went while the watch was away stands in nobody's way", async (t) => {
+  const s = await setup(t);
+  let lose!: (cause: MillraceError) => void;
+  const isAway = new Promise<void>((_, reject) => {
+    lose = reject;
+  });
+  // Of its own keys it knows by the answers to its claims only.
+  const a = await s.add(ONE_QUEUE, 1, [], isAway);
+  await s.sharedBy(a);
+  await s.store.revokeLease(a.c.session.leaseId!);
+  await s.clock.advance(TTL_MS);
+  assert.equal(a.belief.held.size, 0);
+  a.faults.watchGate = undefined;
+  lose(new MillraceError('ERR_MILLRACE_COMPACTED', 'what the watch needs next is gone'));
+  await s.clock.advance(1_000);
   await s.sharedBy(a);
 });
 

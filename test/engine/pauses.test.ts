@@ -66,6 +66,23 @@ describe('what rests on one node', () => {
     assert.deepEqual(begun(pool), ['other ']);
   });
 
+  test('a pause without an answer that comes later all the same is known to be there', async () => {
+    const { engine, pool, clock, store, submit, pause } = await setup();
+    store.fates.push('late');
+    const asked = pause('task', 'work');
+    store.readsFail = true;
+    await assert.rejects(asked, (error) => hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE'));
+    await store.applyLate();
+    store.readsFail = false;
+    await clock.advance(1_000);
+    assert.deepEqual(
+      engine.pauses.all.map(({ name }) => name),
+      ['work'],
+    );
+    await submit('work');
+    assert.deepEqual(begun(pool), []);
+  });
+
   test('a tenant waits, and the others of the same type do not', async () => {
     const { pool, clock, submit, pause, resume } = await setup();
     await submit('work', 'acme');

@@ -9,6 +9,9 @@
  *            probe on the idle system must start in time, and nothing may be left in the store but what is kept
  *   close    the nodes close one by one; what hangs on leases is gone
  */
+import { requireTaskId } from '../../src/core/ids.js';
+import type { Txn } from '../../src/core/store.js';
+import type { TaskPlace } from '../../src/engine/task-desk.js';
 import { drawMs } from '../../src/testing/store-faults.js';
 import { type ClusterPlan, drawClusterPlan, type Seat } from './plan.js';
 import { PROBE, PROBE_LABEL, Run, type SimOptions } from './run.js';
@@ -24,6 +27,11 @@ const WALL_OFFSET_MAX_MS = 120_000;
 const JUMPS_MS = [700, -700, 5_000, -5_000, 60_000, -60_000];
 /** From the wish to leave until others have what one had. */
 const HAND_OVER_MAX_MS = 300;
+/** How many tasks are cancelled after each act of the nemesis, and how soon: shards change hands then. */
+const CANCELS_PER_ACT = 4;
+const CANCELS_WITHIN_MS = 2_000;
+/** A shard takes about so long to be read, from the moment that its key is put. */
+const CANCEL_READING_MS = 60;
 /** Gentle ends, with a store that may have gone silent. */
 const CLOSE_MAX_MS = 60_000;
 
@@ -37,6 +45,7 @@ const ACTS = [
   'leave',
   'leaseLost',
   'compaction',
+  'rest',
 ] as const;
 
 /** Where a node is, or was, or will be. */
@@ -59,6 +68,7 @@ export class ClusterRun extends Run<ClusterPlan> {
       drawPlan: drawClusterPlan,
       lawOf: (store, judge) => {
         law = new ShardLaw(store, judge, () => this.plan.shardCount);
+        law.onClaim = (shard, node) => this.#cancelWhileRead(shard, node);
         return law;
       },
     });
@@ -84,6 +94,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     this.heal();
     // What is under way must have come to the store.
     await this.pass(10_000);
+    await this.endRest();
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isWhole;
     if (!(await this.until(isQuiet, LIVENESS_MS))) this.#tellWhatIsMissing();
     await this.pass(2 * ttlMs + 10_000);
@@ -95,6 +106,15 @@ export class ClusterRun extends Run<ClusterPlan> {
     this.oracle.judgeEnd();
     await this.#judgeRest();
     await this.#close();
+  }
+
+  /** Records of members come late: whoever has a new lease is not among them for a while. */
+  protected override isLost({ success }: Txn): boolean {
+    if (this.isHealed || !this.plan.classes.has('lateRecord')) return false;
+    const isRecord = success.some(
+      ({ type, ...put }) => type === 'put' && 'key' in put && put.key.startsWith('n/'),
+    );
+    return isRecord && this.random.float() < 0.7;
   }
 
   protected anyNode(): SimNode | undefined {
@@ -130,11 +150,14 @@ export class ClusterRun extends Run<ClusterPlan> {
     if (act === undefined || node === undefined) return;
     this.trace(`nemesis ${act} ${node.name}`);
     this.oracle.count(`nemesis ${act}`);
+    if (plan.classes.has('cancel')) this.#cancelSome();
     switch (act) {
       case 'kill':
         return node.kill();
       case 'outage':
         return this.outage();
+      case 'rest':
+        return this.rest();
       case 'partition':
         node.connection?.partition();
         return this.soon(3 * plan.ttlMs, () => node.connection?.heal());
@@ -161,6 +184,31 @@ export class ClusterRun extends Run<ClusterPlan> {
       if (isWanted || node === undefined) continue;
       if (node.state === 'running') node.shutdown(1_000, 2_000);
       else if (node.state === 'starting') node.kill();
+    }
+  }
+
+  /** Of a shard that a node has just got, and reads. */
+  #cancelWhileRead(shard: string, node: SimNode): void {
+    if (this.isHealed || !this.plan.classes.has('cancel') || this.random.float() < 0.5) return;
+    this.world.at(this.random.float() * CANCEL_READING_MS, () => {
+      const open = [...this.oracle.open()].filter((id) => id.startsWith(`${shard}.`));
+      const id = open[Math.floor(this.random.float() * open.length)];
+      if (id === undefined || node.state !== 'running') return;
+      node.cancel({ ...requireTaskId(id), task: 0 as TaskPlace['task'] });
+    });
+  }
+
+  /** While shards change hands. */
+  #cancelSome(): void {
+    for (let i = 0; i < CANCELS_PER_ACT; i++) {
+      this.soon(CANCELS_WITHIN_MS, () => {
+        if (this.isHealed) return;
+        const open = [...this.oracle.open()];
+        const id = open[Math.floor(this.random.float() * open.length)];
+        const node = this.anyNode();
+        if (id === undefined || node === undefined) return;
+        node.cancel({ ...requireTaskId(id), task: 0 as TaskPlace['task'] });
+      });
     }
   }
 

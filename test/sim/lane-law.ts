@@ -7,6 +7,7 @@ import type { Oracle } from './oracle.js';
 import type { SimNode } from './sim-node.js';
 
 export class LaneLaw implements Law {
+  readonly isShared = false;
   readonly #violate: Oracle['violate'];
   /** Incarnations that have written the lane's head, in order. */
   readonly #writers: string[] = [];
@@ -18,8 +19,8 @@ export class LaneLaw implements Law {
   judge({ writes, node }: AppliedWrites): void {
     const heads = writes.filter(({ key }) => key.startsWith('h/'));
     for (const { value } of heads) if (value !== undefined) this.#onHead(value, node);
-    // The format of the store is said once, before anything else.
-    const puts = writes.filter(({ key, value }) => value !== undefined && !key.startsWith('v/'));
+    // The format of the store is said once, before anything else; what rests by whoever is asked.
+    const puts = writes.filter(({ key, value }) => value !== undefined && !/^[vp]\//.test(key));
     if (heads.length === 0 && puts.length > 0) {
       this.#violate('S5', `${node.name} writes past its lane: ${puts[0]!.key}`);
     }

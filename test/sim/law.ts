@@ -31,6 +31,8 @@ export interface Law {
   fenced(node: SimNode): void;
   /** The ownership that a write of a segment stands on; undefined where there is only one. */
   epochOf(txn: Txn, ref: SegmentRef): Revision | undefined;
+  /** Whether claims stand on what rests: where others write to the store. */
+  readonly isShared: boolean;
   /** The membership of a node by now; undefined: it has none, or the world knows no members. */
   sessionOf(node: SimNode): Revision | undefined;
 }

@@ -21,6 +21,16 @@ const LIVENESS_MS = 180_000;
 const LIVENESS_AFTER_JUMPS_MS = 86_400_000;
 /** What the janitor's round takes in a healed store, and some more. */
 const ROUND_MAX_MS = 1_000;
+const ACTS = [
+  'outage',
+  'partition',
+  'kill',
+  'pause',
+  'usurp',
+  'restart',
+  'wallJump',
+  'rest',
+] as const;
 const JUMPS_MS = [1_000, -1_000, 60_000, -60_000, -600_000, 3_600_000, 86_400_000];
 
 export class LoneRun extends Run {
@@ -44,6 +54,7 @@ export class LoneRun extends Run {
     // First what is under way must have come to the store.
     await this.pass(10_000);
     await this.#wake();
+    await this.endRest();
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isRunning;
     const hasJumps = this.plan.classes.has('wallJump');
     await this.until(isQuiet, hasJumps ? LIVENESS_AFTER_JUMPS_MS : LIVENESS_MS);
@@ -76,8 +87,7 @@ export class LoneRun extends Run {
   }
 
   protected act(): void {
-    const acts = ['outage', 'partition', 'kill', 'pause', 'usurp', 'restart', 'wallJump'] as const;
-    const allowed = acts.filter((name) => this.plan.classes.has(name));
+    const allowed = ACTS.filter((name) => this.plan.classes.has(name));
     const node = this.#current;
     if (allowed.length === 0 || node === undefined || node.isOver) return;
     const act = allowed[Math.floor(this.random.float() * allowed.length)]!;
@@ -89,6 +99,8 @@ export class LoneRun extends Run {
         return node.kill();
       case 'outage':
         return this.outage();
+      case 'rest':
+        return this.rest();
       case 'partition':
         node.connection?.partition();
         return this.soon(15_000, () => node.connection?.heal());

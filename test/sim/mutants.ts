@@ -188,13 +188,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: '[shard.guard]',
   },
   {
-    name: 'lets go of a shard before what ended is written',
-    world: 'cluster',
-    file: 'engine/shards.js',
-    find: 'if (!hasMore(shard) && !this.#isDirty(shard))',
-    replace: '',
-  },
-  {
     name: 'reads a shard that it has not let go of',
     world: 'cluster',
     file: 'engine/shards.js',
@@ -245,11 +238,11 @@ export const MUTANTS: readonly Mutant[] = [
       "for (const task of lost) this.#ports.settle(task, { kind: 'lost', death: { reason: 'exit', begun: 1 } });",
   },
   {
-    name: 'leaves probes unanswered',
+    name: 'tells that it does not run what it runs',
     world: 'cluster',
     file: 'engine/cluster.js',
-    find: 'for (const probe of probes)',
-    replace: 'for (const probe of [])',
+    find: ' || this.#orphans.has(nameOf(execution))',
+    replace: '',
   },
   {
     name: 'deletes commands before their effect is written',
@@ -313,6 +306,27 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'engine/cluster.js',
     find: ' && this.shards.isResumed(info.segment)',
     replace: '',
+  },
+  {
+    name: 'claims whatever rests by now',
+    world: 'cluster',
+    file: 'engine/cut.js',
+    find: 'this.#standOn([shared.pauses]);',
+    replace: ';',
+  },
+  {
+    name: 'drops what it had in hand of a shard that it lost',
+    world: 'cluster',
+    file: 'engine/cluster.js',
+    find: 'this.#reportUnwritten(segment);',
+    replace: '',
+  },
+  {
+    name: 'tells of a cancel before it is written',
+    world: 'cluster',
+    file: 'engine/command-desk.js',
+    find: '{ shard, after: segments });',
+    replace: '{});',
   },
   {
     name: 'takes silence for a name in use',

@@ -19,22 +19,26 @@ import { type BatchRecord, readState, readTask, type StateRecord } from '../../s
 import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
 import type { Revision, Txn } from '../../src/core/store.js';
 import type { TaskEnd } from '../../src/engine/ends.js';
+import { type CancelAnswer, decodeCommand } from '../../src/engine/letters.js';
 import { LOSSES_MAX } from '../../src/pool/loss-policy.js';
 import type { AppliedTxn } from '../../src/testing/sim-connection.js';
 import { type Law, type Put, writesOf } from './law.js';
-import type { PlannedTask } from './plan.js';
+import type { PlannedTask, TypeName } from './plan.js';
 import type { SimNode } from './sim-node.js';
 import { type Execution, SNOOZE_MS } from './sim-pool.js';
 
 /** Of every type in the plan: fixed, without jitter, so that the next start is known. */
 export const RETRY_MS = 200;
 export const ATTEMPTS = 3;
+/** A submit is answered, or told that nobody knows, within so long: a commit before it, its own, and what a gate reads. */
+const ANSWER_MAX_MS = 30_000;
 
 /** What a submitter was told. */
 interface Submission {
   readonly task: PlannedTask;
   readonly node: SimNode;
   readonly dueMonoMs: number;
+  readonly submittedMonoMs: number;
   answer: 'none' | 'accepted' | 'refused' | 'unclear';
   /** Of the task that stands for it. */
   id?: TaskId;
@@ -78,29 +82,42 @@ interface Run {
   endedAtMonoMs: number;
 }
 
+/** A command with what executions came to. */
+interface Report {
+  readonly executor: string;
+  readonly told: readonly { readonly id: TaskId; readonly attempt: number; readonly at: number }[];
+}
+
 export class Oracle {
   readonly violations: string[] = [];
   /** What happened how often: proves that a run tested something. */
   readonly seen = new Map<string, number>();
+  /** Types that rest, by the store. */
+  resting: ReadonlySet<TypeName> = new Set();
   readonly #submissions = new Map<number, Submission>();
   readonly #tasks = new Map<TaskId, StoredTask>();
   readonly #segments = new Map<SegmentRef, TaskId[]>();
   readonly #runs: Run[] = [];
+  /** In the store: what executions came to, and the claims that stood then. */
+  readonly #reports = new Map<string, Report>();
   readonly #trace: (line: string) => void;
   readonly #law: Law;
   /** Wall clocks jumped: then keys may have left their window, and due times of the wall mean little. */
   readonly #hasJumps: boolean;
+  /** Processes stand still for a while: then nothing is answered in time. */
+  readonly #hasPauses: boolean;
   /** They may jump further than ended tasks are kept. */
   readonly #mayForget: boolean;
 
   constructor(
     trace: (line: string) => void,
     law: Law,
-    wall: { readonly hasJumps: boolean; readonly mayForget: boolean },
+    wall: { readonly hasJumps: boolean; readonly hasPauses: boolean; readonly mayForget: boolean },
   ) {
     this.#trace = trace;
     this.#law = law;
     this.#hasJumps = wall.hasJumps;
+    this.#hasPauses = wall.hasPauses;
     this.#mayForget = wall.mayForget;
   }
 
@@ -128,7 +145,8 @@ export class Oracle {
   // --- What submitters hear ---------------------------------------------------------------------------------------
 
   submitted(task: PlannedTask, node: SimNode, dueMonoMs: number): void {
-    this.#submissions.set(task.label, { task, node, dueMonoMs, answer: 'none' });
+    const submittedMonoMs = node.process.clock.monoMs();
+    this.#submissions.set(task.label, { task, node, dueMonoMs, submittedMonoMs, answer: 'none' });
   }
 
   acceptedAs(label: number, id: TaskId, isCreated: boolean): void {
@@ -159,6 +177,10 @@ export class Oracle {
       this.violate('S10', `${label} answered twice: ${submission.answer}, then ${answer}`);
     }
     submission.answer = answer;
+    const waitedMs = submission.node.process.clock.monoMs() - submission.submittedMonoMs;
+    if (waitedMs > ANSWER_MAX_MS && !this.#hasPauses) {
+      this.violate('S10', `${label} answered after ${Math.round(waitedMs)} ms: ${answer}`);
+    }
     return submission;
   }
 
@@ -175,6 +197,20 @@ export class Oracle {
     if (end.state !== heard.state || end.json !== heard.json) {
       this.violate('S3', `${id} told as ${heard.state} ${heard.json}, stored ${end.state}`);
     }
+  }
+
+  /** Whoever cancelled a task was told what became of it. */
+  heardCancel(id: TaskId, answer: CancelAnswer): void {
+    this.count(`cancel: ${answer}`);
+    const end = this.#tasks.get(id)?.end;
+    const isSo =
+      answer === 'cancelled' ? end?.state === TaskState.CANCELLED : answer !== 'ended' || end;
+    if (!isSo) this.violate('S3', `${id} told as ${answer}, stored ${end?.state ?? 'open'}`);
+  }
+
+  /** Tasks in the store that have not ended, by their ids. */
+  *open(): Generator<TaskId, void, undefined> {
+    for (const { id, end } of this.#tasks.values()) if (end === undefined) yield id;
   }
 
   /** Somebody was told that nobody knows a task. */
@@ -195,13 +231,54 @@ export class Oracle {
     this.#law.judge({ txn, revision, node, writes });
     const put = (...prefixes: string[]): Put[] =>
       writes.filter((w): w is Put => w.value !== undefined && prefixes.includes(w.key.slice(0, 2)));
+    for (const { value } of put('p/')) this.#onPauses(value);
     for (const { key, value } of put('t/', 'i/')) this.#onSegment(key, value, txn);
     for (const { key, value } of put('z/')) this.#onFinished(key, value, node);
     for (const { key, value } of put('d/')) this.#onDeadLetter(key, value, node);
     for (const { key, value } of put('s/')) this.#onOverlay(key, value, { node, revision, txn });
     for (const { key, value } of writes) {
       if (value === undefined && /^[ti]\//.test(key)) this.#onSegmentDeleted(refOf(key));
+      if (key.startsWith('c/')) this.#onCommand(key, value, node);
     }
+  }
+
+  /** A report is deleted when what it says is stored: else nobody would have it after a crash. */
+  #onCommand(key: string, value: Uint8Array | undefined, node: SimNode): void {
+    if (value !== undefined) {
+      const command = decodeCommand(value);
+      const results = command.kind === 'results' ? command.results : [];
+      const told = results.map(({ task, attempt }) => ({
+        id: task,
+        attempt,
+        at: this.#claimOf(task),
+      }));
+      this.#reports.set(key, { executor: command.from, told });
+      return;
+    }
+    const report = this.#reports.get(key);
+    this.#reports.delete(key);
+    for (const { id, attempt, at } of report?.told ?? []) {
+      const task = this.#tasks.get(id);
+      const stands = task?.state === TaskState.RUNNING && task.end === undefined;
+      const isSame = task?.executor === report!.executor && task.attempt === attempt;
+      // Claimed anew, perhaps by the same: then the report has been heard.
+      if (stands && isSame && this.#claimOf(id) === at) {
+        this.violate('S1', `${node.name} deletes ${key}, and ${id} still stands as running`);
+      }
+    }
+  }
+
+  /** When a task was claimed last, as a revision. */
+  #claimOf(id: TaskId): number {
+    return Math.max(0, ...(this.#tasks.get(id)?.claims.keys() ?? []));
+  }
+
+  #onPauses(value: Uint8Array): void {
+    const { pauses } = JSON.parse(utf8(value)) as {
+      pauses: readonly { readonly name: TypeName }[];
+    };
+    this.resting = new Set(pauses.map(({ name }) => name));
+    this.count(this.resting.size > 0 ? 'some rest' : 'nothing rests');
   }
 
   #onSegment(key: string, value: Uint8Array, txn: Txn): void {
@@ -281,10 +358,15 @@ export class Oracle {
     if (last !== undefined && last.node === node && last.epoch === epoch && last.token > 0) {
       this.#checkAccount(task, next, last);
     }
+    this.#checkInHand(task, next, { node, last });
     if (next.state === TaskState.RUNNING) {
       const isOwn = next.executor === node.incarnation;
       const { executor, attempt, dueAtMs } = next;
       const session = this.#law.sessionOf(node);
+      const isNew = task.state !== TaskState.RUNNING || attempt !== task.attempt;
+      if (isOwn && isNew && this.#law.isShared && this.#rests(task)) {
+        this.violate('S5', `${node.name} claims ${task.id}, which rests`);
+      }
       if (isOwn) task.claims.set(revision, { executor, attempt, dueAtMs, epoch, session });
       // What ran elsewhere when the shard changed hands stands there as before.
       else if (executor !== task.executor || attempt !== task.attempt) {
@@ -295,6 +377,30 @@ export class Oracle {
     task.attempt = next.attempt;
     task.losses = next.losses;
     task.executor = next.executor;
+  }
+
+  #rests({ label }: StoredTask): boolean {
+    const type = this.#submissions.get(label)?.task.type;
+    return type !== undefined && this.resting.has(type);
+  }
+
+  /** Who has run a task to its end, and finds it RUNNING in its own name, records that end, and does not run it again. */
+  #checkInHand(
+    task: StoredTask,
+    next: StateRecord,
+    { node, last }: { readonly node: SimNode; readonly last: Run | undefined },
+  ): void {
+    const isOurs =
+      task.state === TaskState.RUNNING &&
+      task.executor === node.incarnation &&
+      last?.node === node &&
+      last.attempt === task.attempt;
+    const hasEnded =
+      last?.outcome === Outcome.COMPLETED || last?.outcome === Outcome.FAILED_FOR_GOOD;
+    const stands = next.state === TaskState.RUNNING && next.attempt === task.attempt;
+    if (isOurs && hasEnded && !stands) {
+      this.violate('S3', `${node.name} had ended ${task.id}, and takes it for lost`);
+    }
   }
 
   /** Attempts and losses of a task that has been put back, against how its last execution went. */

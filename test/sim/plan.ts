@@ -25,11 +25,22 @@ const COMMON_CLASSES = [
   'stuck',
   'echo',
   'cancel',
+  'longRuns',
+  'smallCommits',
+  'rest',
 ] as const;
 /** A rival for the one lane; a process that closes and is started again. */
 const LONE_CLASSES = [...COMMON_CLASSES, 'usurp', 'restart'] as const;
 /** Nodes that come and go; leases that end under them; history that is gone under a watch. */
-const CLUSTER_CLASSES = [...COMMON_CLASSES, 'join', 'leave', 'leaseLost', 'compaction'] as const;
+const CLUSTER_CLASSES = [
+  ...COMMON_CLASSES,
+  'join',
+  'leave',
+  'leaseLost',
+  'compaction',
+  'slowWatch',
+  'lateRecord',
+] as const;
 export type FaultClass = (typeof LONE_CLASSES)[number] | (typeof CLUSTER_CLASSES)[number];
 export const FAULT_CLASSES: readonly FaultClass[] = [
   ...new Set([...LONE_CLASSES, ...CLUSTER_CLASSES]),
@@ -80,6 +91,8 @@ export interface Plan {
   /** Between two acts of the nemesis. */
   readonly calmMs: { readonly minMs: number; readonly maxMs: number };
   readonly threads: number;
+  /** Of the store: with few of them what is usually one commit becomes several. */
+  readonly operationsMax: number;
   readonly bursts: readonly { readonly atMs: number; readonly tasks: readonly PlannedTask[] }[];
 }
 
@@ -136,7 +149,8 @@ function drawPlan(
     full: rate('full', 0.1),
     hang: rate('hang', 0.05),
     readFailed: rate('readFailed', 0.6),
-    watchCut: random.float() * 0.1,
+    // Most batches then come up to a second late, and other watches are ahead.
+    watchCut: random.float() * (classes.has('slowWatch') ? 0.9 : 0.1),
     latency: { minMs: 0.1, maxMs: slowest },
     lateMaxMs: 100 + random.float() * 10_000,
   };
@@ -149,6 +163,7 @@ function drawPlan(
     const tasks = Array.from({ length: size }, () => drawTask(workload, label++, classes, size));
     bursts.push({ atMs, tasks });
   }
+  const operationsMax = classes.has('smallCommits') ? 16 + Math.floor(random.float() * 16) : 128;
   const calm = drawMs(random, 200, 4_000);
   return {
     classes,
@@ -156,6 +171,7 @@ function drawPlan(
     faultsMs,
     calmMs: { minMs: calm / 4, maxMs: calm * 2 },
     threads: 1 + Math.floor(random.float() * 4),
+    operationsMax,
     bursts,
   };
 }
@@ -183,7 +199,9 @@ function drawTask(
     ttlMs: chance(0.05) ? drawMs(random, 100, 10_000) : 0,
     key,
     script: drawScript(random, classes, type),
-    runMs: chance(0.9) ? random.float() * 30 : random.float() * 1_500,
+    runMs: chance(classes.has('longRuns') ? 0.5 : 0.1)
+      ? random.float() * 1_500
+      : random.float() * 30,
     cancelAfterMs:
       classes.has('cancel') && chance(0.15) ? random.float() * (delayMs + 100) : undefined,
     paddingBytes: chance(0.01) ? 100_000 : 0,

@@ -4,13 +4,14 @@
 import { channel } from 'node:diagnostics_channel';
 import type { ChannelName } from '../../src/core/channels.js';
 import type { Random } from '../../src/core/random.js';
+import type { Txn } from '../../src/core/store.js';
 import type { SimConnection } from '../../src/testing/sim-connection.js';
 import { type SimStore, simStore } from '../../src/testing/sim-store.js';
 import { drawMs } from '../../src/testing/store-faults.js';
 import { World } from '../../src/testing/world.js';
 import type { Law } from './law.js';
 import { Oracle } from './oracle.js';
-import type { FaultClass, Plan, PlannedTask } from './plan.js';
+import { type FaultClass, type Plan, type PlannedTask, TYPES } from './plan.js';
 import type { NodeWorld, SimNode } from './sim-node.js';
 import { Trace } from './trace.js';
 
@@ -60,6 +61,8 @@ export const PROBE: PlannedTask = {
 };
 /** From due to start on an idle, healed system, beside the commits' round trips. */
 const LATE_MAX_MS = 60;
+/** How often what rests is told to go on. */
+const RESUMES_MAX = 30;
 
 /** Counted when they are published, to show what a run has reached. */
 const WATCHED: readonly ChannelName[] = [
@@ -114,12 +117,15 @@ export abstract class Run<P extends Plan = Plan> {
     const hasJumps = this.plan.classes.has('wallJump');
     this.oracle = new Oracle(this.trace, law, {
       hasJumps,
+      hasPauses: this.plan.classes.has('pause') || this.plan.classes.has('usurp'),
       mayForget: hasJumps && parts.world === 'lone',
     });
     this.store = simStore({
       seed: this.world.random.u32(),
       clock: this.world.clock,
       faults: this.plan.faults,
+      operationsMax: this.plan.operationsMax,
+      isLost: (txn) => this.isLost(txn),
       onApplied: (applied) => this.oracle.applied(applied, this.#nodeOf(applied.connection)),
     });
   }
@@ -132,6 +138,11 @@ export abstract class Run<P extends Plan = Plan> {
   protected abstract anyNode(): SimNode | undefined;
   /** A task was accepted: who waits for it, and who cancels it. */
   protected abstract onAccepted(...accepted: Parameters<NodeWorld['onAccepted']>): void;
+
+  /** Whether a transaction is lost on its way, beside what is drawn for all. */
+  protected isLost(_txn: Txn): boolean {
+    return false;
+  }
 
   protected readonly trace = (line: string): void => this.#trace.add(line);
 
@@ -215,6 +226,22 @@ export abstract class Run<P extends Plan = Plan> {
   protected outage(): void {
     this.store.setFaults({ ...this.plan.faults, refused: 1, readFailed: 1 });
     this.soon(8_000, () => !this.isHealed && this.store.setFaults(this.plan.faults));
+  }
+
+  /** A type of tasks rests for a while, whoever runs it. */
+  protected rest(): void {
+    const type = TYPES[Math.floor(this.random.float() * TYPES.length)]!;
+    this.anyNode()?.setResting(type, true);
+    this.soon(6_000, () => this.anyNode()?.setResting(type, false));
+  }
+
+  /** Nothing rests any more: what did, runs. */
+  protected async endRest(): Promise<void> {
+    for (let tries = 0; this.oracle.resting.size > 0; tries++) {
+      if (tries === RESUMES_MAX) return this.oracle.violate('S14', 'what rests cannot go on');
+      for (const type of this.oracle.resting) this.anyNode()?.setResting(type, false);
+      await this.pass(1_000);
+    }
   }
 
   /** Ends all faults of the network, and whatever was done to processes. */

@@ -19,6 +19,7 @@ import type { SimNode } from './sim-node.js';
 const EMPTY_AT_REST = ['i/', 'c/', 's/', 't/', 'w/'];
 
 export class ShardLaw implements Law {
+  readonly isShared = true;
   readonly #store: () => SimStore;
   readonly #violate: Oracle['violate'];
   /** Whose each ownership was. */
@@ -27,6 +28,8 @@ export class ShardLaw implements Law {
   readonly #inbox = new Set<Key>();
 
   readonly #shardCount: () => number;
+  /** Somebody has put an owner key. @param shard - `<queue>.<shard>` */
+  onClaim: ((shard: string, node: SimNode) => void) | undefined;
 
   constructor(store: () => SimStore, violate: Oracle['violate'], shardCount: () => number) {
     this.#store = store;
@@ -118,6 +121,8 @@ export class ShardLaw implements Law {
   #onClaim(ownership: string, node: SimNode): void {
     this.#owners.set(ownership, node);
     node.count('shard claimed');
+    const [, queue, shard] = ownership.split('@')[0]!.split('/');
+    this.onClaim?.(`${queue}.${shard}`, node);
   }
 
   #judgeEpoch({ key }: Write, { txn, node }: AppliedWrites): void {

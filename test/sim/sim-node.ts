@@ -15,7 +15,7 @@ import type { SimConnection } from '../../src/testing/sim-connection.js';
 import type { SimStore } from '../../src/testing/sim-store.js';
 import type { SimProcess, World } from '../../src/testing/world.js';
 import { ATTEMPTS, type Oracle, RETRY_MS } from './oracle.js';
-import type { PlannedTask } from './plan.js';
+import type { PlannedTask, TypeName } from './plan.js';
 import { type PoolWorld, SimPool } from './sim-pool.js';
 
 const retry = { attempts: ATTEMPTS, backoff: 'fixed', min: RETRY_MS, jitter: 'none' } as const;
@@ -271,9 +271,22 @@ export class SimNode {
   /** Cancels a task, perhaps one that another node was given. */
   cancel(place: TaskPlace): void {
     const id = taskId(place.segment, place.index);
+    const { oracle } = this.#sim;
     this.#await(`cancel ${id}`, id, this.#engine!.cancel(place, 'simulated'), (answer) =>
-      this.count(`cancel: ${answer}`),
+      oracle.heardCancel(id, answer),
     );
+  }
+
+  /** Lets the tasks of a type rest everywhere, or go on. */
+  setResting(type: TypeName, isResting: boolean): void {
+    this.#in(() => {
+      const { pauses } = this.#engine!;
+      const target = { kind: 'task', name: type } as const;
+      (isResting ? pauses.pause(target) : pauses.resume(target)).then(
+        () => this.count(isResting ? 'rests' : 'goes on'),
+        (error: unknown) => this.#mustBeTyped(error, 'pause'),
+      );
+    });
   }
 
   #await<T>(what: string, id: TaskId, answer: Promise<T>, onAnswer: (answer: T) => void): void {

@@ -51,9 +51,19 @@ const REACHED = [
   ].map((fault) => `fault ${fault}`),
   ...[
     ...['outage', 'partition', 'kill', 'pause', 'usurp', 'restart', 'wallJump'],
-    ...['join', 'leave', 'leaseLost', 'compaction'],
+    ...['join', 'leave', 'leaseLost', 'compaction', 'rest'],
   ].map((act) => `nemesis ${act}`),
-  ...['lane taken over', 'fenced', 'recovered a segment', 'run again', 'deduplicated'],
+  ...[
+    'some rest',
+    'rests',
+    'goes on',
+    'nothing rests',
+    'lane taken over',
+    'fenced',
+    'recovered a segment',
+    'run again',
+    'deduplicated',
+  ],
   ...['shard claimed', 'heard that a task is gone', 'fault watchCut'],
   ...['session:fenced', 'session:lifted', 'session:lost', 'shard:released', 'shard:lost'].map(
     (what) => `millrace:${what}`,

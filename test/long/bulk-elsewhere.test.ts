@@ -2,13 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { createRuntime, defineTask, defineTasks } from '../../../src/index.js';
-import { etcdStore } from '../../../src/store/etcd/index.js';
-import { contract } from '../../support/bulk-program.js';
-import { runBulk } from '../../support/bulk-run.js';
-import { EtcdCluster } from '../../support/etcd/index.js';
-import { freshNamespace } from '../../support/etcd/store.js';
-import { until } from '../../support/limit.js';
+import { createRuntime, defineTask, defineTasks } from '../../src/index.js';
+import { etcdStore } from '../../src/store/etcd/index.js';
+import { contract } from '../support/bulk-program.js';
+import { runBulk } from '../support/bulk-run.js';
+import { EtcdCluster } from '../support/etcd/index.js';
+import { freshNamespace } from '../support/etcd/store.js';
+import { until } from '../support/limit.js';
 
 const ITEMS = 40_000;
 const ROOM = 5_000;

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'node:test';
-import type { ChannelPayloads } from '../../../src/core/channels.js';
-import { createRuntime, defineTask, defineTasks } from '../../../src/index.js';
-import { etcdStore } from '../../../src/store/etcd/index.js';
-import { EtcdCluster } from '../../support/etcd/index.js';
-import { freshNamespace } from '../../support/etcd/store.js';
-import type { TcpProxy } from '../../support/tcp-proxy.js';
+import type { ChannelPayloads } from '../../src/core/channels.js';
+import { createRuntime, defineTask, defineTasks } from '../../src/index.js';
+import { etcdStore } from '../../src/store/etcd/index.js';
+import { EtcdCluster } from '../support/etcd/index.js';
+import { freshNamespace } from '../support/etcd/store.js';
+import type { TcpProxy } from '../support/tcp-proxy.js';
 
 /** The canary flies every 10 s, and two of them have to be late. */
 const LIMIT_MS = 90_000;
