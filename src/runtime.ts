@@ -22,7 +22,7 @@ import { invalidOption, knownOptions, shortText, wholeNumber } from './core/opti
 import type { Pool } from './core/pool.js';
 import { statusOf } from './core/states.js';
 import type { Store } from './core/store.js';
-import { type AnyTask, isTask, type TaskContract, type TaskSpec } from './core/task.js';
+import { type AnyTask, hasHandler, isTask, type TaskContract, type TaskSpec } from './core/task.js';
 import {
   carrierOfSpan,
   encodeMetadata,
@@ -247,9 +247,10 @@ export class Runtime {
 
   /** Types that nobody runs as long as this process has the store: contracts without a handler, and what the store holds. */
   #missingHandlers(isShared: boolean): readonly string[] {
-    const isProducer = ![...this.tasks.values()].some(({ run }) => run !== undefined);
+    const tasks = [...this.tasks.values()];
+    const isProducer = !tasks.some(hasHandler);
     if (isShared || isProducer) return [];
-    const contracts = [...this.tasks.values()].filter(({ run }) => run === undefined);
+    const contracts = tasks.filter((task) => !hasHandler(task));
     return [...contracts.map(({ name }) => name), ...this.#engines.stored.foreignTypes];
   }
 
@@ -659,7 +660,8 @@ export class Runtime {
 
   /** Whether those who run a type that does not run here are full. */
   #isFullElsewhere(spec: TaskSpec): boolean {
-    const isRunHere = this.tasks.get(spec.name)?.run !== undefined;
+    const task = this.tasks.get(spec.name);
+    const isRunHere = task !== undefined && hasHandler(task);
     return !isRunHere && this.#engines.stored.isFullElsewhere(spec);
   }
 

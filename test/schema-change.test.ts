@@ -74,6 +74,11 @@ test('a runtime says at start what its store holds, or its module has, that nobo
   t.after(() => process.off('warning', note));
   const kept = defineTask({ name: 'kept', exec: 'inline', run: () => 1 });
   const dropped = defineTask({ name: 'dropped', exec: 'inline', run: () => 1 });
+  const together = defineTask({
+    name: 'together',
+    exec: 'inline',
+    runBatch: (items) => items.map(() => 1),
+  });
   const contract = defineTask({ name: 'contract' });
   const bed = testBed(defineTasks({ kept, dropped }));
   const soon = <T>(promise: Promise<T>): Promise<T> => within(bed.clock, 60_000, promise);
@@ -82,7 +87,7 @@ test('a runtime says at start what its store holds, or its module has, that nobo
   await soon(old.close());
   assert.deepEqual(warnings, []);
 
-  const changed = await bed.start({ tasks: defineTasks({ kept, contract }) });
+  const changed = await bed.start({ tasks: defineTasks({ kept, together, contract }) });
   await once(process, 'warning');
   const waits = 'has no handler here; what is stored of it waits for a node that has one';
   assert.deepEqual(warnings, [`task 'contract' ${waits}`, `task 'dropped' ${waits}`]);
