@@ -37,7 +37,22 @@ export async function storedSegment(
 }
 
 /** @returns undefined when the store does not know the task (any more) */
-export async function readStoredTask(
+export function readStoredTask(
+  store: Store,
+  ref: SegmentRef,
+  index: number,
+): Promise<StoredTask | undefined> {
+  return lookTwice(() => findStoredTask(store, ref, index));
+}
+
+/** A dead letter that comes back between two reads of one look is in neither place: the next look finds it open. */
+async function lookTwice<Found>(
+  look: () => Promise<Found | undefined>,
+): Promise<Found | undefined> {
+  return (await look()) ?? look();
+}
+
+async function findStoredTask(
   store: Store,
   ref: SegmentRef,
   index: number,
@@ -80,6 +95,16 @@ export async function storedState(
   ref: SegmentRef,
   index: number,
 ): Promise<TaskState> {
+  const state = await lookTwice(() => findState(store, ref, index));
+  if (state === undefined) throw goneError(taskId(ref, index));
+  return state;
+}
+
+async function findState(
+  store: Store,
+  ref: SegmentRef,
+  index: number,
+): Promise<TaskState | undefined> {
   const id = taskId(ref, index);
   const overlay = await store.get(overlayKey(ref));
   const since = overlay && statesOf(overlay.value).get(index);
@@ -90,5 +115,5 @@ export async function storedState(
   if (segment !== undefined && index < openFrame(segment.value, FrameKind.TASKS).count) {
     return TaskState.PENDING;
   }
-  throw goneError(id);
+  return undefined;
 }

@@ -4,7 +4,10 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { taskId } from '../../src/core/ids.js';
+import { TaskState } from '../../src/core/states.js';
 import type { Accepted } from '../../src/engine/intake.js';
+import { readStoredTask, storedState } from '../../src/engine/stored-task.js';
+import { FaultyStore } from '../support/faulty-store.js';
 import { within } from '../support/runtime.js';
 import { idOf, scriptedCluster } from '../support/scripted-cluster.js';
 import { type ScriptedEngine, scriptedEngine } from '../support/scripted-engine.js';
@@ -73,6 +76,24 @@ describe('a dead letter that is redriven', () => {
     for (const prefix of ['d/', 't/', 's/']) assert.deepEqual(await keys(prefix), [], prefix);
     assert.equal(engine.stats.open, 0);
   });
+
+  for (const look of [storedState, readStoredTask]) {
+    test(`is known to whoever looks while it comes back: ${look.name}`, async () => {
+      const { engine, store, pool, submit, run, soon } = await setup();
+      const [accepted] = await submit(1);
+      await run({ pool }, () => true);
+      const reader = new FaultyStore(store);
+      reader.beforeGet = async (key) => {
+        if (!key.startsWith('d/')) return;
+        reader.beforeGet = undefined;
+        await soon(engine.redrive(ids([accepted!])));
+      };
+      const found = await look(reader, accepted!.segment, accepted!.index);
+      const state = typeof found === 'object' ? found.state : found;
+      assert.ok(state === TaskState.PENDING || state === TaskState.RUNNING, `${state}`);
+      assert.equal(reader.beforeGet, undefined);
+    });
+  }
 
   test('comes back to its segment while others of it are open, and may fail again', async () => {
     const { engine, pool, submit, run, soon, keys, clock } = await setup();
