@@ -213,12 +213,20 @@ export class CacheKeeper implements BusListener {
       if (!isKept || lives !== this.#lives) return reading;
       this.#take(reading, key);
       // A tenant that was not known is, from here on. One that is known goes on by its chain.
-      if (this.#cache.tenantRevision(counter) === NOT_KNOWN)
-        this.#cache.advance(counter, stateOf(entries[1]));
+      if (this.#cache.tenantRevision(counter) === NOT_KNOWN) this.#begin(counter, entries[1]);
       return reading;
     } finally {
       if (lives === this.#lives) this.#cache.end(key);
     }
+  }
+
+  /**
+   * The first that is known of a tenant's counter. It vouches for the entry that was read with it. What else is cached by then
+   * (a write of ours, another first read) may be older, and what came after it lost with a message, or to a watch that is away.
+   */
+  #begin(counter: Key, found: Entry | undefined): void {
+    if (this.#cache.countOf(counter) === 1) this.#cache.advance(counter, stateOf(found));
+    else void this.#recheckUntilDone(counter);
   }
 
   #takeAll({ changes, newRevision }: News): void {

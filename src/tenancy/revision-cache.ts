@@ -281,6 +281,12 @@ export class RevisionCache {
     return keys;
   }
 
+  /** How many entries of a tenant have a record. */
+  countOf(counter: Key): number {
+    const address = this.findKey(counter);
+    return address === 0 ? 0 : this.#slab.field(address, Field.COUNT);
+  }
+
   /** The records of a tenant's entries, newest first. */
   *entriesOf(counter: Key): Generator<Address> {
     const tenant = this.findKey(counter);

@@ -5,6 +5,7 @@ import type { KeyRange, Revision } from '../../src/core/store.js';
 import { counterKey, entryKey } from '../../src/tenancy/keys.js';
 import { WatchBus } from '../../src/tenancy/watch-bus.js';
 import { gate, track } from '../coordination/world.js';
+import { MessageHub } from './message-bus.js';
 import { nodes } from './nodes.js';
 
 test('what one node writes, all nodes read; from their caches once they have read it', async (t) => {
@@ -201,6 +202,26 @@ test('a write whose answer was lost is seen by its own node, too', async (t) => 
   await w.clock.advance(1_000);
   assert.equal(written.state, 'done');
   assert.equal((await metadata.get('acme', 'x', '1'))?.value, 2);
+});
+
+test('the first read of a tenant does not vouch for what was cached before it', async (t) => {
+  const w = await nodes(t);
+  const hub = new MessageHub(w.clock, seededRandom(1), { lost: 1 });
+  const [a, b] = [await w.join(() => hub.join(5_000)), await w.join(() => hub.join(5_000))];
+  // A read that fails; while it was under way a write of our own was taken in.
+  const { opened, open } = gate();
+  a.faults.gate = opened;
+  const failing = a.metadata.get('acme', 'x', '1');
+  await w.clock.settle();
+  a.faults.gate = undefined;
+  await a.metadata.put('acme', 'x', '1', 'ours');
+  a.faults.fates.push('request lost');
+  open();
+  await assert.rejects(failing, { code: 'ERR_MILLRACE_STORE_UNAVAILABLE' });
+  await b.metadata.put('acme', 'x', '1', 'newer');
+  await a.metadata.get('acme', 'x', '2');
+  await w.clock.advance(6_000);
+  assert.equal((await a.metadata.get('acme', 'x', '1'))?.value, 'newer');
 });
 
 test('news that come while an entry is read for the first time are not lost on it', async (t) => {
