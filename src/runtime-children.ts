@@ -29,9 +29,8 @@ export interface ChildRuntime {
   untilEnded(id: string): Promise<TaskStatus>;
 }
 
-interface Family {
-  readonly children: Map<string, { readonly type: string }>;
-}
+/** Children by id, with their types. */
+type Family = Map<string, string>;
 
 export class RuntimeChildren {
   /** For the pools. */
@@ -100,19 +99,18 @@ export class RuntimeChildren {
     child: { readonly id: string; readonly type: string },
   ): void {
     const known = this.#families.get(parent);
-    const family = known ?? { children: new Map() };
-    family.children.set(child.id, { type: child.type });
-    if (known !== undefined) return;
+    if (known !== undefined) return void known.set(child.id, child.type);
+    const family = new Map([[child.id, child.type]]);
     this.#families.set(parent, family);
     void this.#untilOver(runtime, parent, family);
   }
 
-  async #untilOver(runtime: ChildRuntime, parent: string, { children }: Family): Promise<void> {
+  async #untilOver(runtime: ChildRuntime, parent: string, family: Family): Promise<void> {
     try {
       const status = await runtime.untilEnded(parent);
       this.#families.delete(parent);
       if (!isFailure(status)) return;
-      const cancels = [...children].map(([id, { type }]) =>
+      const cancels = [...family].map(([id, type]) =>
         runtime.handle(type, id).cancel(parentEnded(parent)),
       );
       // Those that cannot be reached hear of it before they begin.

@@ -5,7 +5,7 @@
  *   main.ts        words -> command -> exit code; errors -> one line
  *   command.ts     what a command is, exit codes          arguments.ts   options, near misses     help.ts   help texts
  *   demo*.ts       `millrace demo`                        run*.ts        `millrace run`
- *   loadtest*.ts, lock-load.ts  `millrace loadtest`
+ *   loadtest*.ts, loadtest/  `millrace loadtest`
  *   ls.ts, show.ts, why.ts, cancel.ts, retry.ts, redrive.ts, top*.ts
  *                                                         for operators; store-access.ts reaches the store for them
  *   doctor*.ts     `millrace doctor`

@@ -36,9 +36,9 @@
 import { Backoff } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
-import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
+import { isMillraceError, MillraceError } from '../core/errors.js';
 import type { FollowBatch } from '../core/follow.js';
-import { keepFollowing } from '../core/keep-following.js';
+import { keepFollowing, unlessClosed } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
 import { BaseService } from '../core/service.js';
 import {
@@ -181,12 +181,12 @@ export class ShardKeeper extends BaseService {
       if (change.kind === 'fenced' && this.#isLeavingAll) this.#whenFree?.();
     });
     this.#following = Promise.all([
-      this.#followMembers().catch(endedByClose),
+      this.#followMembers().catch(unlessClosed),
       this.#follow(OWNERS, (batch) => {
         this.owners.hear(batch);
         this.#hearOfOwners(batch);
-      }).catch(endedByClose),
-      this.#follow(WAITING, (batch) => this.#hearOfWaiting(batch)).catch(endedByClose),
+      }).catch(unlessClosed),
+      this.#follow(WAITING, (batch) => this.#hearOfWaiting(batch)).catch(unlessClosed),
     ]);
   }
 
@@ -434,8 +434,4 @@ export class ShardKeeper extends BaseService {
       },
     };
   }
-}
-
-function endedByClose(error: unknown): void {
-  if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
 }

@@ -4,6 +4,7 @@
  */
 import { Backoff, isTransient } from './backoff.js';
 import type { Clock } from './clock.js';
+import { hasCode } from './errors.js';
 import { type FollowBatch, type FollowOptions, follow } from './follow.js';
 import type { Random } from './random.js';
 import type { KeyRange, Store } from './store.js';
@@ -36,4 +37,9 @@ export async function* keepFollowing(
       await backoff.pause(signal).catch(() => {});
     }
   }
+}
+
+/** Takes the end of the store for the end of the following. */
+export function unlessClosed(error: unknown): void {
+  if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
 }

@@ -221,9 +221,7 @@ export class CommandDesk {
       if (isKnown && end !== 'gone') answer = 'ended';
     }
     visitOver?.();
-    const segments = touched.filter(
-      (segment) => this.#ports.table.segmentInfo(segment) !== undefined,
-    );
+    const segments = this.#stillHere(touched);
     // Nobody is told before it is durable; what is not, is for the next owner to do and to tell.
     this.#ports.mailroom.post(from, { answers: [{ number, answer }] }, { shard, after: segments });
     this.#delete(shard, key, segments);
@@ -290,8 +288,7 @@ export class CommandDesk {
     this.#acting.delete(key);
     visitOver?.();
     if (isOver(shard)) return;
-    const segments = touched.filter((held) => table.segmentInfo(held) !== undefined);
-    this.#delete(shard, key, segments);
+    this.#delete(shard, key, this.#stillHere(touched));
   }
 
   // --- Redrive -----------------------------------------------------------------------------------------------------
@@ -396,6 +393,11 @@ export class CommandDesk {
     const { segment, index } = requireTaskId(id);
     const { table } = this.#ports;
     return table.taskAt(table.findSegment(segment), index);
+  }
+
+  /** Those that the table has not let go of meanwhile: their effect is still to be written. */
+  #stillHere(touched: readonly SegmentHandle[]): SegmentHandle[] {
+    return touched.filter((segment) => this.#ports.table.segmentInfo(segment) !== undefined);
   }
 
   #delete(shard: Shard, key: Key, after: readonly SegmentHandle[]): void {

@@ -21,7 +21,7 @@ import { parseTaskId, type TaskId, taskId } from '../core/ids.js';
 import type { Compare, Entry, Key, Operation, OperationResult, Store } from '../core/store.js';
 import type { ClosedFrame, Gate } from './closed-frame.js';
 import type { Accepted, NewTask } from './intake.js';
-import { ALL_DEBOUNCES, debounceKey } from './keys.js';
+import { ALL_DEBOUNCES, debounceKey, inWindows } from './keys.js';
 import { entriesOf } from './recovery.js';
 import { storedSegment } from './stored-task.js';
 
@@ -115,7 +115,7 @@ export class Debounces {
     const { key, waitMs, maxMs } = task.debounce!;
     for (;;) {
       const nowMs = clock.wallMs();
-      const keys = keysOf(task.type, key, { nowMs, windowMs });
+      const keys = inWindows({ nowMs, windowMs }, (window) => debounceKey(window, task.type, key));
       const found = await Promise.all(keys.map((name) => store.get(name)));
       const newest = found.reduce((a, b) =>
         (a?.modRevision ?? 0) > (b?.modRevision ?? 0) ? a : b,
@@ -213,18 +213,6 @@ class DebounceGate implements Gate {
     const standing = entry && decode(entry);
     return standing !== undefined && parseTaskId(standing.task)?.segment === ref;
   }
-}
-
-/** This window, in which a new one is put, the one before, and the next: clocks differ. */
-function keysOf(
-  type: string,
-  key: string,
-  { nowMs, windowMs }: { readonly nowMs: number; readonly windowMs: number },
-): readonly Key[] {
-  const window = Math.floor(nowMs / windowMs) * windowMs;
-  return [window, window - windowMs, window + windowMs].map((begin) =>
-    debounceKey(Math.max(0, begin), type, key),
-  );
 }
 
 function encode(standing: Standing): Uint8Array {

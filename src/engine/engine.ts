@@ -77,7 +77,13 @@ import { Settler } from './settler.js';
 import type { Shard } from './shard.js';
 import { type ShutdownBudget, type ShutdownParts, shutDown } from './shutdown.js';
 import { readStoredTask } from './stored-task.js';
-import { type CancelAnswer, NOT_HELD, TaskDesk, type TaskPlace } from './task-desk.js';
+import {
+  type CancelAnswer,
+  MOVED_DELAY_MS,
+  NOT_HELD,
+  TaskDesk,
+  type TaskPlace,
+} from './task-desk.js';
 import { TaskTypes } from './task-types.js';
 import { Waker } from './waker.js';
 import { WallTimes } from './wall-times.js';
@@ -117,8 +123,6 @@ export interface EngineStats {
 
 /** When to try again while the store does not answer. */
 const STALL_RETRY_MS = 1_000;
-/** A shard that went to another node is asked for again after so long. */
-const MOVED_DELAY_MS = 200;
 /** Where the store has one writer, all tasks of a queue are in one shard. */
 const ONLY_HOME: Home = { shard: 0, owner: undefined, isInbox: false };
 

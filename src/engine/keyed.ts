@@ -12,26 +12,24 @@
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { parseTaskId, type TaskId, taskId } from '../core/ids.js';
-import type { Entry, Operation, OperationResult, Store } from '../core/store.js';
+import type { Entry, Key, Operation, OperationResult, Store } from '../core/store.js';
 import type { ClosedFrame, Gate } from './closed-frame.js';
-import { idempotencyKey } from './keys.js';
+import { idempotencyKey, inWindows } from './keys.js';
 
 export class KeyGate implements Gate {
   /** This window, in which a new one is put, the one before, and the next. */
-  readonly #keys: readonly [string, string, string];
+  readonly #keys: readonly [Key, Key, Key];
 
   /**
    * @param type - keys of different task types do not meet
-   * @param now.nowMs - wall clock
+   * @param at.nowMs - wall clock
    */
   constructor(
     type: string,
     key: string,
-    { nowMs, windowMs }: { readonly nowMs: number; readonly windowMs: number },
+    at: { readonly nowMs: number; readonly windowMs: number },
   ) {
-    const window = Math.floor(nowMs / windowMs) * windowMs;
-    const keyIn = (begin: number): string => idempotencyKey(Math.max(0, begin), type, key);
-    this.#keys = [keyIn(window), keyIn(window - windowMs), keyIn(window + windowMs)];
+    this.#keys = inWindows(at, (window) => idempotencyKey(window, type, key));
   }
 
   operation(closed: ClosedFrame): Operation {

@@ -175,6 +175,20 @@ export function idempotencyKey(window: number, scope: string, key: string): Key 
   return `k/${dueDigits(window)}/${escapeKey(scope)}/${escapeKey(key)}`;
 }
 
+/**
+ * A key in this window, in which a new one is put, in the one before, and in the next, since clocks differ.
+ *
+ * @param at.nowMs - wall clock
+ */
+export function inWindows(
+  { nowMs, windowMs }: { readonly nowMs: number; readonly windowMs: number },
+  keyIn: (window: number) => Key,
+): readonly [Key, Key, Key] {
+  const begin = Math.floor(nowMs / windowMs) * windowMs;
+  const keyFrom = (window: number): Key => keyIn(Math.max(0, window));
+  return [keyFrom(begin), keyFrom(begin - windowMs), keyFrom(begin + windowMs)];
+}
+
 /** @param window, scope - as those of {@link idempotencyKey} */
 export function debounceKey(window: number, scope: string, key: string): Key {
   return `u/${dueDigits(window)}/${escapeKey(scope)}/${escapeKey(key)}`;

@@ -153,40 +153,32 @@ export class Pauses {
   }
 
   async #change(decide: (pauses: readonly Pause[]) => readonly Pause[]): Promise<void> {
-    const unknown: { cause?: MillraceError } = {};
+    const { clock, store, isShared } = this.#ports;
+    let cause: MillraceError | undefined;
     try {
-      await this.#tryChange(decide, unknown);
+      for (let tries = 0; tries < TRIES_MAX; tries++) {
+        const entry = await store.get(PAUSES_KEY);
+        const found = decode(entry);
+        const wanted = decide(found);
+        // After an unknown outcome this is how it is found to have been applied.
+        if (wanted === found) return this.#take(entry);
+        const outcome = await this.#put(wanted, entry);
+        if (outcome.kind === 'done') return this.#note(wanted, outcome.revision);
+        if (outcome.kind === 'unknown') {
+          cause = outcome.cause;
+          await sleep(clock, RETRY_MS);
+        }
+      }
+      throw new MillraceError(
+        'ERR_MILLRACE_STORE_UNAVAILABLE',
+        'the store does not say whether the pause was changed; look at stats().paused, and ask again',
+        { details: { retryAfterMs: 1_000 }, cause },
+      );
     } catch (error) {
       // Where others write, the watch tells what becomes of it.
-      if (unknown.cause !== undefined && !this.#ports.isShared) this.#outwrite();
+      if (cause !== undefined && !isShared) this.#outwrite();
       throw error;
     }
-  }
-
-  /** @param unknown - gets why a try has had no answer, if one had none */
-  async #tryChange(
-    decide: (pauses: readonly Pause[]) => readonly Pause[],
-    unknown: { cause?: MillraceError },
-  ): Promise<void> {
-    const { clock, store } = this.#ports;
-    for (let tries = 0; tries < TRIES_MAX; tries++) {
-      const entry = await store.get(PAUSES_KEY);
-      const found = decode(entry);
-      const wanted = decide(found);
-      // After an unknown outcome this is how it is found to have been applied.
-      if (wanted === found) return this.#take(entry);
-      const outcome = await this.#put(wanted, entry);
-      if (outcome.kind === 'done') return this.#note(wanted, outcome.revision);
-      if (outcome.kind === 'unknown') {
-        unknown.cause = outcome.cause;
-        await sleep(clock, RETRY_MS);
-      }
-    }
-    throw new MillraceError(
-      'ERR_MILLRACE_STORE_UNAVAILABLE',
-      'the store does not say whether the pause was changed; look at stats().paused, and ask again',
-      { details: { retryAfterMs: 1_000 }, ...(unknown.cause && { cause: unknown.cause }) },
-    );
   }
 
   #put(pauses: readonly Pause[], over: Entry | undefined): Promise<TxnOutcome> {

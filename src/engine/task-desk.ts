@@ -35,7 +35,7 @@ export type CancelAnswer = Exclude<AnswerOfOwner, 'gone'>;
 export const NOT_HELD = 0 as TaskHandle;
 
 /** A task that is on its way to another node is looked for again after so long. */
-const MOVED_DELAY_MS = 200;
+export const MOVED_DELAY_MS = 200;
 
 /** What the engine knows and does for it. */
 export interface TaskDeskPorts {

@@ -38,7 +38,7 @@ import { toWire } from '../core/error-wire.js';
 import { hasCode, MillraceError } from '../core/errors.js';
 import { badFrame, FrameKind, type FrameReader, openFrame } from '../core/frame.js';
 import type { HandlerHooks } from '../core/handler-hooks.js';
-import { readBatchEntry } from '../core/records.js';
+import { batchMetadata, batchMetadataBytes, batchMetadataPlace } from '../core/records.js';
 import { Outcome } from '../core/states.js';
 import { type AnyTask, Cancel, hasHandler, Snooze } from '../core/task.js';
 import { hasConditions, readConditions, readParent } from '../core/task-metadata.js';
@@ -429,7 +429,7 @@ class Batch implements RunnerBatch, ContextDesk {
       this.#fail(index, Outcome.FAILED_FOR_GOOD, 0, unknownTask(reader.strings[type]));
       return nowMs;
     }
-    if (this.#stages[index] === Stage.PENDING && this.#isConditional(at)) {
+    if (this.#stages[index] === Stage.PENDING && this.#isConditional(index)) {
       void this.#askFirst(index);
       return nowMs;
     }
@@ -472,12 +472,12 @@ class Batch implements RunnerBatch, ContextDesk {
     return this.#runner.time.nowMs();
   }
 
-  #isConditional(at: number): boolean {
-    const { view } = this.#reader;
-    const length = view.getUint32(at + 44, true);
+  #isConditional(index: number): boolean {
+    const reader = this.#reader;
+    const length = batchMetadataBytes(reader, index);
     if (length === 0) return false;
     try {
-      return hasConditions(this.#reader.bytes(view.getUint32(at + 40, true), length), 0, length);
+      return hasConditions(reader.frame, batchMetadataPlace(reader, index), length);
     } catch {
       // A record that lies about its bytes has none.
       return false;
@@ -489,7 +489,7 @@ class Batch implements RunnerBatch, ContextDesk {
     this.#stages[index] = Stage.ASKING;
     let refusal: string | undefined;
     try {
-      const { metadata } = readBatchEntry(this.#reader, index);
+      const metadata = batchMetadata(this.#reader, index);
       const [conditions, parent = ''] = [readConditions(metadata), readParent(metadata)];
       if (conditions !== undefined) {
         const answer = await this.#report.ask({ kind: 'begin', parent, conditions });

@@ -22,6 +22,7 @@ import { invalidOption, knownOptions, oneOf, shortText } from '../core/options.j
 import type { Settlement } from '../core/states.js';
 import { type Children, isTask } from '../core/task.js';
 import type { BeginConditions, TraceCarrier } from '../core/task-metadata.js';
+import { unlessAborted } from '../core/unless-aborted.js';
 
 /** With a parent's id and number in front it is an idempotency key, which has 200 at most. */
 const KEY_CHARS_MAX = 80;
@@ -180,7 +181,7 @@ export class TaskChildren {
       conditions: isConditional ? conditions : undefined,
       renewalsMax: policy === 'renew' ? attempt - 1 : 0,
     });
-    const answer = await orAborted(asked, this.#parent.signal());
+    const answer = await unlessAborted(asked, this.#parent.signal());
     const isFatal = policy === 'fail';
     return new Child<Output>({ ...answer, type, isFatal }, this.#parent.signal, this.#ask);
   }
@@ -229,7 +230,7 @@ class Child<Output> implements ChildHandle<Output> {
 
   async settled(): Promise<Settlement<Output>> {
     const asked = this.#ask<'end'>({ kind: 'end', type: this.#type, id: this.id });
-    return settlementOf<Output>(await orAborted(asked, this.#signal()));
+    return settlementOf<Output>(await unlessAborted(asked, this.#signal()));
   }
 
   cancel(reason?: string): Promise<ChildAnswers['cancel']> {
@@ -293,15 +294,6 @@ function settlementOf<Output>(end: WireEnd): Settlement<Output> {
 
 function nameOf(task: unknown): string {
   return isTask(task) ? task.name : String(task);
-}
-
-function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener('abort', onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
-  });
 }
 
 /** Of handlers that no runtime calls. */

@@ -121,7 +121,7 @@ export class TaskContext implements ExecutionContext {
   }
 
   async joined<ChildOutput = unknown>(): Promise<readonly JoinedEnd<ChildOutput>[]> {
-    const joins = readConditions(readBatchEntry(this.#reader, this.#index).metadata)?.joins;
+    const joins = readConditions(batchMetadata(this.#reader, this.#index))?.joins;
     if (joins === undefined) return [];
     const ends = await this.#desk.ask(this.#index, { kind: 'joined', ...joins });
     return joinedEnds(joins.ids, ends as ChildAnswers['joined']);

@@ -5,8 +5,7 @@
 import type { Members } from '../../coordination/members.js';
 import type { Session } from '../../coordination/session.js';
 import { type Clock, sleep } from '../../core/clock.js';
-import { hasCode } from '../../core/errors.js';
-import { keepFollowing } from '../../core/keep-following.js';
+import { keepFollowing, unlessClosed } from '../../core/keep-following.js';
 import type { Random } from '../../core/random.js';
 import { BaseService } from '../../core/service.js';
 import type { Key, Store } from '../../core/store.js';
@@ -98,9 +97,4 @@ export class Budgets extends BaseService {
     }
     for (const budget of this.#budgets.values()) budget.step();
   }
-}
-
-/** The store has been closed under it. */
-function unlessClosed(error: unknown): void {
-  if (!hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
 }
