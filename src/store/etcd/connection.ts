@@ -106,6 +106,9 @@ export class Connection {
     this.#session.on('error', (error) => {
       this.#cause ??= error;
     });
+    this.#session.once('remoteSettings', () => {
+      this.#session.setLocalWindowSize(SESSION_WINDOW_BYTES);
+    });
     // NOTE: a TLS alert after the handshake, which is how TLS 1.3 refuses a client's certificate, is an error of the
     // socket and neither closes it nor reaches the session (Node 20.20).
     socket.on('error', (error) => this.destroy(error));
@@ -135,10 +138,7 @@ export class Connection {
   async ready(): Promise<void> {
     if (this.#session.destroyed) throw this.#cause ?? new Error('the connection closed');
     await new Promise<void>((resolve, reject) => {
-      this.#session.once('remoteSettings', () => {
-        this.#session.setLocalWindowSize(SESSION_WINDOW_BYTES);
-        resolve();
-      });
+      this.#session.once('remoteSettings', () => resolve());
       this.#session.once('close', () =>
         reject(this.#cause ?? new Error('the server closed the connection: is it etcd?')),
       );
