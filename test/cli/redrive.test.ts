@@ -113,6 +113,24 @@ test('redrive takes a filter, says which in a dry run, and stops at its limit', 
   }
 });
 
+test('more tasks than are asked for at once: no more than the limit, then all of them', async (t) => {
+  const { runtime, charge, ran, repair, asked } = await setup(t);
+  const count = 600;
+  await runtime.submitMany(
+    charge,
+    Array.from({ length: count }, (_, cents) => cents % 100),
+  );
+  await runtime.drain();
+  repair();
+  const some = await asked<{ redriven: number }>('redrive', '--all', '--limit', '300');
+  assert.equal(some.redriven, 300);
+  await runtime.drain();
+  assert.equal(ran.length, 300);
+  assert.equal((await asked<{ redriven: number }>('redrive', '--all')).redriven, count - 300);
+  await runtime.drain();
+  assert.equal(ran.length, count);
+});
+
 test('a store that nobody has is opened for it; the next process runs what was redriven', async (t) => {
   const { runtime, charge, ran, fail, repair, start, asked, ask } = await setup(t);
   const ids = [await fail(1, 'a'), await fail(2, 'a'), await fail(3, 'b')];
