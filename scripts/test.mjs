@@ -13,10 +13,13 @@ import { withServers } from './lib/servers.mjs';
 import { runTests } from './lib/test-run.mjs';
 
 /** Tests of threads that watch the clock: alone, or they would measure their neighbours. */
-const ALONE = /^integration\/(workers|runtime)\//;
+const ALONE = /^integration\/(workers|runtime)\/(?!bulk-memory)/;
 /** Tests that start processes or servers, and mostly wait for them. */
 const WITH_PROCESSES = /^(integration|cli|package|examples|bench)\/|^conformance\/store\/etcd/;
 const SEPARATE = /^(long|soak)\//;
+/** Files that take longest: begun first, so that none is left over at the end with a core that idles. */
+const FIRST =
+  /^(sim\/simulation|integration\/cluster\/(faults|outages)|conformance\/store\/etcd|integration\/kafka\/|cli\/(demo|run)|package\/package)/;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -35,8 +38,10 @@ if (wanted.length === 0) {
 }
 
 const { files, notes, isAskedFor } = await withServers(wanted);
-const groups = { pure: [], withProcesses: [], alone: [] };
-for (const file of files) groups[groupOf(file)].push(at('dist/test', file));
+const groups = { withProcesses: [], pure: [], alone: [] };
+for (const file of [...files.filter(isLong), ...files.filter((file) => !isLong(file))]) {
+  groups[groupOf(file)].push(at('dist/test', file));
+}
 const passed = await runTests(
   groups,
   values.name === undefined ? {} : { namePattern: values.name },
@@ -52,6 +57,10 @@ process.exitCode = passed && (notes.length === 0 || isAskedFor) ? 0 : 1;
 function groupOf(file) {
   if (ALONE.test(file)) return 'alone';
   return WITH_PROCESSES.test(file) ? 'withProcesses' : 'pure';
+}
+
+function isLong(file) {
+  return FIRST.test(file);
 }
 
 /** Sources, outputs and bare words all name a test: test/core/ids.test.ts, dist/test/core/ids.test.js, ids. */

@@ -1,9 +1,9 @@
 /**
  * Runs test files with node:test and reports them as one run.
  *
- * Test files are of three kinds. Most are pure and run side by side, one process per core. Those that start
- * processes or servers come after them, two at a time: they wait for events, with generous limits, and most of their
- * time is waiting. Those that watch the clock run last, one after another: they would otherwise measure each other.
+ * Test files are of three kinds. Most are pure and keep a core busy. Those that start processes or servers wait for
+ * events most of the time, with generous limits: three of them share two cores, and one goes on beside a pure one.
+ * Those that watch the clock run last, one after another: they would otherwise measure each other.
  *
  * Every file is a run of node:test of its own, because only whole runs can be ended from outside in every Node
  * from 20 on: the `timeout` of a run is a budget for each file up to Node 22, and for each test from 24 on,
@@ -21,35 +21,40 @@ import { ROOT } from './project.mjs';
 const FILE_TIMEOUT_MS = 120_000;
 /** The same for files that start processes and install packages. */
 const LONG_FILE_TIMEOUT_MS = 300_000;
-/** So many files with processes of their own run at once. */
-const WITH_PROCESSES_WIDTH = 2;
+/** How much of a core a file keeps busy, in percent. */
+const PURE_LOAD = 100;
+const WITH_PROCESSES_LOAD = 65;
 const SLOWEST_COUNT = 10;
 
 /**
- * @param groups.pure - files to run side by side
- * @param groups.withProcesses - files to run two at a time, after those
+ * Files of a group start in the order given, so those known to take long come first.
+ *
+ * @param groups.withProcesses - files that start processes
+ * @param groups.pure - files that compute
  * @param groups.alone - files to run one after another, at the end
  * @param options.namePattern - run only the tests whose name matches
- * @param options.longTimeoutMs - time budget of a file of the last two groups
+ * @param options.longTimeoutMs - time budget of a file with processes or of one that runs alone
  * @returns whether at least one test passed, none failed, and every file ran to its end
  */
 export async function runTests(
-  { pure = [], withProcesses = [], alone = [] },
+  { withProcesses = [], pure = [], alone = [] },
   { namePattern, longTimeoutMs = LONG_FILE_TIMEOUT_MS } = {},
 ) {
   const startedAt = Date.now();
   const report = new spec();
   report.pipe(process.stdout, { end: false });
   const ended = [];
-  const runGroup = (files, width, timeoutMs) =>
-    inParallel(files, width, async (file) => {
-      const result = await runFile(file, timeoutMs, namePattern);
-      for (const event of result.events) report.write(event);
-      ended.push(result);
-    });
-  await runGroup(pure, availableParallelism(), FILE_TIMEOUT_MS);
-  await runGroup(withProcesses, WITH_PROCESSES_WIDTH, longTimeoutMs);
-  await runGroup(alone, 1, longTimeoutMs);
+  const capacity = 100 * availableParallelism();
+  const jobs = [
+    ...jobsOf(withProcesses, WITH_PROCESSES_LOAD, longTimeoutMs),
+    ...jobsOf(pure, PURE_LOAD, FILE_TIMEOUT_MS),
+    ...jobsOf(alone, capacity, longTimeoutMs),
+  ];
+  await runWithin(capacity, jobs, async ({ file, timeoutMs }) => {
+    const result = await runFile(file, timeoutMs, namePattern);
+    for (const event of result.events) report.write(event);
+    ended.push(result);
+  });
 
   // Repeats the failures: Node 20 does so when its reporter ends, newer ones when they are given the summary.
   const summary = ended.find((result) => result.summary !== undefined)?.summary;
@@ -102,12 +107,30 @@ async function runFile(file, timeoutMs, namePattern) {
   return { file, ms: Date.now() - startedAt, events, counts, summary, passed, hasRun };
 }
 
-async function inParallel(items, width, work) {
-  const waiting = [...items];
-  const worker = async () => {
-    for (let item = waiting.shift(); item !== undefined; item = waiting.shift()) await work(item);
-  };
-  await Promise.all(Array.from({ length: width }, worker));
+function jobsOf(files, load, timeoutMs) {
+  return files.map((file) => ({ file, load, timeoutMs }));
+}
+
+/** Runs the first of the waiting jobs that fits, whenever one does. A load above the capacity counts as all of it. */
+async function runWithin(capacity, jobs, work) {
+  const waiting = [...jobs];
+  const running = new Set();
+  let load = 0;
+  while (waiting.length > 0) {
+    const index = waiting.findIndex((job) => load === 0 || load + job.load <= capacity);
+    if (index === -1) {
+      await Promise.race(running);
+      continue;
+    }
+    const [job] = waiting.splice(index, 1);
+    load += job.load;
+    const run = work(job).finally(() => {
+      running.delete(run);
+      load -= job.load;
+    });
+    running.add(run);
+  }
+  await Promise.all(running);
 }
 
 /** Takes the closing counts ("pass 12") out of the stream of events. */

@@ -1,10 +1,11 @@
+/** The store's contract on real etcd servers, as many as a cluster is to have; a file of tests for each size. */
 import { after, before, describe } from 'node:test';
 import { etcdStore } from '../../../src/store/etcd/index.js';
 import { systemClock } from '../../../src/timing/system-clock.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
 import { storeConformance } from './suite.js';
 
-for (const nodes of [1, 3]) {
+export function etcdConformance(nodes: number): void {
   describe(`etcd with ${nodes} node${nodes === 1 ? '' : 's'}`, () => {
     let cluster: EtcdCluster;
     let namespaces = 0;

@@ -1,0 +1,3 @@
+import { etcdConformance } from './etcd.js';
+
+etcdConformance(3);
