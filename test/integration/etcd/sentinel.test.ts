@@ -183,9 +183,7 @@ test('certificates go along: the sentinel renews where a client certificate is d
   const { authority, client: pair } = guarded.tls!;
   const tls = { ca: authority.ca, ...pair };
   // etcdctl fills an id up to 16 digits; ours have no zeros in front.
-  const granted = /lease 0*([0-9a-f]+) granted/.exec(
-    await guarded.etcdctl('lease', 'grant', '30'),
-  );
+  const granted = /lease 0*([0-9a-f]+) granted/.exec(await guarded.etcdctl('lease', 'grant', '30'));
   const { keep, renewed, renewals } = keeping(t, guarded.node.endpoint, { tls });
   keep({ leaseId: granted![1] as Lease['leaseId'], ttlMs: 30_000 });
   await renewed(1);
