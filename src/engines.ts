@@ -75,6 +75,11 @@ export class Engines {
     for (const engine of this.#all) engine.limitType(type, atMost);
   }
 
+  /** How tenants share what runs here, from now on. */
+  setWeights(weights: ReadonlyMap<string, number>): void {
+    for (const engine of this.#all) engine.setWeights(weights);
+  }
+
   /** Whether batches may be claimed before there is a place for them. */
   allowClaimsAhead(isAllowed: boolean): void {
     for (const engine of this.#all) engine.allowClaimsAhead(isAllowed);

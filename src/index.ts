@@ -57,7 +57,7 @@ export type {
 export type { DebounceOptions } from './debounce-options.js';
 export type { Explanation } from './engine/explanation.js';
 export type { TaskInspection } from './engine/inspection.js';
-export type { HealingOptions, HealingRules } from './healing/healing-options.js';
+export type { BreakerOptions, HealingOptions, HealingRules } from './healing/healing-options.js';
 export { createClient, createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
 export type {
@@ -72,6 +72,7 @@ export type { PausedInfo, PauseOptions } from './runtime-control.js';
 export type { CronHandle, CronInfo, CronOptions } from './runtime-cron.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';
+export type { RuntimeTuning } from './runtime-tuning.js';
 export {
   type FileStoreOptions,
   fileStore,

@@ -10,6 +10,7 @@ import type { Incarnation } from './core/ids.js';
 import type { Levers } from './core/levers.js';
 import { BaseService, type Service } from './core/service.js';
 import type { HealRecord } from './healing/actions.js';
+import type { TypeBreakers } from './healing/breakers.js';
 import { Healing } from './healing/healing.js';
 import type { ResolvedObservation } from './observation-options.js';
 import { packageVersion } from './package-version.js';
@@ -144,6 +145,11 @@ export class Observation extends BaseService {
       },
       audit: () => observation.#healer?.actions.audit ?? [],
     };
+  }
+
+  /** The breakers of task types; undefined when there are none. */
+  get breakers(): TypeBreakers | undefined {
+    return this.#healer?.breakers;
   }
 
   /** No lever is pulled from here on: the runtime closes. */

@@ -239,7 +239,8 @@ export function resolveOptions(options: RuntimeOptions): ResolvedOptions {
   };
 }
 
-function resolveWeights(options: RuntimeOptions['fairness']): ReadonlyMap<string, number> {
+/** By tenant. @throws ERR_MILLRACE_INVALID_OPTION */
+export function resolveWeights(options: RuntimeOptions['fairness']): ReadonlyMap<string, number> {
   const { weights = {} } = knownOptions(options, 'fairness.', { weights: true });
   if (typeof weights !== 'object' || weights === null || Array.isArray(weights)) {
     throw invalidOption('fairness.weights', weights, 'weights by tenant, such as { pro: 4 }');

@@ -57,6 +57,7 @@ import { RuntimeGate } from './runtime-gate.js';
 import { RuntimeLevers } from './runtime-levers.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
+import { type RuntimeTuning, tuneRuntime } from './runtime-tuning.js';
 import { type SubmittedMany, submitMany } from './submit-many.js';
 import { TaskHandle } from './task-handle.js';
 import { taskSink } from './task-sink.js';
@@ -472,6 +473,18 @@ export class Runtime {
   deadLetters<Input, Output>(task: TaskContract<Input, Output> | string): DeadLetters<Input> {
     const { spec } = this.#contract(task);
     return new DeadLetters<Input>(this.#engines.of(spec), spec);
+  }
+
+  /**
+   * Changes knobs while everything runs, in this process: names and values are those of `createRuntime`. What has begun goes
+   * on, and nothing waits for it. This is how a runtime follows its configuration:
+   * `runtime.config.watch(weights, (value) => runtime.tune({ fairness: { weights: value ?? {} } }))`.
+   *
+   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_CLOSED; nothing has changed then
+   */
+  tune(tuning: RuntimeTuning): void {
+    this.#requireOpen();
+    tuneRuntime(tuning, { engines: this.#engines, breakers: this.#observation.breakers });
   }
 
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */

@@ -171,6 +171,8 @@ export class Engine extends BaseService implements CommitSource {
   /** Why nothing is taken at the moment: the lane waits for an answer. */
   #stall: MillraceError | undefined;
   #isHalted = false;
+  /** Of tenants that do not have the weight 1. */
+  #weights: ReadonlyMap<string, number> = new Map();
 
   /** Called when ends are durable and their room in the queue is free; for admission. */
   onReleased: ((bytes: number, tasks: number) => void) | undefined;
@@ -187,7 +189,7 @@ export class Engine extends BaseService implements CommitSource {
     const { incarnation, retention } = options;
     this.incarnation = incarnation;
     this.#table = new TaskTable({ executor: incarnation, startMonoMs: options.clock.monoMs() });
-    for (const [tenant, weight] of options.weights ?? []) this.#table.setWeight(tenant, weight);
+    this.setWeights(options.weights ?? new Map());
     this.#waker = new Waker(
       options.clock,
       this.#table,
@@ -472,6 +474,16 @@ export class Engine extends BaseService implements CommitSource {
     if (this.#isHalted) return;
     this.#types.limit(name, atMost, this.#now());
     this.#requestClaim();
+  }
+
+  /** How tenants share what runs here, from now on: also what is ready already. Who is not named has the weight 1. */
+  setWeights(weights: ReadonlyMap<string, number>): void {
+    if (this.#isHalted) return;
+    for (const tenant of this.#weights.keys()) {
+      if (!weights.has(tenant)) this.#table.setWeight(tenant, 1);
+    }
+    for (const [tenant, weight] of weights) this.#table.setWeight(tenant, weight);
+    this.#weights = weights;
   }
 
   /** Whether batches may be claimed before there is a place for them. */

@@ -48,7 +48,7 @@ interface Breaker {
 export class TypeBreakers extends BaseService {
   readonly #clock: Clock;
   readonly #levers: Levers;
-  readonly #rule: BreakerRule;
+  #rule: BreakerRule;
   readonly #incarnation: string;
   readonly #events: Subscriptions;
   readonly #byType = new Map<string, Breaker>();
@@ -83,6 +83,19 @@ export class TypeBreakers extends BaseService {
   probe(type: string): void {
     const breaker = this.#byType.get(type);
     if (breaker?.state === 'open') this.#halfOpen(type, breaker);
+  }
+
+  /** What opens and closes them. */
+  get rule(): BreakerRule {
+    return this.#rule;
+  }
+
+  /** Goes by another rule. What is open stays so until its time is over; what has been counted counts on. */
+  tune(rule: BreakerRule): void {
+    this.#rule = rule;
+    for (const breaker of this.#byType.values()) {
+      if (breaker.state === 'closed') breaker.openMs = rule.openMs;
+    }
   }
 
   protected async onStart(): Promise<void> {

@@ -7,23 +7,23 @@ import type { BreakerRule } from './breakers.js';
 import type { DelayRule } from './degradation.js';
 import type { LimitRule } from './local-rules.js';
 
+export interface BreakerOptions {
+  /** Timeouts and 503-class failures in a row that open it. @defaultValue 5 */
+  readonly failures?: number;
+  /** How long it stays open at first; twice as long each time a probe fails. @defaultValue '10s' */
+  readonly open?: Duration;
+  /** It is never open for longer at a time. @defaultValue '5m' */
+  readonly max?: Duration;
+  /** Successes in a row, one at a time, that close it. @defaultValue 1 */
+  readonly probes?: number;
+}
+
 export interface HealingRules {
   /**
    * Circuit breakers, one for each task type. `false`: none.
    * @defaultValue { failures: 5, open: '10s', max: '5m', probes: 1 }
    */
-  readonly breaker?:
-    | false
-    | {
-        /** Timeouts and 503-class failures in a row that open it. @defaultValue 5 */
-        readonly failures?: number;
-        /** How long it stays open at first; twice as long each time a probe fails. @defaultValue '10s' */
-        readonly open?: Duration;
-        /** It is never open for longer at a time. @defaultValue '5m' */
-        readonly max?: Duration;
-        /** Successes in a row, one at a time, that close it. @defaultValue 1 */
-        readonly probes?: number;
-      };
+  readonly breaker?: false | BreakerOptions;
   /**
    * Degrades while watches are late. `false`: never.
    * @defaultValue { above: '2s', for: '30s' }
@@ -116,6 +116,7 @@ const RULES: Readonly<Record<keyof HealingRules, true>> = {
   leaks: true,
 };
 const BREAKER = { failures: true, open: true, max: true, probes: true } as const;
+const BREAKER_RULE: BreakerRule = { failures: 5, openMs: 10_000, openMsMax: 300_000, probes: 1 };
 const LIMIT = { above: true, for: true } as const;
 const WEBHOOK = { token: true, instances: true } as const;
 const LEAKS = { every: true } as const;
@@ -138,7 +139,7 @@ export function resolveHealing(
   }
   if (typeof dryRun !== 'boolean') throw invalidOption('healing.dryRun', dryRun, 'true or false');
   const resolved = {
-    breaker: breakerRule(rules.breaker),
+    breaker: rules.breaker === false ? undefined : breakerRule(rules.breaker),
     watchDelay: delayRule(rules.watchDelay),
     dependency: limitRule(rules.dependency ?? true, 'dependency', { above: 0.15, for: '1m' }),
     cpu: limitRule(rules.cpu ?? false, 'cpu', { above: 0.9, for: '3m' }),
@@ -152,22 +153,28 @@ export function resolveHealing(
   return isOff || options === false ? undefined : resolved;
 }
 
-function breakerRule(rule: HealingRules['breaker']): BreakerRule | undefined {
-  if (rule === false) return undefined;
+/**
+ * @param otherwise - what holds where nothing is said
+ * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
+ */
+export function breakerRule(
+  options: BreakerOptions | undefined,
+  otherwise: BreakerRule = BREAKER_RULE,
+): BreakerRule {
   const path = 'healing.rules.breaker';
-  const {
-    failures = 5,
-    open = '10s',
-    max = '5m',
-    probes = 1,
-  } = knownOptions(rule, `${path}.`, BREAKER);
-  const openMs = durationMs(open, `${path}.open`);
+  const { failures, open, max, probes } = knownOptions<BreakerOptions>(
+    options,
+    `${path}.`,
+    BREAKER,
+  );
+  const openMs = open === undefined ? otherwise.openMs : durationMs(open, `${path}.open`);
   if (openMs < 1) throw invalidOption(`${path}.open`, open, 'at least 1 ms');
+  const openMsMax = max === undefined ? otherwise.openMsMax : durationMs(max, `${path}.max`);
   return {
-    failures: wholeNumber(failures, `${path}.failures`, 1, 1_000_000),
+    failures: wholeNumber(failures ?? otherwise.failures, `${path}.failures`, 1, 1_000_000),
     openMs,
-    openMsMax: Math.max(openMs, durationMs(max, `${path}.max`)),
-    probes: wholeNumber(probes, `${path}.probes`, 1, 1_000),
+    openMsMax: Math.max(openMs, openMsMax),
+    probes: wholeNumber(probes ?? otherwise.probes, `${path}.probes`, 1, 1_000),
   };
 }
 

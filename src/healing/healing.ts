@@ -29,6 +29,8 @@ export class Healing extends BaseService {
   readonly actions: Actions;
   /** Undefined without `webhook`. */
   readonly alerts: AlertDesk | undefined;
+  /** Undefined with `rules.breaker: false`. */
+  readonly breakers: TypeBreakers | undefined;
   readonly #parts: readonly Service[];
 
   /** @param options.port - where the webhook is served, once it is */
@@ -45,6 +47,7 @@ export class Healing extends BaseService {
     const { incarnation, breaker, watchDelay, webhook } = options;
     const breakers = breaker && new TypeBreakers(clock, levers, { ...breaker, incarnation });
     const degradation = new Degradation(clock, levers, { incarnation, watchDelay });
+    this.breakers = breakers;
     this.actions = new Actions(clock, levers, gate, {
       ...options,
       degradeMs: DEGRADE_MS,

@@ -43,6 +43,12 @@ export interface BatchOptions {
   readonly linger?: Duration;
 }
 
+/** What `BatchPool.tune()` changes while the pool works. */
+export interface PoolTuning {
+  /** What is not named stays as it is. */
+  readonly batch?: BatchOptions;
+}
+
 export interface AdmissionOptions {
   /** Items between being accepted and their end. @defaultValue 65536 */
   readonly maxTasks?: number;
@@ -168,6 +174,7 @@ const POOL_OPTIONS: Readonly<Record<keyof BatchPoolOptions, true>> = {
   recycle: true,
   resourceLimits: true,
 };
+const BATCH_OPTIONS: Readonly<Record<keyof BatchOptions, true>> = { max: true, linger: true };
 const RESOURCE_LIMITS: Readonly<Record<keyof ResourceLimits, true>> = {
   maxYoungGenerationSizeMb: true,
   maxOldGenerationSizeMb: true,
@@ -186,10 +193,15 @@ export function checkPoolOptions(options: BatchPoolOptions): void {
   if (typeof options.threads !== 'number') {
     knownOptions(options.threads, 'threads.', { min: true, max: true });
   }
-  knownOptions(options.batch, 'batch.', { max: true, linger: true });
+  knownOptions(options.batch, 'batch.', BATCH_OPTIONS);
   knownOptions(options.admission, 'admission.', { maxTasks: true, maxBytes: true, onFull: true });
   knownOptions(options.recycle, 'recycle.', { tasks: true, heap: true, age: true });
   knownOptions(options.resourceLimits, 'resourceLimits.', RESOURCE_LIMITS);
+}
+
+/** The same for those of `tune`. @throws ERR_MILLRACE_INVALID_OPTION */
+export function checkTuning(tuning: PoolTuning): BatchOptions {
+  return knownOptions(knownOptions(tuning, '', { batch: true }).batch, 'batch.', BATCH_OPTIONS);
 }
 
 /** The same for those of `run`. @throws ERR_MILLRACE_INVALID_OPTION */

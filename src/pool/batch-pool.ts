@@ -15,19 +15,22 @@ import { limitMs, timeoutSpec } from '../core/timeouts.js';
 import { Admission } from './admission.js';
 import { Autoscaler, type Load } from './autoscaler.js';
 import {
+  type BatchOptions,
   type BatchPoolOptions,
   type BatchPoolStats,
   type CloseOptions,
   checkPoolOptions,
   checkRunManyOptions,
   checkRunOptions,
+  checkTuning,
   checkWritableOptions,
+  type PoolTuning,
   type RecycleOptions,
   type RunManyOptions,
   type RunOptions,
   type WritableOptions,
 } from './batch-pool-options.js';
-import { Batcher, type Item, ItemStage } from './batcher.js';
+import { Batcher, type Item, ItemStage, type Packing } from './batcher.js';
 import { Limits, nodeTimers, type Timers } from './deadlines.js';
 import { itemSink, type SinkOptions } from './item-sink.js';
 import { Machine } from './machine.js';
@@ -92,9 +95,8 @@ export class BatchPool<Input = unknown, Output = unknown> {
     if (!(filename instanceof URL) && (typeof filename !== 'string' || filename === '')) {
       throw invalidOption('filename', filename, 'the URL or path of a module');
     }
-    const max = wholeNumber(batch.max ?? 64, 'batch.max', 1, 4_096);
-    const lingerMs = durationMs(batch.linger ?? 0, 'batch.linger');
-    if (lingerMs > 1_000) throw invalidOption('batch.linger', batch.linger, 'at most 1 s');
+    const packing = packingOf(batch, { max: 64, lingerMs: 0 });
+    const { max } = packing;
     this.#maxTasks = wholeNumber(admission.maxTasks ?? 65_536, 'admission.maxTasks', 1, 1e9);
     this.#onFull = oneOf(admission.onFull ?? 'wait', 'admission.onFull', ['wait', 'reject']);
     this.#maxBytes = sizeBytes(admission.maxBytes ?? '64MB', 'admission.maxBytes');
@@ -117,7 +119,7 @@ export class BatchPool<Input = unknown, Output = unknown> {
       ...(options.recycle !== undefined && { recycle: wearLimits(options.recycle) }),
       ...(resourceLimits !== undefined && { resourceLimits }),
     });
-    const sending = { max, lingerMs, limits, onLost };
+    const sending = { packing, limits, onLost };
     this.#batcher = new Batcher(timers, this.#threads, sending, (items, bytes) => {
       this.#admission.release(bytes, items);
       this.#settleIdle();
@@ -250,6 +252,18 @@ export class BatchPool<Input = unknown, Output = unknown> {
     wholeNumber(threads, 'threads', 1, THREADS_MAX);
     if (this.#isClosed) throw closed();
     await this.#threads.resize(threads);
+  }
+
+  /**
+   * Changes how items are packed into batches, from the next batch on. This is how a pool follows its configuration:
+   * `config.watch(batch, (value) => pool.tune({ batch: value ?? {} }))`.
+   *
+   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_CLOSED; nothing has changed then
+   */
+  tune(tuning: PoolTuning): void {
+    const packing = packingOf(checkTuning(tuning), this.#batcher.packing);
+    if (this.#isClosed) throw closed();
+    this.#batcher.packing = packing;
   }
 
   /** Takes nothing more, waits for accepted items within the grace period, then ends the threads. */
@@ -425,6 +439,13 @@ class RunItem implements Item {
     this.#unlisten?.();
     this.#reject(error);
   }
+}
+
+/** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */
+function packingOf({ max, linger }: BatchOptions, otherwise: Packing): Packing {
+  const lingerMs = linger === undefined ? otherwise.lingerMs : durationMs(linger, 'batch.linger');
+  if (lingerMs > 1_000) throw invalidOption('batch.linger', linger, 'at most 1 s');
+  return { max: wholeNumber(max ?? otherwise.max, 'batch.max', 1, 4_096), lingerMs };
 }
 
 /** @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION */

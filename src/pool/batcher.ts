@@ -54,9 +54,14 @@ interface Flight extends Watched {
   batch: RunningBatch | undefined;
 }
 
-export interface BatcherOptions {
+/** How items are packed; may change at any time, and holds for what is packed from then on. */
+export interface Packing {
   readonly max: number;
   readonly lingerMs: number;
+}
+
+export interface BatcherOptions {
+  readonly packing: Packing;
   readonly limits: Limits;
   /** For items whose thread died under them. */
   readonly onLost: 'retry' | 'fail';
@@ -90,6 +95,7 @@ export class Batcher {
     batchedItems: 0,
   };
   readonly times: RunTimes = new RunTimes();
+  packing: Packing;
   readonly #pool: ThreadPool;
   readonly #options: BatcherOptions;
   readonly #onEnded: (items: number, bytes: number) => void;
@@ -117,6 +123,7 @@ export class Batcher {
   ) {
     this.#pool = pool;
     this.#options = options;
+    this.packing = options.packing;
     this.#onEnded = onEnded;
     this.#watch = new DeadlineWatch(timers, options.limits.graceMs);
     pool.onFree = () => this.send();
@@ -140,7 +147,8 @@ export class Batcher {
     this.#queue[this.#tail++] = item;
     if (this.#isSendPlanned) return;
     this.#isSendPlanned = true;
-    if (this.#options.lingerMs > 0) setTimeout(this.#sendPlanned, this.#options.lingerMs);
+    const { lingerMs } = this.packing;
+    if (lingerMs > 0) setTimeout(this.#sendPlanned, lingerMs);
     else process.nextTick(this.#sendPlanned);
   }
 
@@ -160,7 +168,7 @@ export class Batcher {
   #places(): number {
     const { meanMs } = this.times;
     if (meanMs === 0) return PLACES_MIN;
-    const batches = Math.ceil(AHEAD_MS / (meanMs * this.#options.max));
+    const batches = Math.ceil(AHEAD_MS / (meanMs * this.packing.max));
     return Math.min(PLACES_MAX, Math.max(PLACES_MIN, batches));
   }
 
@@ -196,8 +204,8 @@ export class Batcher {
     const { meanMs } = this.times;
     const queued = this.#tail - this.#head;
     const share = Math.ceil(queued / Math.max(1, this.#pool.threadCount));
-    const work = meanMs > 0 ? Math.ceil(BATCH_MS / meanMs) : this.#options.max;
-    return Math.min(this.#options.max, share, work);
+    const work = meanMs > 0 ? Math.ceil(BATCH_MS / meanMs) : this.packing.max;
+    return Math.min(this.packing.max, share, work);
   }
 
   /** The next items that somebody still waits for. */

@@ -13,6 +13,7 @@ export type {
   CloseOptions,
   ItemContext,
   ItemHandler,
+  PoolTuning,
   RecycleOptions,
   RunManyOptions,
   RunOptions,

@@ -115,6 +115,19 @@ test('somebody else may open it, and let it be tried before its time', async (t)
   assert.deepEqual(limits, [0, 1]);
 });
 
+test('a rule that changes counts from then on, also for what has been counted', async (t) => {
+  const { clock, breakers } = await setup(t);
+  for (let i = 0; i < 3; i++) frame('unavailable');
+  breakers.tune({ failures: 4, openMs: 1_000, openMsMax: 1_000, probes: 1 });
+  assert.equal(breakers.stateOf('call'), 'closed');
+  frame('unavailable');
+  assert.equal(breakers.stateOf('call'), 'open');
+  await clock.advance(1_000);
+  assert.equal(breakers.stateOf('call'), 'half-open');
+  frame('ok');
+  assert.equal(breakers.stateOf('call'), 'closed');
+});
+
 test('a stopped breaker pulls no lever', async (t) => {
   const { clock, breakers, limits } = await setup(t);
   breakers.open('call');

@@ -391,6 +391,33 @@ describe('BatchPool', () => {
     assert.throws(() => new BatchPool(undefined as never), /BatchPool options is undefined/);
   });
 
+  it('packs as it was last told to', async (t) => {
+    const pool = setup(t, { batch: { max: 1 } });
+    await Promise.all(orders(20).map((order) => pool.run(order)));
+    assert.equal(pool.stats().batches, 20);
+    pool.tune({ batch: { max: 64, linger: '1ms' } });
+    await Promise.all(orders(20).map((order) => pool.run(order)));
+    assert.ok(pool.stats().batches < 40, `${pool.stats().batches} batches`);
+    // What is not named stays.
+    pool.tune({ batch: { max: 1 } });
+    const before = pool.stats().batches;
+    const startAt = performance.now();
+    await Promise.all(orders(20).map((order) => pool.run(order)));
+    assert.equal(pool.stats().batches, before + 20);
+    assert.ok(performance.now() - startAt >= 1);
+    await pool.close();
+    assert.throws(() => pool.tune({ batch: { max: 2 } }), { code: 'ERR_MILLRACE_CLOSED' });
+  });
+
+  it('refuses to be tuned to what cannot be meant, and packs on as before', async (t) => {
+    const pool = setup(t, { batch: { max: 1 } });
+    assert.throws(() => pool.tune({ batch: { max: 64, linger: '2s' } }), /batch.linger is '2s'/);
+    assert.throws(() => pool.tune({ batch: { max: 0 } }), /batch.max is 0/);
+    assert.throws(() => pool.tune({ batsh: {} } as never), /did you mean batch\?/);
+    await Promise.all(orders(5).map((order) => pool.run(order)));
+    assert.equal(pool.stats().batches, 5);
+  });
+
   it('refuses unusable options of its methods too', async (t) => {
     const pool = setup(t);
     const refused = { code: 'ERR_MILLRACE_INVALID_OPTION', message: /did you mean timeout\?/ };
