@@ -17,9 +17,10 @@ import { WatchBus } from './tenancy/watch-bus.js';
 import { systemClock } from './timing/system-clock.js';
 
 export type { BusFactory, SyncEvent } from './tenancy/bus.js';
-export type { CacheCursor } from './tenancy/cache-cursor.js';
+export type { CacheCursor, Found } from './tenancy/cache-cursor.js';
 export type { Config, ConfigKey, ConfigOptions } from './tenancy/config.js';
 export { type KafkaBusOptions, kafkaBus } from './tenancy/kafka/kafka-bus.js';
+export type { EntryName } from './tenancy/keys.js';
 export type {
   Consistency,
   DeleteOptions,

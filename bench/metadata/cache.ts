@@ -1,8 +1,11 @@
-/** The cache of one process, filled as reads that missed fill it, and read in random order through a cursor. */
+/**
+ * The cache of one process, filled as reads that missed fill it, and read in random order through a cursor: one after another
+ * (`find`), and as many together as a batch of requests or events names (`findMany`).
+ */
 import { seededRandom } from '../../src/core/random.js';
 import type { Entry, Revision } from '../../src/core/store.js';
-import { CacheCursor } from '../../src/tenancy/cache-cursor.js';
-import { counterKeyOf, entryKey } from '../../src/tenancy/keys.js';
+import { CacheCursor, type Found } from '../../src/tenancy/cache-cursor.js';
+import { counterKeyOf, type EntryName, entryKey } from '../../src/tenancy/keys.js';
 import { RevisionCache } from '../../src/tenancy/revision-cache.js';
 import { Ulids } from '../../src/tenancy/ulid.js';
 import { encodeValue } from '../../src/tenancy/values.js';
@@ -15,6 +18,8 @@ const CACHE_BYTES = 1024 ** 3;
 /** Names that are read; more would measure the memory of the bench's own strings. */
 const NAMES = 100_000;
 const WARM_UP_READS = 1_000_000;
+/** Reads that are asked for together. */
+const BATCH = 64;
 
 interface Names {
   readonly tenants: string[];
@@ -36,7 +41,11 @@ export async function measureCache(
     throw new Error(`${counts.entries} of ${entries} entries are in the cache`);
   }
   const cursor = new CacheCursor(cache);
+  const batches = batchesOf(names);
+  const readMany = batchReader(cursor, batches);
+  memoryBytes();
   read(cursor, names, WARM_UP_READS);
+  readMany(WARM_UP_READS);
   const collector = new CollectorWatch();
   collector.start();
   const startAt = performance.now();
@@ -45,19 +54,28 @@ export async function measureCache(
     () => read(cursor, names, reads),
     () => reads,
   );
-  const seconds = (performance.now() - startAt) / 1000;
+  const batchStartAt = performance.now();
+  const batchSum = await context.section(
+    'cached reads, many together',
+    () => readMany(reads),
+    () => reads,
+  );
+  const endAt = performance.now();
   const { allocatedBytes, youngGcs } = await collector.stop();
-  if (sum !== reads * (valueBytes + 7)) throw new Error('a read was answered wrongly');
+  const expected = reads * (valueBytes + 7);
+  if (sum !== expected || batchSum !== expected) throw new Error('a read was answered wrongly');
   return {
     metrics: {
-      cachedReadsPerSecond: reads / seconds,
-      // The collector's watch and the section allocate some kilobytes themselves.
-      allocBytesPerRead: Math.round((allocatedBytes / reads) * 100) / 100,
+      cachedReadsPerSecond: reads / ((batchStartAt - startAt) / 1000),
+      'cachedReadsPerSecond@batch': reads / ((endAt - batchStartAt) / 1000),
+      // The collector's watch and the sections allocate some kilobytes themselves.
+      allocBytesPerRead: Math.round((allocatedBytes / (2 * reads)) * 100) / 100,
       bytesPerEntry: bytes / entries - value.length,
     },
     notes: {
       cacheBytes: counts.bytes,
       tenants: counts.tenants,
+      readsTogether: BATCH,
       keyBytes: names.keyBytes,
       allocatedBytes,
       youngGcs,
@@ -117,6 +135,40 @@ function read(cursor: CacheCursor, { tenants, ids }: Names, reads: number): numb
     if (++at === ids.length) at = 0;
   }
   return sum;
+}
+
+function batchesOf({ tenants, ids }: Names): EntryName[][] {
+  const batches: EntryName[][] = [];
+  for (let from = 0; from + BATCH <= ids.length; from += BATCH) {
+    batches.push(
+      Array.from({ length: BATCH }, (_, i) => ({
+        tenant: tenants[from + i]!,
+        type: 'user',
+        id: ids[from + i]!,
+      })),
+    );
+  }
+  return batches;
+}
+
+/** As {@link read}, a batch at a time; `reads` in whole batches. */
+function batchReader(
+  cursor: CacheCursor,
+  batches: readonly (readonly EntryName[])[],
+): (reads: number) => number {
+  let sum = 0;
+  const visit = (_: number, found: Found): void => {
+    if (found === 'found') sum += cursor.length + cursor.buffer[cursor.offset]!;
+    else sum = Number.NaN;
+  };
+  return (reads) => {
+    sum = 0;
+    for (let done = 0, at = 0; done < reads; done += BATCH) {
+      cursor.findMany(batches[at]!, visit);
+      if (++at === batches.length) at = 0;
+    }
+    return sum;
+  };
 }
 
 /** After full collections: heap and what lies outside. */

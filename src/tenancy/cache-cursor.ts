@@ -10,9 +10,13 @@
  * loop ends: after that entries may move.
  */
 import type { Revision } from '../core/store.js';
+import type { EntryName } from './keys.js';
 import { type Address, Field, FLAGS_AT, Flag, HEADER_BYTES, KEY_BYTES_AT } from './record-slab.js';
-import type { RevisionCache } from './revision-cache.js';
+import { type RevisionCache, WARMED_MAX } from './revision-cache.js';
 import { decodeValue, markBytes } from './values.js';
+
+/** `found`; `absent`: it is known not to be in the store; `unknown`: ask `metadata.get()`. */
+export type Found = 'found' | 'absent' | 'unknown';
 
 const NOWHERE = new Uint8Array(0);
 
@@ -33,9 +37,9 @@ export class CacheCursor {
   /**
    * Looks an entry up.
    *
-   * @returns `found`; `absent`: it is known not to be in the store; `unknown`: ask `metadata.get()`
+   * @returns see {@link Found}
    */
-  find(tenant: string, type: string, id: string): 'found' | 'absent' | 'unknown' {
+  find(tenant: string, type: string, id: string): Found {
     const cache = this.#cache;
     const address = cache.find(tenant, type, id);
     if (address === 0) return this.#nowhere('unknown');
@@ -54,6 +58,23 @@ export class CacheCursor {
     this.offset = at + mark;
     this.length = end - this.offset;
     return 'found';
+  }
+
+  /**
+   * Looks many entries up: several times faster than one after another where the cache is large, because they wait for memory
+   * together. Allocates nothing.
+   *
+   * @param visit - called for each name in turn with its index and what {@link find} says; the cursor stands at the entry
+   */
+  findMany(names: readonly EntryName[], visit: (index: number, found: Found) => void): void {
+    for (let from = 0; from < names.length; from += WARMED_MAX) {
+      const to = Math.min(names.length, from + WARMED_MAX);
+      this.#cache.warm(names, from, to);
+      for (let index = from; index < to; index++) {
+        const { tenant, type, id } = names[index]!;
+        visit(index, this.find(tenant, type, id));
+      }
+    }
   }
 
   /** The revision of what was found; 0 when nothing was. */

@@ -7,7 +7,6 @@
  * Removal moves what follows back into the gap, so there are no tombstones, and a search ends at the first free slot.
  * At most three quarters of the slots are used; the table doubles before that.
  */
-import type { Random } from '../core/random.js';
 import type { Address } from './record-slab.js';
 
 const SLOTS_MIN = 1_024;
@@ -85,35 +84,5 @@ export class KeyIndex {
     for (let at = 0; at < table.length; at += 2) {
       if (table[at + 1] !== 0) this.#place(table[at]!, table[at + 1]!);
     }
-  }
-}
-
-/**
- * FNV-1a over the characters of keys, begun at a number drawn at random, so that nobody can choose ids that collide
- * everywhere; finished with the mixer of MurmurHash3, since FNV's low bits are weak.
- */
-export class KeyHash {
-  readonly seed: number;
-
-  constructor(random: Random) {
-    this.seed = random.u32() | 0;
-  }
-
-  /** Of the text from a position on, beginning with what was hashed before. */
-  static update(hash: number, text: string, from = 0): number {
-    let h = hash;
-    for (let i = from; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-    return h;
-  }
-
-  static finish(hash: number): number {
-    let h = hash;
-    h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-    h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-    return (h ^ (h >>> 16)) >>> 0;
-  }
-
-  of(text: string, from = 0): number {
-    return KeyHash.finish(KeyHash.update(this.seed, text, from));
   }
 }

@@ -53,6 +53,8 @@ export const Flag = {
   UNKNOWN: 64,
   /** Somebody wants to be told of it: it stays. */
   PINNED: 128,
+  /** Characters of its names are encoded in the key. */
+  ENCODED: 256,
 } as const;
 
 /** Where the key of a record without the flag TENANT begins. */

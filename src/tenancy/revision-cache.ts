@@ -28,14 +28,14 @@
  */
 import type { Random } from '../core/random.js';
 import type { Entry, Key, Revision } from '../core/store.js';
-import { KeyHash, KeyIndex } from './key-index.js';
-import { METADATA_PREFIX } from './keys.js';
+import { KeyIndex } from './key-index.js';
+import { KeyText } from './key-text.js';
+import { type EntryName, METADATA_PREFIX } from './keys.js';
 import {
   type Address,
   Field,
   Flag,
   HEADER_BYTES,
-  KEY_BYTES_AT,
   RecordSlab,
   type Segment,
 } from './record-slab.js';
@@ -60,23 +60,26 @@ export interface CacheCounts {
   readonly evicted: number;
 }
 
+/** Names that are looked up together: more wait for one another no better. */
+export const WARMED_MAX = 32;
+
 const KEY_AT = METADATA_PREFIX.length;
 /** Of the memory: the rest is the index's. */
 const SLAB_SHARE = 0.8;
 const SLOT_BYTES = 8;
 const LOAD_MAX = 0.75;
-/** Characters that stand for themselves in keys, as encodeURIComponent has it. */
-const IS_PLAIN = new Uint8Array(128);
-for (const char of "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.!~*'()") {
-  IS_PLAIN[char.charCodeAt(0)] = 1;
-}
+/** Names of characters that stand for themselves in keys, as encodeURIComponent has it. */
+const PLAIN = /^[A-Za-z0-9\-_.!~*'()]*$/;
 const COLON = 0x3a;
 
 export class RevisionCache {
   readonly #bytesMax: number;
-  readonly #hash: KeyHash;
+  /** Of the key that is being looked for or added. */
+  readonly #text: KeyText;
   readonly #index = new KeyIndex();
   readonly #entriesMax: number;
+  /** Of the names that are warmed: hashes, then addresses; and the lengths of their texts. */
+  readonly #hashes = new Uint32Array(2 * WARMED_MAX);
   #slab: RecordSlab;
   /** Where eviction stands in the ring of tenants; 0 when there is none. */
   #hand: Address = 0;
@@ -88,7 +91,7 @@ export class RevisionCache {
   /** @param bytesMax - for everything; at least 64 KiB */
   constructor(random: Random, bytesMax: number) {
     this.#bytesMax = bytesMax;
-    this.#hash = new KeyHash(random);
+    this.#text = new KeyText(random);
     this.#slab = this.#newSlab();
     const slots = 2 ** Math.floor(Math.log2((bytesMax * (1 - SLAB_SHARE)) / SLOT_BYTES));
     this.#entriesMax = Math.floor(slots * LOAD_MAX);
@@ -107,35 +110,49 @@ export class RevisionCache {
 
   /** The record of an entry, by its names as users give them; 0 when there is none. Allocates nothing for plain names. */
   find(tenant: string, type: string, id: string): Address {
-    let hash = this.#hash.seed;
-    let plain = 1;
-    for (let i = 0; i < tenant.length; i++) {
-      const char = tenant.charCodeAt(i);
-      plain &= char < 128 ? IS_PLAIN[char]! : 0;
-      hash = Math.imul(hash ^ char, 0x01000193);
+    if (this.#text.takeNames(tenant, type, id)) {
+      const address = this.#findText();
+      // A key that has something encoded in it is that of other names.
+      if (address !== 0 && (this.#slab.flags(address) & Flag.ENCODED) === 0) return address;
     }
-    hash = Math.imul(hash ^ COLON, 0x01000193);
-    for (let i = 0; i < type.length; i++) {
-      const char = type.charCodeAt(i);
-      plain &= char < 128 ? IS_PLAIN[char]! : 0;
-      hash = Math.imul(hash ^ char, 0x01000193);
-    }
-    hash = Math.imul(hash ^ COLON, 0x01000193);
-    for (let i = 0; i < id.length; i++) {
-      const char = id.charCodeAt(i);
-      plain &= char < 128 ? IS_PLAIN[char]! : 0;
-      hash = Math.imul(hash ^ char, 0x01000193);
-    }
-    if (plain === 0) return this.#findEncoded(tenant, type, id);
-    hash = KeyHash.finish(hash);
+    return PLAIN.test(tenant) && PLAIN.test(type) && PLAIN.test(id)
+      ? 0
+      : this.#findEncoded(tenant, type, id);
+  }
+
+  /**
+   * Brings what {@link find} is going to look at near: of many reads in a row each waits twice for memory that is far away,
+   * and of many that are asked for together all wait at once, because nothing of one depends on another.
+   *
+   * @param from, to - which of the names; at most {@link WARMED_MAX}
+   */
+  warm(names: readonly EntryName[], from: number, to: number): void {
+    const hashes = this.#hashes;
     const { table, mask } = this.#index;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const address = table[2 * slot + 1]!;
-      if (address === 0) return 0;
-      if (table[2 * slot] !== hash) continue;
-      const segment = this.#slab.segmentOf(address);
-      if (isNamed(segment, this.#slab.offsetOf(address), tenant, type, id)) return address;
+    const count = to - from;
+    for (let i = 0; i < count; i++) {
+      const { tenant, type, id } = names[from + i]!;
+      hashes[i] = this.#text.takeNames(tenant, type, id) ? this.#text.hash : 0;
+      hashes[WARMED_MAX + i] = this.#text.length;
     }
+    // Short loops: the processor looks some hundred instructions ahead, and starts every load that it sees.
+    let seen = 0;
+    for (let i = 0; i < count; i++) seen ^= table[2 * (hashes[i]! & mask)]!;
+    for (let i = 0; i < count; i++) {
+      const hash = hashes[i]!;
+      let slot = hash & mask;
+      while (table[2 * slot] !== hash && table[2 * slot + 1] !== 0) slot = (slot + 1) & mask;
+      hashes[i] = table[2 * slot + 1]!;
+    }
+    for (let i = 0; i < count; i++) {
+      const address = hashes[i]!;
+      const { u8 } = this.#slab.segmentOf(address);
+      const at = this.#slab.offsetOf(address) + HEADER_BYTES;
+      // Where the record begins, and where the key ends, behind which the value is.
+      seen ^= u8[at - 4]! ^ u8[at + hashes[WARMED_MAX + i]!]!;
+    }
+    // Without a use for what was seen the compiler would leave the looks out.
+    hashes[0] = seen;
   }
 
   /** The segment and the place in it of an entry's record, for the cursor. */
@@ -149,13 +166,7 @@ export class RevisionCache {
 
   /** The record of a key of the store; 0 when there is none. */
   findKey(key: Key): Address {
-    const hash = this.#hash.of(key, KEY_AT);
-    const { table, mask } = this.#index;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
-      const address = table[2 * slot + 1]!;
-      if (address === 0) return 0;
-      if (table[2 * slot] === hash && this.#isKey(address, key)) return address;
-    }
+    return this.#text.takeKey(key, KEY_AT) ? this.#findText() : 0;
   }
 
   flags(address: Address): number {
@@ -341,7 +352,7 @@ export class RevisionCache {
   #replace(key: Key, revision: number, kind: number, value: Uint8Array): boolean {
     const old = this.findKey(key);
     if (old === 0 || this.#slab.revision(old) >= revision) return false;
-    const flags = (this.#slab.flags(old) & (HELD | Flag.USED)) | kind;
+    const flags = (this.#slab.flags(old) & (HELD | Flag.USED | Flag.ENCODED)) | kind;
     if (this.valueBytes(old) === value.length) {
       this.#slab.memory(old).set(value, this.#slab.valueAt(old));
       this.#slab.setFlags(old, flags);
@@ -355,7 +366,7 @@ export class RevisionCache {
     const was = this.findKey(key);
     if (added === 0) {
       // No room: what is known is out of date, and goes.
-      this.#slab.setFlags(was, (flags & HELD) | Flag.UNKNOWN);
+      this.#slab.setFlags(was, (flags & (HELD | Flag.ENCODED)) | Flag.UNKNOWN);
       this.#slab.setRevision(was, revision - 1);
       if ((flags & HELD) === 0) this.#remove(was);
       return false;
@@ -416,9 +427,8 @@ export class RevisionCache {
 
   /** Makes room and a record; 0 when there can be none. May move and evict others. */
   #append(key: Key, { valueBytes, flags }: NewRecord): Address {
-    const text = key.slice(KEY_AT);
     const isTenant = (flags & Flag.TENANT) !== 0;
-    const bytes = RecordSlab.recordBytes(text.length, valueBytes, isTenant);
+    const bytes = RecordSlab.recordBytes(key.length - KEY_AT, valueBytes, isTenant);
     if (bytes > this.#slab.recordBytesMax) return 0;
     while (
       this.#slab.liveBytes + bytes > this.#slab.liveBytesMax ||
@@ -426,7 +436,10 @@ export class RevisionCache {
     ) {
       if (!this.#evictOne()) return 0;
     }
-    return this.#slab.append(text, this.#hash.of(key, KEY_AT), valueBytes, flags);
+    // Only now: making room looks other keys up.
+    if (!this.#text.takeKey(key, KEY_AT)) return 0;
+    const encoded = key.includes('%', KEY_AT) ? Flag.ENCODED : 0;
+    return this.#slab.append(key.slice(KEY_AT), this.#text.hash, valueBytes, flags | encoded);
   }
 
   #remove(address: Address): void {
@@ -544,36 +557,19 @@ export class RevisionCache {
     }
   }
 
-  #isKey(address: Address, key: Key): boolean {
-    if (this.#slab.keyBytes(address) !== key.length - KEY_AT) return false;
-    const at = this.#slab.keyAt(address) - KEY_AT;
-    const memory = this.#slab.memory(address);
-    for (let i = KEY_AT; i < key.length; i++) {
-      if (memory[at + i] !== key.charCodeAt(i)) return false;
+  /** The record of the text that was taken; 0 when there is none. */
+  #findText(): Address {
+    const text = this.#text;
+    const { hash, length } = text;
+    const { table, mask } = this.#index;
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const address = table[2 * slot + 1]!;
+      if (address === 0) return 0;
+      if (table[2 * slot] !== hash || this.#slab.keyBytes(address) !== length) continue;
+      const { u8, u32 } = this.#slab.segmentOf(address);
+      if (text.isAt(u8, u32, this.#slab.keyAt(address) >>> 2)) return address;
     }
-    return true;
   }
-}
-
-/** Whether the entry's record at a place has these names, all of them plain. */
-function isNamed(
-  { u8, u16 }: Segment,
-  offset: number,
-  tenant: string,
-  type: string,
-  id: string,
-): boolean {
-  const bytes = tenant.length + type.length + id.length + 2;
-  if (u16[(offset >>> 1) + KEY_BYTES_AT] !== bytes) return false;
-  let at = offset + HEADER_BYTES;
-  for (let i = 0; i < tenant.length; i++) {
-    if (u8[at++] !== tenant.charCodeAt(i)) return false;
-  }
-  if (u8[at++] !== COLON) return false;
-  for (let i = 0; i < type.length; i++) if (u8[at++] !== type.charCodeAt(i)) return false;
-  if (u8[at++] !== COLON) return false;
-  for (let i = 0; i < id.length; i++) if (u8[at++] !== id.charCodeAt(i)) return false;
-  return true;
 }
 
 interface NewRecord {

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { seededRandom } from '../../src/core/random.js';
 import type { Entry, LeaseId, Revision } from '../../src/core/store.js';
+import { CacheCursor } from '../../src/tenancy/cache-cursor.js';
 import { counterKey, counterKeyOf, entryKey } from '../../src/tenancy/keys.js';
 import { Flag } from '../../src/tenancy/record-slab.js';
 import { NOT_KNOWN, RevisionCache } from '../../src/tenancy/revision-cache.js';
@@ -54,6 +55,63 @@ test('an entry is found by its names, also those that are encoded in keys', () =
   assert.equal(cache.find('\ud800', 'user', '1'), 0);
   // A counter is not to be had under an entry's names.
   assert.equal(cache.find('acme', 'revision', ''), 0);
+});
+
+test('names find their own entry and no other, also those that look like the key of another', () => {
+  // Encoded, cut off at 8 bits, or with the colon elsewhere, each of them is what another one is.
+  const name = fc.constantFrom('a b', 'a%20b', 'a%2520b', 'A', '\u0141', '\u0241', 'a:A', 'a', '%');
+  const names = fc.record({ tenant: name, type: name, id: name });
+  fc.assert(
+    fc.property(fc.array(names), fc.array(names), fc.nat({ max: 20 }), (there, asked, bytes) => {
+      const cache = new RevisionCache(seededRandom(1), 256 * KIB);
+      for (const { tenant, type, id } of there) {
+        const key = entryKey(tenant, type, id);
+        fill(cache, key, 7, Buffer.from('x'));
+        // Another length: the record is replaced by another one.
+        cache.apply(entryOf(key, 8, new Uint8Array(bytes)));
+      }
+      for (const { tenant, type, id } of [...there, ...asked]) {
+        assert.equal(cache.find(tenant, type, id), cache.findKey(entryKey(tenant, type, id)));
+      }
+    }),
+    { numRuns: 500 },
+  );
+});
+
+test('a name or a key that is too long for any entry is not there', () => {
+  const cache = new RevisionCache(seededRandom(1), 256 * KIB);
+  fill(cache, entryKey('acme', 'user', 'x'.repeat(700)), 7, Buffer.from('x'));
+  assert.notEqual(cache.find('acme', 'user', 'x'.repeat(700)), 0);
+  assert.equal(cache.find('acme', 'user', 'x'.repeat(2_000)), 0);
+  assert.equal(cache.findKey(`ns:acme:user:${'x'.repeat(2_000)}`), 0);
+  assert.equal(cache.findKey('ns:acme:user:\u0178'), 0);
+});
+
+test('many that are looked up together are each what they are by themselves', () => {
+  const cache = new RevisionCache(seededRandom(1), 256 * KIB);
+  const names = Array.from({ length: 150 }, (_, i) => ({
+    tenant: i % 7 === 0 ? 'a:b' : 'acme',
+    type: 'user',
+    id: i % 5 === 0 ? `${i}`.repeat(600) : `${i}`,
+  }));
+  for (const [i, { tenant, type, id }] of names.entries()) {
+    if (i % 3 === 0 || i % 5 === 0) continue;
+    fill(cache, entryKey(tenant, type, id), i + 1, Buffer.from([0, i]));
+  }
+  const cursor = new CacheCursor(cache);
+  const seen: unknown[] = [];
+  cursor.findMany(names, (index, found) => {
+    seen.push([index, found, found === 'found' ? cursor.buffer[cursor.offset] : cursor.length]);
+  });
+  const other = new CacheCursor(cache);
+  assert.deepEqual(
+    seen,
+    names.map(({ tenant, type, id }, index) => {
+      const found = other.find(tenant, type, id);
+      return [index, found, found === 'found' ? index : 0];
+    }),
+  );
+  assert.equal(seen.filter((each) => (each as unknown[])[1] === 'found').length, 80);
 });
 
 test('only what is newer is applied: late, double and reordered news change nothing', () => {
