@@ -9,7 +9,8 @@
 import type { TaskId } from './core/ids.js';
 import type { TaskSpec } from './core/task.js';
 import { goneError } from './engine/ends.js';
-import type { Engine, EngineStats } from './engine/engine.js';
+import type { Engine } from './engine/engine.js';
+import type { EngineStats } from './engine/engine-options.js';
 import type { TaskInspection } from './engine/inspection.js';
 import type { ShutdownBudget } from './engine/shutdown.js';
 
@@ -62,12 +63,12 @@ export class Engines {
 
   /** Called when ends are durable and their room in the queue is free. */
   onReleased(release: (bytes: number, tasks: number) => void): void {
-    for (const engine of this.#all) engine.onReleased = release;
+    for (const engine of this.#all) engine.room.onReleased = release;
   }
 
   /** Called with what is open in the store. */
   onRecovered(occupy: (bytes: number, tasks: number) => void): void {
-    for (const engine of this.#all) engine.onRecovered = occupy;
+    for (const engine of this.#all) engine.room.onRecovered = occupy;
   }
 
   /** How many tasks of a type may run at once here, whatever its `concurrency` says above that. */

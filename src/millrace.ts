@@ -26,7 +26,8 @@ import {
   tasksOfModule,
   withoutHandler,
 } from './core/task.js';
-import { Engine, type EngineOptions } from './engine/engine.js';
+import { Engine } from './engine/engine.js';
+import type { EngineOptions } from './engine/engine-options.js';
 import { Engines } from './engines.js';
 import { Observation } from './observation.js';
 import type { Timers } from './pool/deadlines.js';

@@ -33,7 +33,8 @@ import {
 import { DeadLetters } from './dead-letters.js';
 import { type DebounceOptions, debounceOf } from './debounce-options.js';
 import { type DueOptions, dueTime } from './due-time.js';
-import type { Engine, EngineStats } from './engine/engine.js';
+import type { Engine } from './engine/engine.js';
+import type { EngineStats } from './engine/engine-options.js';
 import type { Explanation } from './engine/explanation.js';
 import type { TaskInspection } from './engine/inspection.js';
 import type { Accepted, NewTask } from './engine/intake.js';
@@ -240,7 +241,7 @@ export class Runtime {
     this.#admission = admission;
     this.#engines.onReleased((bytes, tasks) => admission.release(bytes, tasks));
     this.#engines.onRecovered((bytes, tasks) => admission.occupy(bytes, tasks));
-    this.#engines.stored.roomHere = () => ({
+    this.#engines.stored.room.here = () => ({
       room: admission.room,
       endedPerSecond: admission.releasedPerSecond,
     });

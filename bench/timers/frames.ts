@@ -2,9 +2,10 @@
  * The whole-frame path: frames of tasks go in, time passes until they are due, worker batches come out. What the
  * main thread does for a task between its submission and its thread, without the store.
  */
+import type { Instant } from '../../src/core/clock.js';
 import { FrameKind, FrameWriter } from '../../src/core/frame.js';
 import { writeTask } from '../../src/core/records.js';
-import { type BatchHandle, type Instant, Place, TaskTable } from '../../src/timing/task-table.js';
+import { type BatchHandle, Place, TaskTable } from '../../src/timing/task-table.js';
 
 const TASKS_PER_FRAME = 64;
 const PAYLOAD_BYTES = 200;

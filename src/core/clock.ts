@@ -26,6 +26,19 @@ export interface Clock {
   wakeSoon(wake: () => void): WakeUp;
 }
 
+/** A moment on both clocks. */
+export interface Instant {
+  /** Epoch ms. */
+  readonly wallMs: number;
+  /** Of the clock that never jumps. */
+  readonly monoMs: number;
+}
+
+/** The present. */
+export function instantOf(clock: Clock): Instant {
+  return { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
+}
+
 /** Resolves after `delayMs` on the clock; rejects with the signal's reason when that aborts first. */
 export function sleep(clock: Clock, delayMs: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -6,122 +6,47 @@
  *   Reaper       what nodes leave that are gone for good                      reaper.ts
  *   Placement    where new tasks go                                           placement.ts
  *   Elsewhere    tasks of ours that run on other nodes                        elsewhere.ts
- *   orphans      executions here whose tasks are other nodes' by now          below
+ *   Orphans      executions here whose tasks are other nodes' by now          orphans.ts
  *   RemoteEnds   what we want to know of other nodes' tasks                   remote-ends.ts
  *   CommandDesk  what other nodes want to know of ours                        command-desk.ts
+ *   StoredEnds   the part of it that only the store knows                     stored-ends.ts
+ *   WaitingSigns what waits in our shards for nodes that run it               waiting-signs.ts
  *   Mailroom     mail from and to other nodes                                 mailroom.ts
  *   Outbox       all of these letters, on their way into a commit             outbox.ts
  */
-import type { Load } from '../coordination/load.js';
 import { LoadBoard } from '../coordination/load-board.js';
-import type { Members } from '../coordination/members.js';
-import type { Session } from '../coordination/session.js';
 import { ShardKeeper } from '../coordination/shard-keeper.js';
-import {
-  encodeWaiting,
-  type QueueShards,
-  shardRecord,
-  waitingKey,
-} from '../coordination/shard-map.js';
-import type { Supervisor } from '../coordination/supervisor.js';
-import { type Clock, sleep } from '../core/clock.js';
-import { hasCode, type MillraceError } from '../core/errors.js';
-import { utf8 } from '../core/frame.js';
-import {
-  type Incarnation,
-  requireTaskId,
-  type SegmentRef,
-  type TaskId,
-  taskId,
-} from '../core/ids.js';
-import type { Random } from '../core/random.js';
-import { isEnded, TaskState } from '../core/states.js';
-import type { Store } from '../core/store.js';
-import type {
-  Instant,
-  SegmentHandle,
-  Settled,
-  TaskHandle,
-  TaskTable,
-} from '../timing/task-table.js';
+import { shardRecord } from '../coordination/shard-map.js';
+import { instantOf } from '../core/clock.js';
+import type { MillraceError } from '../core/errors.js';
+import { type SegmentRef, type TaskId, taskId } from '../core/ids.js';
+import { TaskState } from '../core/states.js';
+import type { SegmentHandle, Settled, TaskHandle } from '../timing/task-table.js';
 import type { Home } from './closed-frame.js';
-import { CommandDesk, type StoredEnd } from './command-desk.js';
+import type { ClusterOptions, ClusterPorts } from './cluster-ports.js';
+import { CommandDesk } from './command-desk.js';
 import type { Guard } from './commit-lane.js';
 import { Elsewhere } from './elsewhere.js';
 import { goneError } from './ends.js';
-import { findFinished } from './finished.js';
-import type { Horizon } from './horizon.js';
 import type { NewSegment } from './intake.js';
-import { shardRange } from './keys.js';
-import {
-  type CancelAnswer,
-  type ExecutionRef,
-  type Mail,
-  placeOfTask,
-  type Report,
-  reportOfEnd,
-} from './letters.js';
+import { type ShardPlace, shardRange } from './keys.js';
+import type { Mail, Report } from './letters.js';
 import { Mailroom } from './mailroom.js';
+import { executionOf, Orphans } from './orphans.js';
 import { Outbox } from './outbox.js';
 import { Placement } from './placement.js';
 import { Reaper } from './reaper.js';
 import { entriesOf } from './recovery.js';
 import type { RedriveAnswer } from './redrives.js';
 import { RemoteEnds } from './remote-ends.js';
-import type { NewDue, RescheduleAnswer } from './reschedules.js';
 import type { Shard } from './shard.js';
+import type { ShardHolder } from './shard-holder.js';
 import { Shards } from './shards.js';
+import { StoredEnds } from './stored-ends.js';
 import { countStoredRunning } from './stored-running.js';
-import type { WallTimes } from './wall-times.js';
+import { WaitingSigns } from './waiting-signs.js';
 
-export interface ClusterOptions {
-  readonly session: Session;
-  readonly members: Members;
-  /** Those that this node has handlers for. */
-  readonly queues: readonly QueueShards[];
-  /** Of every queue; the same on all nodes, for ever. */
-  readonly shardCount: number;
-  /** Of this process; absent: nobody looks after members. */
-  readonly supervisor?: Supervisor;
-}
-
-/** What the engine does for it. */
-export interface ClusterPorts {
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly store: Store;
-  readonly table: TaskTable;
-  readonly incarnation: Incarnation;
-  /** Types of tasks that run here. */
-  readonly handled: ReadonlySet<string>;
-  readonly horizon: Horizon;
-  readonly wallTimes: WallTimes;
-  /** How much there is to do here. */
-  load(): Load;
-  /** So much is open here from now on. */
-  onRecovered(bytes: number, tasks: number): void;
-  /** So much is somebody else's from now on. */
-  onHandedOver(bytes: number, tasks: number): void;
-  /** Settles a task that is RUNNING and in no batch. */
-  settle(task: TaskHandle, report: Report): void;
-  /** Asks a task in the table to end, wherever it runs. */
-  cancel(task: TaskHandle, id: TaskId, reason: string | undefined): CancelAnswer;
-  /** Lets a task of one of our shards be due at another time. */
-  reschedule(task: TaskId, due: NewDue): Promise<RescheduleAnswer>;
-  /** Lets a dead letter of one of our shards run again. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
-  redrive(task: TaskId): Promise<RedriveAnswer>;
-  /** Aborts the signal of an execution here. */
-  abort(task: TaskHandle, reason: string): void;
-  /** Whoever waits here for this task is to hear of its end from its new owner. */
-  moveWaiters(task: TaskHandle, id: TaskId): void;
-  /** There may be something to write, or to claim. */
-  onChanged(): void;
-}
-
-/** A store that does not say how a task ended, or has more than is here, is asked again after so long. */
-const READ_DELAY_MS = 200;
-
-export class Cluster {
+export class Cluster implements ShardHolder {
   readonly outbox: Outbox = new Outbox();
   readonly shards: Shards;
   readonly remote: RemoteEnds;
@@ -134,8 +59,9 @@ export class Cluster {
   readonly #elsewhere: Elsewhere;
   readonly #mailroom: Mailroom;
   readonly #desk: CommandDesk;
-  /** Executions here whose tasks are other nodes', until what they came to is durable; by task and attempt. */
-  readonly #orphans = new Map<string, TaskHandle>();
+  readonly #orphans: Orphans;
+  readonly #ends: StoredEnds;
+  readonly #signs: WaitingSigns;
   #stopListening: () => void = () => {};
   /** No commit comes any more. */
   readonly #closing = new AbortController();
@@ -149,12 +75,12 @@ export class Cluster {
       { clock, random: random.fork('shards'), store, table, horizon: ports.horizon },
       {
         resume: (segment) => this.#resume(segment),
-        onActive: (shard) => this.#tellWaiting(shard),
+        onActive: (shard) => this.#signs.update(shard),
         onCommand: (shard, entry) => this.#desk.onCommand(shard, entry),
         onCommandGone: (key) => this.#desk.onCommandGone(key),
         onHeld: (segment) => ports.wallTimes.delete(segment),
         release: (segment, { isResumed }) => {
-          this.#reportUnwritten(segment);
+          this.#orphans.reportUnwritten(segment);
           return this.#release(segment, { isOpen: isResumed });
         },
         onOver: (shard) => this.#onOver(shard),
@@ -167,7 +93,7 @@ export class Cluster {
         queues,
         owner: this.shards,
         onMapChanged: () => {
-          for (const shard of this.shards.active()) this.#tellWaiting(shard);
+          for (const shard of this.shards.active()) this.#signs.update(shard);
         },
       },
     );
@@ -197,6 +123,20 @@ export class Cluster {
       },
     );
     this.remote = new RemoteEnds(incarnation, this.outbox);
+    const closing = this.#closing.signal;
+    const onChanged = (): void => ports.onChanged();
+    this.#orphans = new Orphans({
+      table,
+      incarnation,
+      shards: this.shards,
+      remote: this.remote,
+      closing,
+      abort: (task, reason) => ports.abort(task, reason),
+      onChanged,
+    });
+    const { horizon } = ports;
+    this.#ends = new StoredEnds({ clock, store, table, shards: this.shards, horizon, closing });
+    this.#signs = new WaitingSigns({ outbox: this.outbox, map: () => this.#keeper.map, onChanged });
     this.#mailroom = new Mailroom(
       { clock, random: random.fork('mail'), store },
       incarnation,
@@ -212,9 +152,9 @@ export class Cluster {
       cancel: (task, id, reason) => ports.cancel(task, id, reason),
       reschedule: (task, due) => ports.reschedule(task, due),
       redrive: (shard, task) => this.#redrive(shard, task),
-      storedEnd: (shard, id) => this.#storedEnd(shard, id),
-      beyond: (ref) => ports.horizon.beyond(ref),
-      onChanged: () => ports.onChanged(),
+      storedEnd: (shard, id) => this.#ends.find(shard, id),
+      beyond: (ref) => horizon.beyond(ref),
+      onChanged,
     });
   }
 
@@ -274,20 +214,10 @@ export class Cluster {
     ]);
   }
 
-  /** Whether anything may be started under the session's lease. */
-  get mayStart(): boolean {
-    return this.#options.session.state === 'live';
-  }
-
   /** Whether there are letters to be written. */
   get hasLetters(): boolean {
     const { outbox, remote } = this;
     return !(outbox.isEmpty && remote.isEmpty && this.#mailroom.isEmpty && this.#desk.isEmpty);
-  }
-
-  /** Where the next new segment goes. */
-  home(segment: NewSegment): Home {
-    return this.#placement.home(segment);
   }
 
   /** Whether a type that does not run here has no room at those who run it, as far as is known. */
@@ -295,18 +225,11 @@ export class Cluster {
     return this.#placement.isFullElsewhere(segment);
   }
 
-  /** Whether somebody runs tasks of a type, as far as is known. */
-  isRun(queue: string, type: string): boolean {
-    return this.#ports.handled.has(type) || this.#keeper.map.isRun(queue, type);
-  }
-
   /** A task of ours is due that cannot run here. */
   onUnhandled(task: TaskHandle, type: string): void {
     const segment = this.#ports.table.inspect(task)?.segment;
     const shard = segment && this.shards.shardOf(segment);
-    if (shard === undefined) return;
-    shard.waiting.add(type);
-    this.#tellWaiting(shard);
+    if (shard !== undefined) this.#signs.note(shard, type);
   }
 
   /** Posts what has gathered, and lets go of shards. REQUIRES: no commit is under way. */
@@ -342,9 +265,7 @@ export class Cluster {
 
   /** Sends on what an orphan came to. */
   report(task: TaskHandle, report: Report): void {
-    this.#report(task, report);
-    this.#ports.table.forget(task);
-    this.#ports.onChanged();
+    this.#orphans.report(task, report);
   }
 
   /** Tells the executor of a task that runs elsewhere that it is to end. */
@@ -356,13 +277,47 @@ export class Cluster {
     return true;
   }
 
+  // --- ShardHolder ------------------------------------------------------------------------------------------------
+
+  /** Whether anything may be started under the session's lease. */
+  get mayStart(): boolean {
+    return this.#options.session.state === 'live';
+  }
+
+  home(segment: NewSegment): Home {
+    return this.#placement.home(segment);
+  }
+
+  isOurs(segment: SegmentRef): boolean {
+    return this.#activeShard(segment) !== undefined;
+  }
+
+  startsIn(shard: ShardPlace): boolean {
+    return this.mayStart && this.shards.isActive(shard);
+  }
+
+  know(): void {}
+
+  adopted(segment: SegmentHandle, { owner }: Home): void {
+    if (owner !== undefined) this.shards.adopted(segment, owner);
+  }
+
+  takeBack(segment: SegmentHandle, ref: SegmentRef): void {
+    this.shards.adopted(segment, this.#activeShard(ref)!);
+    this.#resume(segment);
+  }
+
+  isRun(queue: string, type: string): boolean {
+    return this.#ports.handled.has(type) || this.#keeper.map.isRun(queue, type);
+  }
+
   // --- Shards ------------------------------------------------------------------------------------------------------
 
   #resume(segment: SegmentHandle): void {
     const { table } = this.#ports;
-    const { open, openBytes, lost } = table.resume(segment, this.#now());
+    const { open, openBytes, lost } = table.resume(segment, instantOf(this.#ports.clock));
     this.#ports.wallTimes.add(segment);
-    if (open > 0) this.#ports.onRecovered(openBytes, open);
+    if (open > 0) this.#ports.room.occupy(openBytes, open);
     for (const task of lost) this.#elsewhere.note(task, table.executorOf(task) ?? '');
   }
 
@@ -370,35 +325,12 @@ export class Cluster {
   #probe(executor: string, tasks: readonly TaskHandle[]): void {
     const { table, incarnation } = this.#ports;
     for (const task of tasks) {
-      const execution = { task: this.#idOf(task), attempt: table.inspect(task)!.attempt };
+      const execution = executionOf(table, task);
       // Even of a task that ran here the report may be on its way: it goes first.
-      if (executor === incarnation) void this.#onProbe(execution);
+      if (executor === incarnation) void this.#orphans.onProbe(execution);
       else this.#mailroom.write(executor, 'probes', execution);
     }
     this.#ports.onChanged();
-  }
-
-  /** Sends what an execution here came to. Until that is durable nobody is told that it is lost. */
-  #report(task: TaskHandle, report: Report): void {
-    const { attempt } = this.#ports.table.inspect(task)!;
-    const execution = { task: this.#idOf(task), attempt };
-    const name = nameOf(execution);
-    this.#orphans.set(name, task);
-    this.remote.report({ ...execution, report, onSent: () => this.#orphans.delete(name) });
-  }
-
-  /** What ran here to its end, in a shard that was lost before that could be written, is for the next owner to record. */
-  #reportUnwritten(segment: SegmentHandle): void {
-    const { table, incarnation } = this.#ports;
-    const info = table.segmentInfo(segment);
-    if (info?.isDirty !== true) return;
-    for (let index = 0; index < info.tasks; index++) {
-      const task = table.taskAt(segment, index);
-      const state = table.inspect(task)?.state ?? TaskState.PENDING;
-      if (!isEnded(state) || table.executorOf(task) !== incarnation) continue;
-      const report = reportOfEnd({ state, json: utf8(table.endOf(task)!) });
-      if (report !== undefined) this.#report(task, report);
-    }
   }
 
   /**
@@ -406,7 +338,7 @@ export class Cluster {
    * @returns how many of its tasks were open
    */
   #release(segment: SegmentHandle, { isOpen }: { readonly isOpen: boolean }): number {
-    const { table, wallTimes } = this.#ports;
+    const { table, wallTimes, room } = this.#ports;
     wallTimes.delete(segment);
     const ref = table.segmentRef(segment) as SegmentRef;
     const count = table.segmentInfo(segment)?.tasks ?? 0;
@@ -416,35 +348,22 @@ export class Cluster {
       if (info === undefined) continue;
       this.#elsewhere.forget(task);
       this.#desk.forget(task);
-      if (info.state !== TaskState.RUNNING || table.placeOf(task) === undefined) continue;
-      this.#orphans.set(nameOf({ task: taskId(ref, index), attempt: info.attempt }), task);
+      const isHere = info.state === TaskState.RUNNING && table.placeOf(task) !== undefined;
+      if (isHere) this.#orphans.add(task);
     }
     const released = table.release(segment);
     if (released === undefined) return 0;
-    if (isOpen && released.open > 0) this.#ports.onHandedOver(released.openBytes, released.open);
+    if (isOpen && released.open > 0) room.release(released.openBytes, released.open);
     for (const { index, task } of released.watched) {
       this.#ports.moveWaiters(task, taskId(ref, index));
     }
     return released.open;
   }
 
-  /** Says in the store what waits in a shard for somebody who runs it, and takes it back when everybody does. */
-  #tellWaiting(shard: Shard): void {
-    if (shard.stage !== 'active' || shard.isTelling) return;
-    const { map } = this.#keeper;
-    const { queue } = shard;
-    const told = map.waitingAt(shard);
-    const type = [...shard.waiting].find((waiting) => map.isRun(queue, waiting));
-    if (type === undefined ? told === undefined || !map.isRunByAll(queue, told) : type === told) {
-      return;
-    }
-    shard.isTelling = true;
-    const value = type === undefined ? undefined : encodeWaiting(type);
-    const onSent = (): void => {
-      shard.isTelling = false;
-    };
-    this.outbox.post({ key: waitingKey(shard), value, shard, onSent });
-    this.#ports.onChanged();
+  /** The shard of ours that a segment is in. */
+  #activeShard(ref: SegmentRef): Shard | undefined {
+    for (const shard of this.shards.active()) if (isIn(ref, shard)) return shard;
+    return undefined;
   }
 
   #onOver(shard: Shard): void {
@@ -491,89 +410,18 @@ export class Cluster {
     for (const task of gone) this.remote.onGone(task, goneError(task));
     for (const { number, answer } of answers) this.remote.onAnswer(number, answer);
     for (const { number, tasks } of redriven) this.remote.onAnswer(number, tasks);
-    for (const { task, reason } of aborts) {
-      for (const [name, orphan] of this.#orphans) {
-        if (name.startsWith(`${task}:`)) this.#ports.abort(orphan, reason);
-      }
-    }
-    for (const probe of probes) void this.#onProbe(probe);
-    this.#ports.onChanged();
-  }
-
-  /** Somebody takes this execution to be ours. What we know nothing of is lost. */
-  async #onProbe(execution: ExecutionRef): Promise<void> {
-    // We may not have let go of the shard yet; then it becomes an orphan in a moment.
-    await this.shards.untilOver(placeOfTask(execution.task));
-    if (this.#closing.signal.aborted || this.#orphans.has(nameOf(execution))) return;
-    this.remote.report({
-      ...execution,
-      report: { kind: 'lost', death: { reason: 'exit', begun: 1 } },
-      onSent: () => {},
-    });
+    for (const { task, reason } of aborts) this.#orphans.abort(task, reason);
+    for (const probe of probes) void this.#orphans.onProbe(probe);
     this.#ports.onChanged();
   }
 
   async #redrive(shard: Shard, id: TaskId): Promise<RedriveAnswer> {
-    const { clock, redrive } = this.#ports;
-    while (!this.#closing.signal.aborted && shard.stage !== 'over') {
-      try {
-        return await redrive(id);
-      } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) break;
-        if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw error;
-      }
-      await sleep(clock, READ_DELAY_MS);
-    }
-    return 'moved';
-  }
-
-  async #storedEnd(shard: Shard, id: TaskId): Promise<StoredEnd> {
-    const { store, clock } = this.#ports;
-    const { segment } = requireTaskId(id);
-    while (!this.#closing.signal.aborted && shard.stage !== 'over') {
-      const before = this.#inTable(id);
-      try {
-        // In this order: what ends in between is filed by the second reading.
-        const isStored = await this.shards.fetch(shard, segment);
-        const filed = await findFinished(store, id);
-        if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
-        // An end that is durable and not filed is not kept.
-        if (!isStored || before === 'settled' || this.#inTable(id) === 'unknown') return 'gone';
-        // Beyond the horizon only who has ended is asked for.
-        if (before === 'absent' && this.#ports.horizon.beyond(segment) !== undefined) return 'gone';
-        if (this.#inTable(id) === 'open') return 'held';
-      } catch (error) {
-        if (hasCode(error, 'ERR_MILLRACE_CLOSED')) break;
-        if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw error;
-      }
-      await sleep(clock, READ_DELAY_MS);
-    }
-    return 'over';
-  }
-
-  #inTable(id: TaskId): 'absent' | 'unknown' | 'open' | 'ended' | 'settled' {
-    const { table } = this.#ports;
-    const { segment, index } = requireTaskId(id);
-    const held = table.findSegment(segment);
-    if (held === 0) return 'absent';
-    const info = table.inspect(table.taskAt(held, index));
-    if (info === undefined) return 'unknown';
-    if (info.isSettled) return 'settled';
-    return isEnded(info.state) ? 'ended' : 'open';
-  }
-
-  #idOf(task: TaskHandle): TaskId {
-    const { table } = this.#ports;
-    const { segment, index } = table.inspect(task)!;
-    return taskId(table.segmentRef(segment) as SegmentRef, index);
-  }
-
-  #now(): Instant {
-    const { clock } = this.#ports;
-    return { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
+    const answer = await this.#ends.whileOurs(shard, () => this.#ports.redrive(id));
+    return answer ?? 'moved';
   }
 }
 
-function nameOf({ task, attempt }: ExecutionRef): string {
-  return `${task}:${attempt}`;
+/** Whether a segment is in a shard. */
+function isIn(ref: SegmentRef, { queue, shard }: ShardPlace): boolean {
+  return ref.startsWith(`${queue}.${shard.toString(36).padStart(2, '0')}.`);
 }

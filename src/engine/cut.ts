@@ -64,26 +64,14 @@ export interface SharedContext {
   onLettersFailed(letters: readonly Letter[]): void;
   /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
-  /** The frame goes to another shard, unless nobody waits for it any more: it was not written, and will not be. */
-  onDisplaced(frame: ClosedFrame, isAwaited: boolean): void;
   onBroken(broken: readonly AnyGuard[]): void;
 }
 
-/** What the cut needs to know and do; implemented by the engine. */
-export interface CutContext {
-  /** Undefined: this node is the only writer. */
-  readonly shared: SharedContext | undefined;
-  readonly table: TaskTable;
-  readonly dispatchers: readonly Dispatcher[];
-  /** States of ended tasks that are kept for inspection. */
-  readonly keep: readonly TaskState[];
-  /** Names what this commit files; new for each. */
-  readonly part: string;
-  /** So many bytes go into the window of finished tasks that the segment belongs to. */
-  onFiled(segment: SegmentRef, bytes: number): void;
-  /** A dead letter costs so many bytes. */
-  onDeadLetter(bytes: number): void;
-  takeFrame(bytesMax: number): ClosedFrame | undefined;
+/** What is submitted, and who hears what became of it. */
+export interface SubmittedFrames {
+  /** The next frame, closed; undefined: there is none within `bytesMax`. */
+  take(bytesMax: number): ClosedFrame | undefined;
+  /** The next task with a gate. */
   takeGated(bytesMax: number): GatedFrame | undefined;
   /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed; not those of an inbox. */
   adopt(frame: ClosedFrame): SegmentHandle;
@@ -95,11 +83,28 @@ export interface CutContext {
   /** It is in the store or not, and whoever waits is told so: it waits no longer. */
   onUnclear(frame: ClosedFrame, cause: MillraceError): void;
   onRejected(frame: ClosedFrame, cause: MillraceError): void;
+  /** It goes to another shard, unless nobody waits for it any more: it was not written, and will not be. */
+  onDisplaced(frame: ClosedFrame, isAwaited: boolean): void;
   onGatedDone(frame: GatedFrame, result: OperationResult | undefined): void;
   onGatedUnclear(frame: GatedFrame, cause: MillraceError): void;
   onGatedFailed(frame: GatedFrame, cause: MillraceError): void;
-  onSettled(settled: Settled): void;
+}
+
+/** What the cut needs to know and do. */
+export interface CutContext {
+  /** Undefined: this node is the only writer. */
+  readonly shared: SharedContext | undefined;
+  readonly table: TaskTable;
+  readonly dispatchers: readonly Dispatcher[];
+  readonly submitted: SubmittedFrames;
   readonly additions: SegmentAdditions;
+  /** States of ended tasks that are kept for inspection. */
+  readonly keep: readonly TaskState[];
+  /** So many bytes go into the window of finished tasks that the segment belongs to. */
+  onFiled(segment: SegmentRef, bytes: number): void;
+  /** A dead letter costs so many bytes. */
+  onDeadLetter(bytes: number): void;
+  onSettled(settled: Settled): void;
   /** The table drops a segment next. */
   onDropped(segment: SegmentHandle): void;
 }
@@ -119,6 +124,7 @@ export class Cut implements Commit {
   readonly #table: TaskTable;
   readonly #cut: CutHandle;
   readonly #budget: CommitBudget;
+  readonly #part: string;
   readonly #finishedSegments: SegmentHandle[] = [];
   readonly #frames: { readonly frame: ClosedFrame; readonly segment: SegmentHandle }[] = [];
   readonly #gated: { readonly frame: GatedFrame; readonly at: number }[] = [];
@@ -132,9 +138,12 @@ export class Cut implements Commit {
   /** Whether somebody waits for what is put: until its fate has been open for too long. */
   #isAwaited = true;
 
-  /** @returns a commit, or undefined when there is nothing to write */
-  static make(context: CutContext, budget: CommitBudget): Cut | undefined {
-    const cut = new Cut(context, budget);
+  /**
+   * @param part - names what this commit files; new for each
+   * @returns a commit, or undefined when there is nothing to write
+   */
+  static make(context: CutContext, budget: CommitBudget, part: string): Cut | undefined {
+    const cut = new Cut(context, budget, part);
     cut.#fileEnded();
     cut.#writeLetters();
     cut.#putSubmitted();
@@ -146,21 +155,23 @@ export class Cut implements Commit {
     return undefined;
   }
 
-  private constructor(context: CutContext, budget: CommitBudget) {
+  private constructor(context: CutContext, budget: CommitBudget, part: string) {
     this.#context = context;
     this.#table = context.table;
     this.#cut = context.table.beginCut();
     this.#budget = budget;
+    this.#part = part;
     this.#overlaysToCome = context.additions.operations;
     this.bytes = context.additions.bytes;
   }
 
   onDone(revision: Revision, results: readonly OperationResult[] | undefined): void {
     const context = this.#context;
+    const { submitted } = context;
     for (const { frame, segment } of this.#frames) {
-      context.onAccepted(frame, segment, this.#isAwaited);
+      submitted.onAccepted(frame, segment, this.#isAwaited);
     }
-    for (const { frame, at } of this.#gated) context.onGatedDone(frame, results?.[at]);
+    for (const { frame, at } of this.#gated) submitted.onGatedDone(frame, results?.[at]);
     for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
     context.onSettled(this.#table.settle(this.#cut));
     context.additions.onWritten(this.#touched);
@@ -171,25 +182,25 @@ export class Cut implements Commit {
   onUnclear(cause: MillraceError): void {
     if (!this.#isAwaited) return;
     this.#isAwaited = false;
-    const context = this.#context;
-    for (const { frame } of this.#frames) context.onUnclear(frame, cause);
-    for (const { frame } of this.#gated) context.onGatedUnclear(frame, cause);
+    const { submitted } = this.#context;
+    for (const { frame } of this.#frames) submitted.onUnclear(frame, cause);
+    for (const { frame } of this.#gated) submitted.onGatedUnclear(frame, cause);
   }
 
   onFailed(cause: MillraceError): void {
-    const context = this.#context;
+    const { submitted } = this.#context;
     this.#takeBack();
-    if (this.#isAwaited) for (const { frame } of this.#frames) context.onRejected(frame, cause);
-    for (const { frame } of this.#gated) context.onGatedFailed(frame, cause);
+    if (this.#isAwaited) for (const { frame } of this.#frames) submitted.onRejected(frame, cause);
+    for (const { frame } of this.#gated) submitted.onGatedFailed(frame, cause);
   }
 
   #onBroken(broken: readonly AnyGuard[]): void {
-    const shared = this.#context.shared!;
+    const { submitted, shared } = this.#context;
     this.#takeBack();
     for (const { frame } of [...this.#frames, ...this.#gated]) {
-      shared.onDisplaced(frame, this.#isAwaited);
+      submitted.onDisplaced(frame, this.#isAwaited);
     }
-    shared.onBroken(broken);
+    shared!.onBroken(broken);
   }
 
   /** Makes memory as it was before the cut. */
@@ -254,7 +265,7 @@ export class Cut implements Commit {
       bytesLeft: this.#bytesLeft,
     });
     if (filing.frame !== undefined) {
-      const key = finishedPrefix(ref) + this.#context.part;
+      const key = finishedPrefix(ref) + this.#part;
       this.#push({ type: 'put', key, value: filing.frame }, filing.frame.length + KEY_BYTES);
       this.#context.onFiled(ref, key.length + filing.frame.length);
     }
@@ -301,19 +312,19 @@ export class Cut implements Commit {
   }
 
   #putSubmitted(): void {
-    const context = this.#context;
+    const { submitted } = this.#context;
     // Two operations per frame: its put, and the overlay of a claim.
     while (this.#operationsLeft >= 2 && this.#guardsLeft > 0) {
-      const frame = context.takeFrame(this.#bytesLeft);
+      const frame = submitted.take(this.#bytesLeft);
       if (frame === undefined) break;
       const { owner, isInbox } = frame.home;
       if (owner !== undefined) this.#standOn([owner.guard]);
       this.#push(frame.operation, frame.bytes);
-      const segment = isInbox ? (0 as SegmentHandle) : context.adopt(frame);
+      const segment = isInbox ? (0 as SegmentHandle) : submitted.adopt(frame);
       this.#frames.push({ frame, segment });
     }
     while (this.#operationsLeft > NESTED_OPERATIONS && this.#guardsLeft > 0) {
-      const frame = context.takeGated(this.#bytesLeft);
+      const frame = submitted.takeGated(this.#bytesLeft);
       if (frame === undefined) break;
       if (frame.home.owner !== undefined) this.#standOn([frame.home.owner.guard]);
       this.#gated.push({ frame, at: this.operations.length });

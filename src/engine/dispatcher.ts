@@ -15,7 +15,7 @@
  * other threads go on with everything else meanwhile.
  */
 import { hasSubscribers, publish } from '../core/channels.js';
-import type { Clock } from '../core/clock.js';
+import { type Clock, instantOf } from '../core/clock.js';
 import type { MillraceError } from '../core/errors.js';
 import { FrameKind, openFrame, utf8 } from '../core/frame.js';
 import type { Incarnation, SegmentRef, TaskId } from '../core/ids.js';
@@ -30,12 +30,12 @@ import {
   type Claimed,
   type ClaimMode,
   type CutHandle,
-  type Instant,
   Place,
   STALE,
   type TaskHandle,
   type TaskTable,
 } from '../timing/task-table.js';
+import { ClaimLead } from './claim-lead.js';
 import { type Flight, TaskDeadlines, type TimedTask } from './deadlines.js';
 import { Idleness } from './idleness.js';
 import type { Report } from './letters.js';
@@ -47,15 +47,6 @@ const BATCH_TASKS_MAX = 64;
 const BATCH_WORK_MS = 10;
 /** A payload-heavy batch is closed early. */
 const BATCH_BYTES_MAX = 1_048_576;
-/**
- * Claims go ahead of the pool's places by about so much work per thread: a claim costs a commit, and threads that
- * run short tasks would stand idle until the next one is done.
- */
-const AHEAD_WORK_MS = 10;
-/** However short the tasks: what is claimed counts as lost when the process dies. */
-const AHEAD_BATCHES_PER_THREAD_MAX = 4;
-/** Weight of a frame's mean against the average run time so far. */
-const NEW_RUN_SHARE = 0.3;
 
 /** What a commit has room for; the claim takes from it. */
 export interface ClaimRoom {
@@ -121,6 +112,7 @@ export class Dispatcher {
   /** What every event of this dispatcher says. */
   readonly #origin: { readonly incarnation: Incarnation; readonly pool: 'thread' | 'inline' };
   readonly #idleness = new Idleness();
+  readonly #lead = new ClaimLead(BATCH_TASKS_MAX);
   /** Batches for ordinary places, claimed by a commit that is not done. */
   #claimedCount = 0;
   /** Claimed for good, until the pool has a place. */
@@ -128,10 +120,6 @@ export class Dispatcher {
   /** The one that runs alone, claimed for good, until the thread in reserve is free. */
   #waitingAlone: ClaimedBatch | undefined;
   readonly #flights = new Map<BatchHandle, Flight>();
-  /** Whether batches may be claimed before there is a place for them. */
-  claimsAhead = true;
-  /** Of all tasks, ms; NaN before the first. */
-  #averageRunMs = Number.NaN;
   #isClosing = false;
   #isHeld = false;
 
@@ -172,19 +160,12 @@ export class Dispatcher {
 
   /** Batches that may be claimed now; the ones beyond the pool's free places wait their turn, claimed. */
   get #freePlaces(): number {
-    return this.#freeNow + this.#aheadMax();
+    return this.#freeNow + this.#lead.batches(this.#pool.threadCount);
   }
 
   /** Batches that would find a place in the pool; negative: so many wait for one. */
   get #freeNow(): number {
     return this.#pool.freePlaces - this.#claimedCount - this.#waiting.length;
-  }
-
-  /** Unknown run times go nowhere ahead: the first batches find out. */
-  #aheadMax(): number {
-    if (!this.claimsAhead || Number.isNaN(this.#averageRunMs)) return 0;
-    const perThread = Math.floor(AHEAD_WORK_MS / (BATCH_TASKS_MAX * this.#averageRunMs));
-    return Math.min(perThread, AHEAD_BATCHES_PER_THREAD_MAX) * this.#pool.threadCount;
   }
 
   #canClaimAlone(): boolean {
@@ -246,7 +227,7 @@ export class Dispatcher {
       workMsMax: BATCH_WORK_MS,
       mode,
     };
-    const claimed = this.#table.claim(cut, limits, this.#now());
+    const claimed = this.#table.claim(cut, limits, instantOf(this.#clock));
     if (claimed !== undefined) room.note(claimed);
     return claimed;
   }
@@ -270,6 +251,11 @@ export class Dispatcher {
   unclaim(batches: readonly BatchHandle[]): void {
     for (const batch of batches) if (batch !== this.#turn.holder) this.#claimedCount--;
     this.#putBack(batches);
+  }
+
+  /** Whether batches may be claimed before there is a place for them. */
+  allowClaimsAhead(isAllowed: boolean): void {
+    this.#lead.isAllowed = isAllowed;
   }
 
   /** Whether a batch of ours is in the pool. */
@@ -313,7 +299,7 @@ export class Dispatcher {
 
   #putBack(batches: readonly BatchHandle[]): void {
     for (const batch of batches) {
-      for (const task of this.#table.unclaim(batch, this.#now())) {
+      for (const task of this.#table.unclaim(batch, instantOf(this.#clock))) {
         if (this.#isOrphan(task)) {
           this.#events.onOrphan(task, { kind: 'outcome', outcome: Outcome.NOT_STARTED, json: '' });
         } else this.#settler.cancel(task);
@@ -389,10 +375,10 @@ export class Dispatcher {
 
   #onResults(batch: BatchHandle, frame: Uint8Array): void {
     this.#events.beforeReport();
-    const verdicts = this.#table.applyResults(batch, frame, this.#now());
+    const verdicts = this.#table.applyResults(batch, frame, instantOf(this.#clock));
     const flight = this.#flights.get(batch);
     if (verdicts === undefined || flight === undefined) return;
-    this.#noteRunTime(flight.note(frame));
+    this.#lead.note(flight.note(frame));
     publish('millrace:batch:reported', () => ({ ...this.#origin, ...flight.columns(frame) }));
     const { tasks, outcomes, slots, attempts, offsets, lengths } = verdicts;
     for (let i = 0; i < verdicts.count; i++) {
@@ -428,13 +414,6 @@ export class Dispatcher {
     }));
   }
 
-  #noteRunTime(meanMs: number | undefined): void {
-    if (meanMs === undefined) return;
-    this.#averageRunMs = Number.isNaN(this.#averageRunMs)
-      ? meanMs
-      : this.#averageRunMs * (1 - NEW_RUN_SHARE) + meanMs * NEW_RUN_SHARE;
-  }
-
   #onEnd(batch: BatchHandle, loss: MillraceError | undefined): void {
     this.#events.beforeReport();
     const flight = this.#flights.get(batch);
@@ -457,10 +436,6 @@ export class Dispatcher {
     this.#endTurn(batch);
     if (lost.length > 0) this.#events.onChanged();
     this.#events.onFree();
-  }
-
-  #now(): Instant {
-    return { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
   }
 }
 

@@ -4,13 +4,13 @@
 
 import type { Load } from '../coordination/load.js';
 import type { Clock } from '../core/clock.js';
-import type { MillraceError } from '../core/errors.js';
 import { parseTaskId } from '../core/ids.js';
 import { isEnded, TaskState } from '../core/states.js';
 import type { Store } from '../core/store.js';
-import type { TaskHandle, TaskInfo, TaskTable, TypeId } from '../timing/task-table.js';
+import type { TaskHandle, TaskInfo, TaskTable } from '../timing/task-table.js';
 import type { Cluster } from './cluster.js';
-import type { Dispatcher } from './dispatcher.js';
+import type { Door } from './door.js';
+import type { Executions } from './executions.js';
 import {
   delayed,
   explainStored,
@@ -23,8 +23,8 @@ import {
 import type { Explanation } from './explanation.js';
 import type { Horizon } from './horizon.js';
 import type { TaskInspection } from './inspection.js';
-import { type Pause, pauseOf } from './pauses.js';
-import type { RateWait } from './rates/rate-limits.js';
+import { type Pauses, pauseOf } from './pauses.js';
+import type { RateLimits } from './rates/rate-limits.js';
 import type { TaskTypes } from './task-types.js';
 
 /** What the engine knows. */
@@ -33,15 +33,14 @@ export interface ExplainerPorts {
   readonly store: Store;
   readonly table: TaskTable;
   readonly types: TaskTypes;
-  /** What rate holds up the due tasks of a type and tenant; undefined: none. */
-  rateWait(type: TypeId, tenant: string): RateWait | undefined;
-  readonly dispatchers: readonly Dispatcher[];
+  /** Undefined: nothing has a rate. */
+  readonly rates: Pick<RateLimits, 'waitOf'> | undefined;
+  readonly executions: Pick<Executions, 'isRunning'>;
   readonly horizon: Horizon;
   /** Undefined: nobody shares the store. */
-  cluster(): Cluster | undefined;
-  /** What rests. */
-  pauses(): readonly Pause[];
-  notTaking(): { readonly cause: MillraceError; readonly isFinal: boolean } | undefined;
+  readonly cluster: Cluster | undefined;
+  readonly pauses: Pick<Pauses, 'all'>;
+  readonly door: Pick<Door, 'notTaking'>;
   load(): Load;
   /** The task when this node holds it, else 0. */
   held(task: TaskInspection): TaskHandle;
@@ -66,7 +65,7 @@ export class Explainer {
       }
       // Where nobody shares the store, whatever is open in it is ours.
       const isDue = isOpen && (task.dueAtMs ?? 0) <= nowMs;
-      if (isDue && this.#ports.cluster() === undefined) return moving(task.task ?? '');
+      if (isDue && this.#ports.cluster === undefined) return moving(task.task ?? '');
       return explainStored(store, task, nowMs);
     }
     if (isEnded(info.state)) {
@@ -85,12 +84,10 @@ export class Explainer {
   }
 
   #explainRunning(task: TaskInspection, info: TaskInfo): Explanation {
-    const { clock, table, dispatchers } = this.#ports;
+    const { clock, table, executions } = this.#ports;
     const handle = this.#ports.held(task);
     const batch = table.placeOf(handle)?.batch;
-    const isWaiting =
-      batch !== undefined && !dispatchers.some((dispatcher) => dispatcher.isRunning(batch));
-    if (isWaiting) {
+    if (batch !== undefined && !executions.isRunning(batch)) {
       return {
         reason: 'claimed',
         message:
@@ -107,13 +104,13 @@ export class Explainer {
     if (info.dueAtMs > nowMs) return delayed('delayed', info.dueAtMs, info.attempt, nowMs);
     const spec = types.specOf(info.type);
     if (spec === undefined) {
-      return this.#ports.cluster()?.isRun(task.queue, type) ? moving(type) : noCapableNode(type);
+      return this.#ports.cluster?.isRun(task.queue, type) ? moving(type) : noCapableNode(type);
     }
     const pause = this.#pauseOf(task);
     if (pause !== undefined) return pause;
     const away = this.#storeAway();
     if (away !== undefined) return away;
-    const wait = this.#ports.rateWait(info.type, task.tenant ?? '');
+    const wait = this.#ports.rates?.waitOf(info.type, task.tenant ?? '');
     const { running: runningCount = 0, ready = 0 } = table.typeState(info.type) ?? {};
     if (wait !== undefined)
       return rateLimited(wait, { task: type, tenant: task.tenant, ready }, nowMs);
@@ -155,15 +152,15 @@ export class Explainer {
   }
 
   #pauseOf({ task, queue, tenant }: TaskInspection): Explanation | undefined {
-    const pause = pauseOf(this.#ports.pauses(), { task, queue, tenant });
+    const pause = pauseOf(this.#ports.pauses.all, { task, queue, tenant });
     return pause && paused(pause, this.#ports.clock.wallMs());
   }
 
   #storeAway(): Explanation | undefined {
-    const notTaking = this.#ports.notTaking();
+    const notTaking = this.#ports.door.notTaking;
     if (notTaking?.isFinal) return { reason: 'closing', message: notTaking.cause.message };
     if (notTaking) return { reason: 'store-away', message: notTaking.cause.message };
-    if (this.#ports.cluster()?.mayStart === false) {
+    if (this.#ports.cluster?.mayStart === false) {
       return {
         reason: 'store-away',
         message: "this node's lease is in doubt: nothing begins until the store has answered",

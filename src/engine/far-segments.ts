@@ -21,12 +21,11 @@
  * (2) none is ingested twice, or after it was dropped.
  */
 import { hasCode, isMillraceError } from '../core/errors.js';
-import { FrameKind, openFrame } from '../core/frame.js';
 import { type SegmentRef, segmentDueAtMs } from '../core/ids.js';
-import { readState } from '../core/records.js';
 import { TaskState } from '../core/states.js';
 import type { Entry, KeyRange, Store } from '../core/store.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
+import { FarCount, tasksOf } from './far-count.js';
 import {
   earlyOfKey,
   overlayKey,
@@ -63,7 +62,7 @@ export class FarSegments {
   /** Up to where that has been done. */
   #readUntilMs = 0;
   #nextDueMs = Number.POSITIVE_INFINITY;
-  #tasks = 0;
+  readonly #count: FarCount;
   readonly #awaited = new Map<SegmentRef, Tell[]>();
   /** Segments beyond that somebody wanted, and how many still do. */
   readonly #visits = new Map<SegmentRef, number>();
@@ -72,15 +71,17 @@ export class FarSegments {
   #reads = 0;
   /** What went out of the table while something was read. */
   readonly #goneMeanwhile = new Set<SegmentRef>();
-  /** Noted while tasks are counted; undefined when they are not. */
-  #notedMeanwhile: Set<SegmentRef> | undefined;
-  /** The same of what came into the table. */
-  #startedMeanwhile: Set<SegmentRef> | undefined;
   #isClosed = false;
 
   constructor(at: ShardPlace, ports: FarPorts) {
     this.at = at;
     this.#ports = ports;
+    const { store, table } = ports;
+    this.#count = new FarCount(at, {
+      store,
+      isHere: (ref) => table.findSegment(ref) !== 0 || this.#goneMeanwhile.has(ref),
+      isClosed: () => this.#isClosed,
+    });
   }
 
   /** When the next segment beyond is due, by the wall clock; Infinity: there is none. */
@@ -90,7 +91,7 @@ export class FarSegments {
 
   /** Tasks beyond that are open. Right once they have been counted. */
   get tasks(): number {
-    return Math.max(0, this.#tasks);
+    return this.#count.tasks;
   }
 
   /** Whether the place of a segment is in the store, and not, or not yet, in the table. */
@@ -235,48 +236,12 @@ export class FarSegments {
     const { pause } = this.#ports;
     while (!this.#isClosed) {
       try {
-        return await this.#countOnce();
+        return await this.reading(() => this.#count.read(this.#loadedUntilMs));
       } catch (error) {
         if (!isMillraceError(error) || hasCode(error, 'ERR_MILLRACE_CLOSED')) throw error;
         await pause();
       }
     }
-  }
-
-  /**
-   * What is read may be in the table: visited before, and noted when it goes again; or put since, and near by the clock as
-   * it is now. Only what came into the table from beyond while it was counted has been subtracted already.
-   */
-  #countOnce(): Promise<void> {
-    return this.reading(() => this.#countStored());
-  }
-
-  async #countStored(): Promise<void> {
-    const noted = new Set<SegmentRef>();
-    const started = new Set<SegmentRef>();
-    this.#notedMeanwhile = noted;
-    this.#startedMeanwhile = started;
-    const isHere = (ref: SegmentRef): boolean =>
-      this.#ports.table.findSegment(ref) !== 0 || this.#goneMeanwhile.has(ref);
-    this.#tasks = 0;
-    const { store } = this.#ports;
-    const beyond = (kind: 't' | 'i' | 's'): KeyRange =>
-      shardDueRange(kind, this.at, this.#loadedUntilMs, Number.POSITIVE_INFINITY);
-    const ranges = { s: beyond('s'), t: beyond('t'), i: beyond('i') };
-    let tasks = 0;
-    for (const kind of ['s', 't', 'i'] as const) {
-      for await (const { key, value } of entriesOf(store, ranges[kind])) {
-        if (this.#isClosed) return;
-        const ref = refOfKey(key);
-        if (noted.has(ref) || (isHere(ref) && !started.has(ref))) continue;
-        tasks += unlessCorrupt(() =>
-          kind === 's' ? -countEnded(value) : openFrame(value, FrameKind.TASKS).count,
-        );
-      }
-    }
-    this.#tasks += tasks;
-    this.#notedMeanwhile = undefined;
-    this.#startedMeanwhile = undefined;
   }
 
   // --- What is put -------------------------------------------------------------------------------------------------
@@ -289,8 +254,7 @@ export class FarSegments {
 
   /** A segment beyond has been put, and is not in the table. */
   note(ref: SegmentRef, tasks: number): void {
-    this.#tasks += tasks;
-    this.#notedMeanwhile?.add(ref);
+    this.#count.add(ref, tasks);
     this.#noteDue(segmentDueAtMs(ref));
     this.#ports.onChanged();
   }
@@ -313,10 +277,7 @@ export class FarSegments {
 
   /** The same, of which only the bytes are known. */
   noteStored(ref: SegmentRef, frame: Uint8Array): void {
-    this.note(
-      ref,
-      unlessCorrupt(() => openFrame(frame, FrameKind.TASKS).count),
-    );
+    this.note(ref, tasksOf(frame));
   }
 
   /** Takes in and starts a segment that somebody else has put, unless it is there already. */
@@ -422,8 +383,8 @@ export class FarSegments {
   #start(segment: SegmentHandle): void {
     if (this.#isClosed) return;
     const { table } = this.#ports;
-    this.#tasks -= table.segmentInfo(segment)?.open ?? 0;
-    this.#startedMeanwhile?.add(table.segmentRef(segment) as SegmentRef);
+    const open = table.segmentInfo(segment)?.open ?? 0;
+    this.#count.subtract(table.segmentRef(segment) as SegmentRef, open);
     this.#ports.resume(segment);
   }
 
@@ -447,24 +408,5 @@ export class FarSegments {
       }
     }
     return false;
-  }
-}
-
-function countEnded(overlay: Uint8Array): number {
-  const frame = openFrame(overlay, FrameKind.STATES);
-  let ended = 0;
-  for (let i = 0; i < frame.count; i++) {
-    if (readState(frame, i).state > TaskState.RUNNING) ended++;
-  }
-  return ended;
-}
-
-/** What does not decode is told of when it is loaded; it counts as nothing. */
-function unlessCorrupt(count: () => number): number {
-  try {
-    return count();
-  } catch (error) {
-    if (!isMillraceError(error)) throw error;
-    return 0;
   }
 }

@@ -135,6 +135,21 @@ class OpenFrame implements FrameOwner {
   }
 }
 
+export interface IntakeOptions {
+  readonly incarnation: Incarnation;
+  /** Idempotency keys are filed in windows this wide and looked up in three. */
+  readonly keyWindowMs: number;
+  /**
+   * Types that this node runs: these share frames, each other has frames of its own, since the nodes that run it may be others
+   * than for the next.
+   */
+  readonly handled: ReadonlySet<string>;
+  /** At most {@link SEGMENT_TASKS_MAX}. @defaultValue SEGMENT_TASKS_MAX */
+  readonly segmentTasksMax?: number | undefined;
+  /** Of each queue; 1 where nobody shares the store. @defaultValue 1 */
+  readonly shardCount?: number | undefined;
+}
+
 export class Intake {
   readonly #incarnation: Incarnation;
   readonly #keyWindowMs: number;
@@ -151,21 +166,8 @@ export class Intake {
   readonly #joined = new Map<string, Submission[]>();
   readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
 
-  /**
-   * @param options.keyWindowMs - idempotency keys are filed in windows this wide and looked up in three
-   * @param options.handled - types that this node runs: these share frames, each other has frames of its own, since
-   *   the nodes that run it may be others than for the next
-   */
-  constructor(options: {
-    readonly incarnation: Incarnation;
-    readonly keyWindowMs: number;
-    readonly handled: ReadonlySet<string>;
-    /** At most {@link SEGMENT_TASKS_MAX}. */
-    readonly segmentTasksMax: number;
-    /** Of each queue; 1 where nobody shares the store. @defaultValue 1 */
-    readonly shardCount?: number;
-  }) {
-    this.#segmentTasksMax = options.segmentTasksMax;
+  constructor(options: IntakeOptions) {
+    this.#segmentTasksMax = options.segmentTasksMax ?? SEGMENT_TASKS_MAX;
     this.#incarnation = options.incarnation;
     this.#keyWindowMs = options.keyWindowMs;
     this.#handled = options.handled;

@@ -76,9 +76,9 @@ export class Janitor extends BaseService {
   }
 
   /** This process is about to file so many bytes of finished tasks of a segment. */
-  noteFiled(segment: SegmentRef, bytes: number, atMs: number): void {
+  noteFiled(segment: SegmentRef, bytes: number): void {
     const queue = segment.slice(0, segment.indexOf('.'));
-    this.#tally(queue, finishedWindow(segment), bytes, atMs);
+    this.#tally(queue, finishedWindow(segment), bytes, this.#clock.wallMs());
   }
 
   /** This process is about to file a dead letter of so many bytes. */

@@ -6,9 +6,10 @@
  * aside with a loud event and the rest goes on: one bad record must not keep a service from starting.
  */
 import { publish } from '../core/channels.js';
+import type { Instant } from '../core/clock.js';
 import { hasCode } from '../core/errors.js';
 import { type Entry, type KeyRange, keyAfter, type Revision, type Store } from '../core/store.js';
-import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
+import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 import { ALL_SEGMENTS, refOfKey, type ShardPlace, shardRange } from './keys.js';
 
 const PAGE_ENTRIES = 256;

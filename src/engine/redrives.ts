@@ -11,13 +11,13 @@
  * or open, never both and never neither; whoever asks twice is told that it is open. Attempts and losses begin anew, and a
  * ttl is over: it was for the first start.
  */
-import type { Clock } from '../core/clock.js';
+import { type Clock, type Instant, instantOf } from '../core/clock.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
 import { requireTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
 import { writeState, writeTask } from '../core/records.js';
 import { TaskState } from '../core/states.js';
 import type { Operation, Store } from '../core/store.js';
-import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
+import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 import { decodeDeadLetter, type StoredDeadLetter } from './dead-letters.js';
 import { deadLetterKey, deadLettersOf, segmentKey } from './keys.js';
 import type { SegmentAdditions } from './segment-additions.js';
@@ -129,7 +129,7 @@ export class Redrives {
     const task = table.taskAt(segment, index);
     const info = table.inspect(task);
     if (info === undefined) return answer('again');
-    if (!table.redrive(task, this.#now())) {
+    if (!table.redrive(task, instantOf(this.#ports.clock))) {
       // One that has ended otherwise since the letter was read is none any more.
       return answer(info.isSettled ? 'again' : 'open');
     }
@@ -149,15 +149,10 @@ export class Redrives {
   /** A segment of which everything has ended, into the table. */
   #takeIn(frame: Uint8Array, ref: SegmentRef, letters: readonly StoredDeadLetter[]): SegmentHandle {
     const { table } = this.#ports;
-    const segment = table.ingest(frame, ref, this.#now(), { hold: true });
-    table.applyOverlay(segment, endedOverlay(letters, this.#now()));
+    const segment = table.ingest(frame, ref, instantOf(this.#ports.clock), { hold: true });
+    table.applyOverlay(segment, endedOverlay(letters, instantOf(this.#ports.clock)));
     this.#ports.adopt(segment, ref);
     return segment;
-  }
-
-  #now(): Instant {
-    const { clock } = this.#ports;
-    return { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
   }
 }
 

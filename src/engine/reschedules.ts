@@ -9,7 +9,7 @@
  *
  * Whether a task still waits is decided in the table, by the owner of its shard alone: whoever claims it first has it.
  */
-import type { Clock } from '../core/clock.js';
+import { type Clock, instantOf } from '../core/clock.js';
 import { requireTaskId, type SegmentRef, segmentDueAtMs, type TaskId } from '../core/ids.js';
 import type { Operation } from '../core/store.js';
 import type { TaskTable } from '../timing/task-table.js';
@@ -95,7 +95,7 @@ export class Reschedules {
     const { segment: ref, index } = requireTaskId(id);
     if (!isOurs(ref)) return answer('moved');
     const segment = table.findSegment(ref);
-    const now = { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
+    const now = instantOf(clock);
     const { dueAtMs, isByDate } = due;
     const monoMs = now.monoMs + (dueAtMs - now.wallMs);
     const done = table.reschedule(

@@ -16,7 +16,7 @@
  * REQUIRES of every method: the task is RUNNING and in no batch. Each call takes it out of there.
  */
 import { publish } from '../core/channels.js';
-import type { Clock } from '../core/clock.js';
+import { type Clock, instantOf } from '../core/clock.js';
 import { toWire } from '../core/error-wire.js';
 import type { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
@@ -25,7 +25,7 @@ import type { Random } from '../core/random.js';
 import { Outcome, TaskState } from '../core/states.js';
 import { overdueReason } from '../pool/deadlines.js';
 import { type Death, judge, LOSSES_MAX } from '../pool/loss-policy.js';
-import type { Instant, TaskHandle, TaskTable } from '../timing/task-table.js';
+import type { TaskHandle, TaskTable } from '../timing/task-table.js';
 import { cancelledBytes, failedBytes, lostError, type TaskFacts, timedOutBytes } from './ends.js';
 import type { Report } from './letters.js';
 import { retryDelayMs } from './retry-policy.js';
@@ -205,12 +205,12 @@ export class Settler {
 
   #end(task: TaskHandle, state: TaskState, bytes: Uint8Array): void {
     this.cancelReasons.delete(task);
-    this.#table.end(task, state, bytes, this.#now());
+    this.#table.end(task, state, bytes, instantOf(this.#clock));
   }
 
   #runAgain(task: TaskHandle, delayMs: number, options: { readonly spent: boolean }): void {
     if (this.cancelReasons.has(task)) return this.cancel(task);
-    const now = this.#now();
+    const now = instantOf(this.#clock);
     const due = {
       // Rounded up: what is stored must not be early either.
       wallMs: now.wallMs + Math.ceil(delayMs),
@@ -234,10 +234,6 @@ export class Settler {
       type: this.#table.typeName(type) ?? '',
       attempt,
     };
-  }
-
-  #now(): Instant {
-    return { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
   }
 }
 

@@ -22,13 +22,13 @@
 import type { OwnedShard, ShardOwner } from '../coordination/shard-keeper.js';
 import { Backoff, isTransient } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
-import { type Clock, sleep } from '../core/clock.js';
+import { type Clock, instantOf, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, type MillraceError } from '../core/errors.js';
 import { follow } from '../core/follow.js';
 import type { SegmentRef } from '../core/ids.js';
 import type { Random } from '../core/random.js';
 import type { Entry, Key, Revision, Store } from '../core/store.js';
-import type { Instant, SegmentHandle, TaskTable } from '../timing/task-table.js';
+import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 import type { Guard } from './commit-lane.js';
 import { FarSegments } from './far-segments.js';
 import type { Horizon } from './horizon.js';
@@ -423,7 +423,7 @@ export class Shards implements ShardOwner {
     if (shard.stage === 'over' || this.#table.findSegment(ref) !== 0) return undefined;
     let segment = 0 as SegmentHandle;
     try {
-      segment = this.#table.ingest(value, ref, this.#now(), { hold: true });
+      segment = this.#table.ingest(value, ref, instantOf(this.#clock), { hold: true });
       if (overlay !== undefined) this.#table.applyOverlay(segment, overlay);
     } catch (cause) {
       if (!isMillraceError(cause)) throw cause;
@@ -433,9 +433,5 @@ export class Shards implements ShardOwner {
     }
     this.adopted(segment, shard, key.startsWith('i/') ? { key, createRevision } : undefined);
     return segment;
-  }
-
-  #now(): Instant {
-    return { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
   }
 }

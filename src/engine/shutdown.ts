@@ -10,10 +10,10 @@
  */
 import { type Clock, sleep } from '../core/clock.js';
 import { MillraceError } from '../core/errors.js';
-import type { Pool } from '../core/pool.js';
+import type { TaskTable } from '../timing/task-table.js';
 import type { Cluster } from './cluster.js';
 import type { CommitLane } from './commit-lane.js';
-import type { Dispatcher } from './dispatcher.js';
+import type { Executions } from './executions.js';
 import type { Horizon } from './horizon.js';
 import type { Janitor } from './janitor.js';
 import { mailRange } from './keys.js';
@@ -29,32 +29,30 @@ export interface ShutdownBudget {
 }
 
 export interface ShutdownParts {
-  readonly clock: Clock;
-  readonly node: string;
+  readonly table: Pick<TaskTable, 'busyCount'>;
   readonly lane: CommitLane;
-  readonly dispatchers: readonly Dispatcher[];
-  readonly pools: readonly Pool[];
+  readonly executions: Executions;
   readonly janitor: Janitor;
   readonly horizon: Horizon;
   readonly cluster: Cluster | undefined;
-  /** What runs now. */
-  running(): number;
 }
 
 /**
- * @param refusal - why nothing is taken any more
+ * @param engine.refusal - why nothing is taken any more
  * @returns when no commit comes any more and no thread runs. REQUIRES: nothing is claimed any more
  */
 export async function shutDown(
   parts: ShutdownParts,
   { softMs, hardMs }: ShutdownBudget,
-  refusal: MillraceError,
+  engine: { readonly clock: Clock; readonly node: string; readonly refusal: MillraceError },
 ): Promise<void> {
-  const { clock, node, lane, dispatchers, pools, janitor, horizon, cluster } = parts;
+  const { clock, node, refusal } = engine;
+  const { table, lane, executions, janitor, horizon, cluster } = parts;
+  const { dispatchers, pools } = executions;
   const deadlineMs = clock.monoMs() + hardMs + LAST_COMMITS_MS;
   // What waits goes to other nodes at once; what runs reports to them.
   const leaving = cluster?.leave();
-  await untilIdle(parts, softMs);
+  await untilIdle(clock, table, softMs);
   for (const dispatcher of dispatchers) dispatcher.interruptAll('the runtime shuts down');
   const graceMs = Math.max(0, hardMs - softMs);
   await Promise.all(pools.map((pool) => pool.drain(graceMs)));
@@ -92,9 +90,13 @@ async function isOverBy(clock: Clock, deadlineMs: number, work: Promise<void>): 
 }
 
 /** Resolves when nothing runs, or after `limitMs`. */
-async function untilIdle({ clock, running }: ShutdownParts, limitMs: number): Promise<void> {
+async function untilIdle(
+  clock: Clock,
+  table: Pick<TaskTable, 'busyCount'>,
+  limitMs: number,
+): Promise<void> {
   const untilMs = clock.monoMs() + limitMs;
-  while (running() > 0 && clock.monoMs() < untilMs) {
+  while (table.busyCount > 0 && clock.monoMs() < untilMs) {
     await sleep(clock, Math.min(IDLE_LOOK_MS, untilMs - clock.monoMs()));
   }
 }

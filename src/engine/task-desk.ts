@@ -15,15 +15,19 @@ import { requireTaskId, type SegmentRef, type TaskId, taskId } from '../core/ids
 import { isEnded, statusOf, TaskState, type TaskStatus } from '../core/states.js';
 import type { Store } from '../core/store.js';
 import type { TaskHandle, TaskTable } from '../timing/task-table.js';
+import type { Amendments } from './amendments.js';
 import type { Cluster } from './cluster.js';
+import type { Door } from './door.js';
 import { EndWaiters } from './end-waiters.js';
 import { goneError, replacedBy, type TaskEnd } from './ends.js';
+import type { Executions } from './executions.js';
 import type { FarSegments } from './far-segments.js';
 import { findFinished } from './finished.js';
 import type { Horizon } from './horizon.js';
 import type { Accepted } from './intake.js';
 import type { CancelAnswer as AnswerOfOwner } from './letters.js';
-import { type ProgressBoard, ProgressStream } from './progress.js';
+import { ProgressStream } from './progress.js';
+import type { RedriveAnswer } from './redrives.js';
 import type { NewDue, RescheduleAnswer } from './reschedules.js';
 import { storedState } from './stored-task.js';
 
@@ -35,7 +39,7 @@ export type CancelAnswer = Exclude<AnswerOfOwner, 'gone'>;
 export const NOT_HELD = 0 as TaskHandle;
 
 /** A task that is on its way to another node is looked for again after so long. */
-export const MOVED_DELAY_MS = 200;
+const MOVED_DELAY_MS = 200;
 
 /** What the engine knows and does for it. */
 export interface TaskDeskPorts {
@@ -43,15 +47,12 @@ export interface TaskDeskPorts {
   readonly store: Store;
   readonly table: TaskTable;
   readonly horizon: Horizon;
-  readonly progress: ProgressBoard;
+  readonly executions: Pick<Executions, 'cancel' | 'progress'>;
+  readonly amendments: Pick<Amendments, 'reschedule' | 'redrive'>;
   /** Undefined: nobody shares the store. */
-  cluster(): Cluster | undefined;
-  /** Why nothing is answered any more. */
-  refusal(): MillraceError | undefined;
-  /** Asks a task in the table to end. */
-  cancel(task: TaskHandle, id: TaskId, reason: string | undefined): AnswerOfOwner;
-  /** Lets a task in the table be due at another time. Resolves when that is durable, or cannot be. */
-  reschedule(id: TaskId, due: NewDue): Promise<RescheduleAnswer>;
+  readonly cluster: Cluster | undefined;
+  /** Says why nothing is answered any more. */
+  readonly door: Pick<Door, 'refusal'>;
   /** There is something to write. */
   requestCommit(): void;
 }
@@ -73,14 +74,14 @@ export class TaskDesk {
 
   /** See `Engine.ended`. */
   ended(task: TaskPlace): Promise<TaskEnd> {
-    const refusal = this.#ports.refusal();
+    const refusal = this.#ports.door.refusal;
     if (refusal) return Promise.reject(refusal);
     const held = this.held(task);
     if (this.#ports.table.watch(held) === 'watching') return this.waiters.wait(held);
     const beyond = this.#beyond(task.segment);
     if (beyond !== undefined) return this.#endedBeyond(beyond, task);
     const id = taskId(task.segment, task.index);
-    const cluster = this.#ports.cluster();
+    const cluster = this.#ports.cluster;
     // Who held it here knows that it has ended; else its owner is asked.
     if (cluster === undefined || held !== 0) return this.#storedEnd(id);
     return this.#remoteEnd(cluster, id);
@@ -89,14 +90,14 @@ export class TaskDesk {
   /** See `Engine.progress`. */
   progress(task: TaskPlace, signal?: AbortSignal): AsyncIterableIterator<unknown> {
     const id = taskId(task.segment, task.index);
-    const { progress } = this.#ports;
+    const { progress } = this.#ports.executions;
     const listen = (listener: (json: string) => void) => progress.listen(id, listener);
     return new ProgressStream(listen, this.ended(task), signal);
   }
 
   /** See `Engine.status`. */
   async status(task: TaskPlace): Promise<TaskStatus> {
-    const refusal = this.#ports.refusal();
+    const refusal = this.#ports.door.refusal;
     if (refusal) throw refusal;
     const info = this.#ports.table.inspect(this.held(task));
     if (info === undefined) {
@@ -107,7 +108,7 @@ export class TaskDesk {
 
   /** See `Engine.cancel`. */
   async cancel(task: TaskPlace, reason: string | undefined): Promise<CancelAnswer> {
-    const refusal = this.#ports.refusal();
+    const refusal = this.#ports.door.refusal;
     if (refusal) throw refusal;
     const id = taskId(task.segment, task.index);
     const visitOver = await this.#beyond(task.segment)?.visit(task.segment);
@@ -115,13 +116,13 @@ export class TaskDesk {
       return this.cancel({ ...task, task: NOT_HELD }, reason).finally(visitOver);
     }
     const held = this.held(task);
-    const cluster = this.#ports.cluster();
+    const cluster = this.#ports.cluster;
     if (held === 0 && cluster !== undefined) {
       const answer = await this.#askCancel(cluster, id, reason);
       if (answer === 'gone') throw goneError(id);
       return answer;
     }
-    const answer = this.#ports.cancel(held, id, reason);
+    const answer = this.#ports.executions.cancel(held, id, reason);
     if (answer === 'gone') {
       await this.#storedEnd(id);
       return 'ended';
@@ -152,7 +153,7 @@ export class TaskDesk {
     const visitOver = await this.#beyond(segment)?.visit(segment);
     const held = this.find(segment, index);
     if (this.#ports.table.inspect(held)?.state === TaskState.PENDING) {
-      this.#ports.cancel(held, id, replacedBy(by));
+      this.#ports.executions.cancel(held, id, replacedBy(by));
       this.#ports.requestCommit();
     }
     visitOver?.();
@@ -175,19 +176,37 @@ export class TaskDesk {
 
   async #rescheduleOnce(task: TaskPlace, due: NewDue): Promise<RescheduleAnswer> {
     const visitOver = await this.#beyond(task.segment)?.visit(task.segment);
-    const refusal = this.#ports.refusal();
+    const refusal = this.#ports.door.refusal;
     if (refusal) throw refusal;
     try {
       const id = taskId(task.segment, task.index);
-      const cluster = this.#ports.cluster();
+      const cluster = this.#ports.cluster;
       if (cluster === undefined || this.held(task) !== 0) {
-        return await this.#ports.reschedule(id, due);
+        return await this.#ports.amendments.reschedule(id, due);
       }
       const answer = cluster.remote.reschedule(id, due);
       this.#ports.requestCommit();
       return await answer;
     } finally {
       visitOver?.();
+    }
+  }
+
+  /** See `Engine.redrive`. */
+  async redrive(ids: readonly TaskId[]): Promise<readonly TaskId[]> {
+    const { clock, cluster, door } = this.#ports;
+    for (;;) {
+      if (door.refusal) throw door.refusal;
+      if (cluster !== undefined && !cluster.isOurs(requireTaskId(ids[0]).segment)) {
+        const redriven = cluster.remote.redrive(ids);
+        this.#ports.requestCommit();
+        return redriven;
+      }
+      const answers = await Promise.all(ids.map((id) => this.#ports.amendments.redrive(id)));
+      const isRedriven = (answer: RedriveAnswer) => answer === 'redriven' || answer === 'open';
+      if (!answers.includes('moved')) return ids.filter((_, i) => isRedriven(answers[i]!));
+      // The shard has gone to another node meanwhile; what was done is open there.
+      await sleep(clock, MOVED_DELAY_MS);
     }
   }
 
@@ -202,7 +221,7 @@ export class TaskDesk {
 
   /** The table's handle of a task, if this node holds it: perhaps not the one it had when it was submitted. */
   held(task: TaskPlace): TaskHandle {
-    const cluster = this.#ports.cluster();
+    const cluster = this.#ports.cluster;
     if (cluster === undefined) return this.find(task.segment, task.index) || task.task;
     if (cluster.holds(task.task)) return task.task;
     const found = this.find(task.segment, task.index);
@@ -217,11 +236,11 @@ export class TaskDesk {
 
   async #endedBeyond(far: FarSegments, { segment, index }: TaskPlace): Promise<TaskEnd> {
     if (await far.untilHeld(segment, index)) return this.ended({ segment, index, task: NOT_HELD });
-    const refusal = this.#ports.refusal();
+    const refusal = this.#ports.door.refusal;
     if (refusal) throw refusal;
     const id = taskId(segment, index);
     const isOurs = this.#ports.horizon.of(segment) !== undefined;
-    const cluster = isOurs ? undefined : this.#ports.cluster();
+    const cluster = isOurs ? undefined : this.#ports.cluster;
     return cluster === undefined ? this.#storedEnd(id) : this.#remoteEnd(cluster, id);
   }
 

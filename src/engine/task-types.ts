@@ -1,8 +1,9 @@
 /**
  * The task types of this node: the table knows them by number, policies by their specs.
  */
+import type { Instant } from '../core/clock.js';
 import type { TaskSpec } from '../core/task.js';
-import { type Instant, Place, type TaskTable, type TypeId } from '../timing/task-table.js';
+import { Place, type TaskTable, type TypeId } from '../timing/task-table.js';
 import { TypeTimes } from './deadlines.js';
 
 /** Why nothing of a type begins: somebody paused it, or this node has no share of its rate. */

@@ -6,7 +6,7 @@
  *
  * A burst of due tasks is handled in slices with a turn of the event loop between them, so it never blocks the loop.
  */
-import type { Clock, WakeUp } from '../core/clock.js';
+import { type Clock, instantOf, type WakeUp } from '../core/clock.js';
 import type { TaskTable } from '../timing/task-table.js';
 
 /** Timers handled in one turn. */
@@ -87,8 +87,7 @@ export class Waker {
 
   #onWake(): void {
     if (this.#isStopped) return;
-    const now = { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
-    const hasMore = this.#table.advance(now, DUE_SLICE);
+    const hasMore = this.#table.advance(instantOf(this.#clock), DUE_SLICE);
     this.#armedForMs = Number.POSITIVE_INFINITY;
     this.#onAdvanced();
     if (hasMore) {

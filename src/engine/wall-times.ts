@@ -7,7 +7,7 @@
  * started again, which works out their times from the wall clock. But for those of their tasks that wait since they ran here:
  * a retry's delay is one that began here.
  */
-import type { Clock } from '../core/clock.js';
+import { type Clock, instantOf } from '../core/clock.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 
 export class WallTimes {
@@ -32,7 +32,7 @@ export class WallTimes {
 
   /** Times all of them anew. @param jumpMs - of the wall clock against the monotonic one */
   renew(jumpMs: number): void {
-    const now = { wallMs: this.#clock.wallMs(), monoMs: this.#clock.monoMs() };
+    const now = instantOf(this.#clock);
     for (const segment of this.#segments) {
       // What runs, here or elsewhere, goes on; what is open is counted already.
       if (this.#table.hold(segment)) {

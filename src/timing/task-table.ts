@@ -28,6 +28,7 @@
  * Every method but `close` throws ERR_MILLRACE_CLOSED after `close`. Thread: the one that made it.
  */
 import { isFloat64Array, isUint8Array } from 'node:util/types';
+import type { Instant } from '../core/clock.js';
 import { invariant, MillraceError } from '../core/errors.js';
 import { badFrame, FrameKind, openFrame } from '../core/frame.js';
 import { invalidOption, wholeNumber } from '../core/options.js';
@@ -49,14 +50,6 @@ export type TypeId = number & { readonly __brand: 'TypeId' };
 /** Where tasks of a type run: on worker threads, or on the main thread. */
 export const Place = { THREAD: 0, INLINE: 1 } as const;
 export type Place = (typeof Place)[keyof typeof Place];
-
-/** The present, by both clocks. */
-export interface Instant {
-  /** Epoch ms. */
-  readonly wallMs: number;
-  /** Of the clock that never jumps. */
-  readonly monoMs: number;
-}
 
 export interface TaskTableOptions {
   /** Incarnation of this node: who runs what is claimed here. */

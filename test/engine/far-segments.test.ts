@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { instantOf } from '../../src/core/clock.js';
 import { FrameKind, FrameWriter } from '../../src/core/frame.js';
 import { type Incarnation, type SegmentRef, segmentRef } from '../../src/core/ids.js';
 import { writeTask } from '../../src/core/records.js';
@@ -18,7 +19,7 @@ async function setup(t: TestContext) {
   t.after(() => inner.close());
   const table = new TaskTable({ executor: 'exec0001' });
   t.after(() => table.close());
-  const now = () => ({ wallMs: clock.wallMs(), monoMs: clock.monoMs() });
+  const now = () => instantOf(clock);
   /** Called with what a read has brought, before it is told. */
   let onRead: ((key: string) => Promise<void>) | undefined;
   const store = {

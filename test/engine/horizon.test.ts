@@ -97,8 +97,8 @@ describe('tasks beyond the horizon, in a store of one node', () => {
     const bed = await scriptedEngine();
     const released: number[] = [];
     const recovered: number[] = [];
-    bed.engine.onReleased = (_, tasks) => void released.push(tasks);
-    bed.engine.onRecovered = (_, tasks) => void recovered.push(tasks);
+    bed.engine.room.onReleased = (_, tasks) => void released.push(tasks);
+    bed.engine.room.onRecovered = (_, tasks) => void recovered.push(tasks);
     const accepted = await put(bed, later(bed, HOUR_MS));
     assert.equal(accepted.task, 0);
     assert.equal(bed.engine.find(accepted.segment, 0), 0);

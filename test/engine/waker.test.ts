@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { instantOf } from '../../src/core/clock.js';
 import { FrameKind, FrameWriter } from '../../src/core/frame.js';
 import { writeTask } from '../../src/core/records.js';
 import { Waker } from '../../src/engine/waker.js';
@@ -15,7 +16,7 @@ function setup() {
   const table = new TaskTable({ executor: 'exec0001' });
   let wakes = 0;
   const waker = new Waker(clock, table, () => wakes++);
-  const now = () => ({ wallMs: clock.wallMs(), monoMs: clock.monoMs() });
+  const now = () => instantOf(clock);
   let refs = 0;
   return {
     clock,

@@ -8,6 +8,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import type { Instant } from '../../src/core/clock.js';
 import { FrameKind, FrameWriter, openFrame } from '../../src/core/frame.js';
 import {
   readTask,
@@ -22,7 +23,6 @@ import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
 import {
   type BatchHandle,
   type ClaimLimits,
-  type Instant,
   Place,
   type SegmentHandle,
   STALE,

@@ -57,7 +57,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'acknowledges before the commit',
     file: 'engine/cut.js',
     find: 'this.#frames.push({ frame, segment });',
-    replace: 'this.#frames.push({ frame, segment }); context.onAccepted(frame, segment);',
+    replace: 'this.#frames.push({ frame, segment }); submitted.onAccepted(frame, segment);',
   },
   {
     name: 'takes no head for its own',
@@ -80,7 +80,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'loses frames of a failed commit',
     file: 'engine/cut.js',
-    find: 'context.onRejected(frame, cause);',
+    find: 'submitted.onRejected(frame, cause);',
     replace: '',
   },
   {
@@ -133,15 +133,15 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'starts what it takes over a second early',
-    file: 'engine/engine.js',
-    find: 'this.#table.resume(segment, this.#now())',
-    replace: 'this.#table.resume(segment, { ...this.#now(), wallMs: this.clock.wallMs() + 1_000 })',
+    file: 'engine/lone-shards.js',
+    find: 'table.resume(segment, instantOf(clock))',
+    replace: 'table.resume(segment, { ...instantOf(clock), wallMs: clock.wallMs() + 1_000 })',
   },
   {
     name: 'does not take up what ran in a dead process',
-    file: 'engine/engine.js',
-    find: 'for (const task of resumed.lost)',
-    replace: 'for (const task of [])',
+    file: 'engine/lone-shards.js',
+    find: 'lose(resumed.lost);',
+    replace: '',
   },
   {
     name: 'takes no key of this window for known',
@@ -151,27 +151,27 @@ export const MUTANTS: readonly Mutant[] = [
   },
   {
     name: 'never takes up keyed tasks',
-    file: 'engine/engine.js',
-    find: 'this.#table.taskAt(this.#adopt(frame), 0)',
+    file: 'engine/arrivals.js',
+    find: 'this.#ports.table.taskAt(this.adopt(frame), 0)',
     replace: '0',
   },
   {
     name: 'releases no room',
-    file: 'engine/engine.js',
-    find: 'this.onReleased?.(settled.bytes, settled.tasks);',
+    file: 'engine/cutter.js',
+    find: 'room.release(settled.bytes, settled.tasks);',
     replace: ';',
   },
   {
     name: 'does not tell waiters',
-    file: 'engine/engine.js',
-    find: 'this.#desk.waiters.settle(settled.watched);',
+    file: 'engine/cutter.js',
+    find: 'waiters.settle(settled.watched);',
     replace: '',
   },
   {
     name: 'stays fenced in silence',
-    file: 'engine/engine.js',
-    find: 'this.#rejectUnsent(cause);\n        this.#stopClaiming();',
-    replace: 'this.#stopClaiming();',
+    file: 'engine/cutter.js',
+    find: 'submissions.rejectUnsent(cause);\n        executions.stopClaiming();',
+    replace: 'executions.stopClaiming();',
   },
   {
     name: 'writes under no epoch',
@@ -240,8 +240,8 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'tells that it does not run what it runs',
     world: 'cluster',
-    file: 'engine/cluster.js',
-    find: ' || this.#orphans.has(nameOf(execution))',
+    file: 'engine/orphans.js',
+    find: ' || this.#tasks.has(nameOf(execution))',
     replace: '',
   },
   {
@@ -289,7 +289,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'drops submissions of a shard that is lost',
     world: 'cluster',
-    file: 'engine/engine.js',
+    file: 'engine/submissions.js',
     find: 'this.#intake.putBack(frame);',
     replace: '',
   },
@@ -318,7 +318,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'drops what it had in hand of a shard that it lost',
     world: 'cluster',
     file: 'engine/cluster.js',
-    find: 'this.#reportUnwritten(segment);',
+    find: 'this.#orphans.reportUnwritten(segment);',
     replace: '',
   },
   {

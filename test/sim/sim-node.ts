@@ -130,12 +130,12 @@ export class SimNode {
         ...(this.#seat && { cluster: await this.#join(this.#seat, this.connection) }),
         retention: RETENTION,
       });
-      engine.onRecovered = (_, tasks) => {
+      engine.room.onRecovered = (_, tasks) => {
         this.#permits += tasks;
         trace(`${this.name} takes on ${tasks}, holds ${this.#permits}`);
         oracle.count('recovered a segment');
       };
-      engine.onReleased = (_, tasks) => {
+      engine.room.onReleased = (_, tasks) => {
         this.#permits -= tasks;
         trace(`${this.name} lets go of ${tasks}, holds ${this.#permits}`);
       };

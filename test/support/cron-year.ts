@@ -54,18 +54,20 @@ async function runYear(plan: YearPlan): Promise<number[][]> {
       random: random.fork('cron'),
       store,
       shardCount: SHARDS,
-      isOurs: ({ shard }) => shards.has(shard),
-      submit: async (task) => {
-        const ref = segmentRef(
-          { queue: task.queue, shard: 0, dueAtMs: task.dueAtMs },
-          incarnation,
-          counter++,
-        );
-        return put(store, task, ref);
+      holder: { startsIn: ({ shard }) => shards.has(shard) },
+      tasks: {
+        submit: async (task) => {
+          const ref = segmentRef(
+            { queue: task.queue, shard: 0, dueAtMs: task.dueAtMs },
+            incarnation,
+            counter++,
+          );
+          return put(store, task, ref);
+        },
+        isOpen: async () => false,
+        untilEnded: async () => {},
+        cancel: async () => {},
       },
-      isOpen: async () => false,
-      untilEnded: async () => {},
-      cancel: async () => {},
     });
     await cron.start();
     return { cron, shards };

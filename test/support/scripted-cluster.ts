@@ -100,10 +100,10 @@ export async function scriptedCluster(
     });
     let open = 0;
     let isDead = false;
-    engine.onRecovered = (_, tasks) => {
+    engine.room.onRecovered = (_, tasks) => {
       open += tasks;
     };
-    engine.onReleased = (_, tasks) => {
+    engine.room.onReleased = (_, tasks) => {
       open -= tasks;
     };
     await within(clock, 10_000, coordination.start());

@@ -10,30 +10,23 @@
  * Fires follow the wall clock of the node that has the shard. It is looked at every few seconds while anything is on the
  * agenda, so a clock that jumps, or a machine that slept, delays nothing for longer.
  */
-import { Backoff } from '../../core/backoff.js';
 import { publish } from '../../core/channels.js';
 import { type Clock, sleep, type WakeUp } from '../../core/clock.js';
-import { hasCode, isMillraceError, MillraceError } from '../../core/errors.js';
+import { hasCode, isMillraceError } from '../../core/errors.js';
 import { type TaskId, taskId } from '../../core/ids.js';
 import { keepFollowing } from '../../core/keep-following.js';
 import type { Random } from '../../core/random.js';
 import { BaseService } from '../../core/service.js';
-import type { Entry, Key, Operation, Revision, Store, WatchEvent } from '../../core/store.js';
+import type { Entry, Key, Revision, Store, WatchEvent } from '../../core/store.js';
 import type { Accepted, NewTask } from '../intake.js';
-import { ALL_CRON, cronKey, placeOfCronKey, type ShardPlace } from '../keys.js';
-import { entriesOf } from '../recovery.js';
+import { ALL_CRON, placeOfCronKey, type ShardPlace } from '../keys.js';
+import type { ShardHolder } from '../shard-holder.js';
 import { Agenda } from './agenda.js';
-import {
-  type CronDefinition,
-  type CronEntry,
-  type CronState,
-  decodeEntry,
-  encodeEntry,
-  isSameDefinition,
-  shardOfEntry,
-} from './entry.js';
+import { CronDefinitions } from './definitions.js';
+import { type CronDefinition, type CronEntry, type CronState, encodeEntry } from './entry.js';
 import { FireGate } from './fire-gate.js';
-import { Schedule } from './schedule.js';
+import { type KnownEntry, readEntry } from './known-entry.js';
+import type { Schedule } from './schedule.js';
 import { jitterOf, nextLookMs, nextStep, type Step } from './step.js';
 
 /** The clock may have jumped. */
@@ -51,12 +44,16 @@ export interface CronPorts {
   readonly store: Store;
   /** Of each queue. */
   readonly shardCount: number;
-  /** Whether tasks of a shard are this node's to start. */
-  isOurs(place: ShardPlace): boolean;
+  readonly holder: Pick<ShardHolder, 'startsIn'>;
+  readonly tasks: CronTasks;
+}
+
+/** What it does with the tasks of its fires. One that is not known any more has ended. */
+export interface CronTasks {
   /** Puts a task; room in the queue is taken whatever there is. */
   submit(task: NewTask): Promise<Accepted>;
   isOpen(task: TaskId): Promise<boolean>;
-  /** Resolves when the task has ended, or is not known any more. */
+  /** Resolves when the task has ended. */
   untilEnded(task: TaskId): Promise<void>;
   cancel(task: TaskId, reason: string): Promise<void>;
 }
@@ -74,13 +71,9 @@ interface Known {
   waitsFor: TaskId | undefined;
 }
 
-/** An entry as it stands. */
-export interface KnownEntry extends CronEntry {
-  readonly schedule: Schedule;
-}
-
 export class Cron extends BaseService {
   readonly #ports: CronPorts;
+  readonly #definitions: CronDefinitions;
   readonly #byKey = new Map<Key, Known>();
   readonly #byName = new Map<string, Known>();
   readonly #agenda = new Agenda<Known>();
@@ -100,6 +93,13 @@ export class Cron extends BaseService {
   constructor(ports: CronPorts) {
     super();
     this.#ports = ports;
+    this.#definitions = new CronDefinitions({
+      ...ports,
+      isListed: this.#isListed,
+      ending: this.#ending.signal,
+      isStopping: () => this.isStopping,
+      keyOf: (name) => this.#byName.get(name)?.key,
+    });
   }
 
   protected async onStart(): Promise<void> {
@@ -122,94 +122,19 @@ export class Cron extends BaseService {
     }
   }
 
-  /**
-   * Makes an entry be as defined. One that is, is left alone; another definition of the same name replaces it, and counts
-   * from now.
-   *
-   * @param definition - with an expression and a zone that make a {@link Schedule}
-   * @throws ERR_MILLRACE_STORE_UNAVAILABLE, _STORE_FULL
-   */
-  async define(definition: CronDefinition): Promise<void> {
-    const key = this.#keyOf(definition);
-    await this.#change(definition.name, key, (before) => {
-      const there = before.find((entry) => entry.key === key);
-      if (there !== undefined && before.length === 1) {
-        const old = readEntry(there);
-        if (old !== undefined && isSameDefinition(old.definition, definition)) return undefined;
-      }
-      const state = { cursorMs: this.#ports.clock.wallMs(), queued: [], last: undefined };
-      const others = before.filter((entry) => entry.key !== key);
-      return [
-        { type: 'put', key, value: encodeEntry({ definition, ...state }) },
-        ...others.map((entry) => ({ type: 'delete', key: entry.key }) as const),
-      ];
-    });
+  /** See `CronDefinitions.define`. */
+  define(definition: CronDefinition): Promise<void> {
+    return this.#definitions.define(definition);
   }
 
-  /** @returns whether there was one of this name */
-  async remove(definition: Pick<CronDefinition, 'name' | 'queue'>): Promise<boolean> {
-    let isThere = false;
-    await this.#change(definition.name, this.#keyOf(definition), (before) => {
-      isThere = before.length > 0;
-      if (!isThere) return undefined;
-      return before.map(({ key }) => ({ type: 'delete', key }) as const);
-    });
-    return isThere;
+  /** See `CronDefinitions.remove`. */
+  remove(definition: Pick<CronDefinition, 'name' | 'queue'>): Promise<boolean> {
+    return this.#definitions.remove(definition);
   }
 
-  /** All entries as they are stored now, by name. @throws ERR_MILLRACE_STORE_UNAVAILABLE */
-  async list(): Promise<KnownEntry[]> {
-    const found: KnownEntry[] = [];
-    for await (const stored of entriesOf(this.#ports.store, ALL_CRON)) {
-      const entry = readEntry(stored);
-      if (entry !== undefined) found.push(entry);
-    }
-    return found.sort((a, b) => (a.definition.name < b.definition.name ? -1 : 1));
-  }
-
-  // --- Definitions -------------------------------------------------------------------------------------------------
-
-  /**
-   * @param key - where the entry would be
-   * @param decide - what is to be written, from all entries of a name; undefined: nothing
-   */
-  async #change(
-    name: string,
-    key: Key,
-    decide: (before: readonly Entry[]) => Operation[] | undefined,
-  ): Promise<void> {
-    const { store, clock, random } = this.#ports;
-    await this.#isListed;
-    const backoff = new Backoff(clock, random);
-    for (;;) {
-      if (this.isStopping) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-      const before = await this.#entriesOf(name, key);
-      const success = decide(before);
-      if (success === undefined) return;
-      const keys = new Set([
-        ...before.map(({ key }) => key),
-        ...success.flatMap((operation) => ('key' in operation ? [operation.key] : [])),
-      ]);
-      const compares = [...keys].map((key) => {
-        const operand = before.find((entry) => entry.key === key)?.modRevision ?? 0;
-        return { target: 'mod', key, operator: '=', operand } as const;
-      });
-      const outcome = await store.txn({ compares, success });
-      if (outcome.kind === 'done') return;
-      // Somebody was faster, or it may have been applied: what is there now decides.
-      await backoff.pause(this.#ending.signal).catch(() => {});
-    }
-  }
-
-  #keyOf({ name, queue }: Pick<CronDefinition, 'name' | 'queue'>): Key {
-    return cronKey({ queue, shard: shardOfEntry(name, this.#ports.shardCount) }, name);
-  }
-
-  /** What the store has of a name: where it would be, and where it has been seen. */
-  async #entriesOf(name: string, key: Key): Promise<Entry[]> {
-    const keys = new Set([key, this.#byName.get(name)?.key ?? key]);
-    const found = await Promise.all([...keys].map((one) => this.#ports.store.get(one)));
-    return found.filter((entry) => entry !== undefined);
+  /** See `CronDefinitions.list`. */
+  list(): Promise<KnownEntry[]> {
+    return this.#definitions.list();
   }
 
   // --- Following ---------------------------------------------------------------------------------------------------
@@ -327,7 +252,7 @@ export class Cron extends BaseService {
 
   #onDue(known: Known): void {
     if (known.isBusy) return;
-    if (!this.#ports.isOurs(known.place)) {
+    if (!this.#ports.holder.startsIn(known.place)) {
       this.#foreign.add(known);
       return;
     }
@@ -354,14 +279,16 @@ export class Cron extends BaseService {
   async #take(known: Known): Promise<void> {
     const { entry } = known;
     const { clock } = this.#ports;
-    const lastIsOpen = entry.last !== undefined && (await this.#ports.isOpen(entry.last.task));
+    const lastIsOpen =
+      entry.last !== undefined && (await this.#ports.tasks.isOpen(entry.last.task));
     if (this.isStopping || known.entry !== entry) return;
     const step = nextStep(entry, known.schedule, { nowMs: clock.wallMs(), lastIsOpen });
     if (step === undefined) {
       if (lastIsOpen && entry.queued.length > 0) this.#awaitEnd(known, entry.last!.task);
       return;
     }
-    if (step.replaces) await this.#ports.cancel(entry.last!.task, 'replaced by the next fire');
+    if (step.replaces)
+      await this.#ports.tasks.cancel(entry.last!.task, 'replaced by the next fire');
     if (step.fireAtMs === undefined) await this.#move(known, step.state);
     else await this.#fire(known, step, step.fireAtMs);
     await this.#refresh(known);
@@ -380,7 +307,7 @@ export class Cron extends BaseService {
       if (isThere && !known.isBusy && !this.isStopping) this.#look(known);
     };
     // One that nobody can tell of is asked for again.
-    this.#ports.untilEnded(task).then(onEnded, (error: unknown) => {
+    this.#ports.tasks.untilEnded(task).then(onEnded, (error: unknown) => {
       if (!isMillraceError(error)) throw error;
       onEnded();
     });
@@ -392,7 +319,7 @@ export class Cron extends BaseService {
     const { clock } = this.#ports;
     const nowMs = clock.wallMs();
     const dueAtMs = Math.max(nowMs, atMs + jitterOf(definition.name, atMs, definition.jitterMs));
-    const { segment, index } = await this.#ports.submit({
+    const { segment, index } = await this.#ports.tasks.submit({
       type: definition.type,
       queue: definition.queue,
       tenant: definition.tenant,
@@ -464,27 +391,5 @@ export class Cron extends BaseService {
         fires,
       }));
     }
-  }
-}
-
-/**
- * What is stored under a key; undefined when it cannot be read, of which an event tells.
- *
- * @param before - the schedule of the same definition is used again: most news of an entry is that it has fired
- */
-function readEntry(
-  { key, value }: Pick<Entry, 'key' | 'value'>,
-  before?: Pick<Known, 'entry' | 'schedule'>,
-): KnownEntry | undefined {
-  try {
-    const entry = decodeEntry(key, value);
-    const { definition } = entry;
-    const isSame = before !== undefined && isSameDefinition(before.entry.definition, definition);
-    const { expression, timeZone } = definition;
-    return { ...entry, schedule: isSame ? before.schedule : new Schedule(expression, timeZone) };
-  } catch (cause) {
-    if (!isMillraceError(cause)) throw cause;
-    publish('millrace:store:corrupt', () => ({ key, cause }));
-    return undefined;
   }
 }

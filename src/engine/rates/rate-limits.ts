@@ -7,7 +7,7 @@
  */
 import type { Members } from '../../coordination/members.js';
 import type { Session } from '../../coordination/session.js';
-import type { Clock } from '../../core/clock.js';
+import { type Clock, instantOf } from '../../core/clock.js';
 import type { Random } from '../../core/random.js';
 import type { RateSpec } from '../../core/rate.js';
 import { BaseService } from '../../core/service.js';
@@ -115,7 +115,6 @@ export class RateLimits extends BaseService {
     const { clock, types } = this.#ports;
     const without = this.#limits.filter(({ scope, share }) => scope.isOfTenants && share === 0);
     const shut = new Set(without.map(({ scope }) => scope.type));
-    const now = { wallMs: clock.wallMs(), monoMs: clock.monoMs() };
-    types.rest('unshared', (_, type) => shut.has(undefined) || shut.has(type), now);
+    types.rest('unshared', (_, type) => shut.has(undefined) || shut.has(type), instantOf(clock));
   }
 }
