@@ -60,16 +60,10 @@ export type { TaskInspection } from './engine/inspection.js';
 export type { BreakerOptions, HealingOptions, HealingRules } from './healing/healing-options.js';
 export { createClient, createRuntime } from './millrace.js';
 export type { Health } from './observation.js';
-export type {
-  Runtime,
-  RuntimeHealing,
-  RuntimeMetrics,
-  RuntimeStats,
-  SubmitManyOptions,
-  SubmitOptions,
-} from './runtime.js';
+export type { Runtime } from './runtime.js';
 export type { PausedInfo, PauseOptions } from './runtime-control.js';
 export type { CronHandle, CronInfo, CronOptions } from './runtime-cron.js';
+export type { RuntimeHealing, RuntimeMetrics, RuntimeStats } from './runtime-figures.js';
 export type { RuntimeLocks } from './runtime-locks.js';
 export type { RuntimeOptions, Switch } from './runtime-options.js';
 export type { RuntimeTuning } from './runtime-tuning.js';
@@ -81,6 +75,7 @@ export {
   type StoreFactory,
 } from './store/index.js';
 export type { Ended, SubmittedMany } from './submit-many.js';
+export type { SubmitManyOptions, SubmitOptions } from './submit-options.js';
 export type { TaskHandle, WaitOptions } from './task-handle.js';
 export type { LevelRules, LogOptions, SampleRule } from './telemetry/log-options.js';
 export type { Logger, LogWrite } from './telemetry/logger.js';

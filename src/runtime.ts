@@ -3,143 +3,69 @@
  *
  * Everything a user passes in is checked here, at the edge; the engine below can trust it.
  */
-import { channel } from 'node:diagnostics_channel';
 import type { WritableStream } from 'node:stream/web';
-import type { StandardSchemaV1 } from '@standard-schema/spec';
 import type { Control } from './admin/control.js';
 import type { ControlSocket } from './admin/control-socket.js';
-import { type BulkPlan, type BulkPorts, BulkSubmission } from './bulk-submission.js';
-import { ROUND_MS } from './coordination/compactor.js';
+import { BulkSubmission } from './bulk-submission.js';
 import type { Coordination } from './coordination/coordination.js';
-import { type ChannelPayloads, publish } from './core/channels.js';
-import type { ChildAsk } from './core/children.js';
-import { type Clock, sleep } from './core/clock.js';
-import { encodePayload } from './core/codec.js';
-import { type Duration, durationMs } from './core/durations.js';
+import type { Clock } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { requireTaskId, type TaskId } from './core/ids.js';
-import { invalidOption, knownOptions, shortText, wholeNumber } from './core/options.js';
+import { invalidOption } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { statusOf } from './core/states.js';
 import type { Store } from './core/store.js';
-import { type AnyTask, hasHandler, isTask, type TaskContract, type TaskSpec } from './core/task.js';
-import {
-  carrierOfSpan,
-  encodeMetadata,
-  metadataToWrite,
-  type SpanIds,
-  type TraceCarrier,
-} from './core/task-metadata.js';
+import { type AnyTask, hasHandler, isTask, type TaskContract } from './core/task.js';
 import { DeadLetters } from './dead-letters.js';
-import { type DebounceOptions, debounceOf } from './debounce-options.js';
-import { type DueOptions, dueTime } from './due-time.js';
-import type { Engine } from './engine/engine.js';
-import type { EngineStats } from './engine/engine-options.js';
 import type { Explanation } from './engine/explanation.js';
 import type { TaskInspection } from './engine/inspection.js';
-import type { Accepted, NewTask } from './engine/intake.js';
 import type { PauseTarget } from './engine/pauses.js';
 import { NOT_HELD } from './engine/task-desk.js';
 import type { Engines } from './engines.js';
-import type { HealRecord } from './healing/actions.js';
+import { NewTasks } from './new-tasks.js';
 import type { Health, Observation } from './observation.js';
 import { OperatorDesk } from './operator-desk.js';
 import { packageVersion } from './package-version.js';
-import { Admission } from './pool/admission.js';
+import { ProcessWarnings } from './process-warnings.js';
+import { RuntimeAdmission } from './runtime-admission.js';
 import type { RuntimeChildren } from './runtime-children.js';
-import {
-  type PausedInfo,
-  type PauseOptions,
-  pauseTarget,
-  RuntimeControl,
-} from './runtime-control.js';
+import { type PauseOptions, pauseTarget, RuntimeControl } from './runtime-control.js';
 import { type CronHandle, type CronInfo, type CronOptions, RuntimeCron } from './runtime-cron.js';
+import type { RuntimeHealing, RuntimeMetrics, RuntimeStats } from './runtime-figures.js';
 import { RuntimeGate } from './runtime-gate.js';
+import { healthOf } from './runtime-health.js';
 import { RuntimeLevers } from './runtime-levers.js';
 import { RuntimeLocks } from './runtime-locks.js';
 import type { ResolvedOptions } from './runtime-options.js';
 import { type RuntimeTuning, tuneRuntime } from './runtime-tuning.js';
 import { type SubmittedMany, submitMany } from './submit-many.js';
+import type { SubmitManyOptions, SubmitOptions } from './submit-options.js';
+import { Submitter } from './submitter.js';
 import { TaskHandle } from './task-handle.js';
 import { taskSink } from './task-sink.js';
 import { Config } from './tenancy/config.js';
 import type { Metadata, MetadataApi } from './tenancy/metadata.js';
+import { validateInput } from './validate-input.js';
 
-export interface SubmitOptions extends DueOptions {
-  /** Higher starts first among tasks that are due; -32768 to 32767. @defaultValue 0 */
-  readonly priority?: number;
-  /** Whom the task is for; at most 200 characters. */
-  readonly tenant?: string;
-  /** While a task with the same name and key is known, submit gives that one (`created: false`). At most 200 characters. */
-  readonly idempotencyKey?: string;
-  /**
-   * Of the tasks of a queue with the same one, `concurrencyPerKey` of their type run at a time, on all nodes together, in
-   * the order in which they became due. At most 200 characters.
-   */
-  readonly concurrencyKey?: string;
-  /** Of several submissions with one key, shortly after one another, the last one runs. Not with `delay`, `at`, `idempotencyKey`. */
-  readonly debounce?: DebounceOptions;
-  /** Overrides the task's own `ttl`. */
-  readonly ttl?: Duration;
-  /** Gives up waiting for room in the queue. Once accepted, the task stays; see `handle.cancel()`. */
-  readonly signal?: AbortSignal;
+/** What a runtime is put together from, by millrace.ts. */
+export interface RuntimeParts {
+  readonly clock: Clock;
+  /** Keeps the process alive until the returned function is called. */
+  readonly holdProcess: (() => () => void) | undefined;
+  readonly options: ResolvedOptions;
+  readonly tasks: ReadonlyMap<string, AnyTask>;
+  readonly store: Store;
+  readonly engines: Engines;
+  readonly coordination: Coordination;
+  /** What handlers submit. */
+  readonly children: RuntimeChildren;
+  readonly metadata: Metadata;
+  readonly threads: Pool | undefined;
+  /** Started; stopped when everything else is. */
+  readonly observation: Observation;
+  /** `host:pid` of this process. */
+  readonly host: string;
 }
-
-export interface SubmitManyOptions<Input>
-  extends Omit<SubmitOptions, 'idempotencyKey' | 'debounce'> {
-  /** The idempotency key of each item: see {@link SubmitOptions.idempotencyKey}. Each is a transaction of its own then. */
-  readonly idempotencyKey?: (input: Input, index: number) => string;
-}
-
-export interface RuntimeStats extends EngineStats {
-  /** Batches that it could start at once. */
-  readonly freePlaces: number;
-  /** Submitters that wait for room. */
-  readonly waiting: number;
-  /** Encoded inputs of open tasks. */
-  readonly openBytes: number;
-  /** Worker threads that are ready. */
-  readonly threads: number;
-  /** What rests until somebody resumes it, on all nodes. */
-  readonly paused: readonly PausedInfo[];
-}
-
-/** `runtime.healing`. */
-export interface RuntimeHealing {
-  /** The kill switch: nothing is done to the runtime while it is false. Breakers and degradation stay as they are. */
-  enabled: boolean;
-  /** The last 200 actions that were asked for, oldest first, with what came of each. */
-  audit(): readonly HealRecord[];
-}
-
-/** `runtime.metrics`. */
-export interface RuntimeMetrics {
-  /** Everything counted, as text in Prometheus' format 0.0.4; '' with `metrics: false`. Also after close(). */
-  prometheus(): string;
-}
-
-const NAME_CHARS_MAX = 200;
-/** What is due later is no part of what its submitter does. */
-const TRACED_DELAY_MS_MAX = 60_000;
-/** What a submit waits while the store fills up. */
-const SLOW_MS = 100;
-/** How often to look whether another node has room. */
-const FULL_ELSEWHERE_MS = 100;
-/** Work that is ready, and threads that are idle, for so long are a stall. */
-const STALL_MS = 5_000;
-/** When what was shed may come back. */
-const SHED_RETRY_MS = 30_000;
-const SUBMIT_OPTIONS: Readonly<Record<keyof SubmitOptions, true>> = {
-  delay: true,
-  at: true,
-  priority: true,
-  tenant: true,
-  idempotencyKey: true,
-  concurrencyKey: true,
-  debounce: true,
-  ttl: true,
-  signal: true,
-};
 
 /** A running millrace in this process. Comes from {@link createRuntime}. */
 export class Runtime {
@@ -168,31 +94,16 @@ export class Runtime {
   readonly #levers: RuntimeLevers;
   readonly #cron: RuntimeCron;
   readonly #control: RuntimeControl;
-  readonly #admission: Admission;
+  readonly #admission: RuntimeAdmission;
+  readonly #submitter: Submitter;
+  readonly #warnings = new ProcessWarnings();
   readonly #holdProcess: (() => () => void) | undefined;
   readonly #cleanUps: (() => void)[] = [];
   #controlSocket: ControlSocket | undefined;
   #hasStarted = false;
   #closed: Promise<void> | undefined;
 
-  constructor(parts: {
-    readonly clock: Clock;
-    /** Keeps the process alive until the returned function is called. */
-    readonly holdProcess: (() => () => void) | undefined;
-    readonly options: ResolvedOptions;
-    readonly tasks: ReadonlyMap<string, AnyTask>;
-    readonly store: Store;
-    readonly engines: Engines;
-    readonly coordination: Coordination;
-    /** What handlers submit. */
-    readonly children: RuntimeChildren;
-    readonly metadata: Metadata;
-    readonly threads: Pool | undefined;
-    /** Started; stopped when everything else is. */
-    readonly observation: Observation;
-    /** `host:pid` of this process. */
-    readonly host: string;
-  }) {
+  constructor(parts: RuntimeParts) {
     this.tasks = parts.tasks;
     this.#clock = parts.clock;
     this.#holdProcess = parts.holdProcess;
@@ -225,7 +136,7 @@ export class Runtime {
     });
     this.#control = new RuntimeControl(parts.engines);
     parts.children.adopt({
-      submit: (ask) => this.#submitChild(ask),
+      submit: (ask) => this.#submitter.submitChild(this.#contract(ask.type).spec, ask),
       handle: (type, id) => this.handle(type, id),
       status: async (id) => (await this.operations.inspect(id)).status,
       untilEnded: async (id) => {
@@ -235,47 +146,32 @@ export class Runtime {
       },
     });
     parts.observation.follow(this);
-    const { tasksMax, bytesMax } = parts.options.queue;
-    const nowMs = (): number => parts.clock.monoMs();
-    const admission = new Admission({ tasksMax, bytesMax, nowMs });
-    this.#admission = admission;
-    this.#engines.onReleased((bytes, tasks) => admission.release(bytes, tasks));
-    this.#engines.onRecovered((bytes, tasks) => admission.occupy(bytes, tasks));
-    this.#engines.stored.room.here = () => ({
-      room: admission.room,
-      endedPerSecond: admission.releasedPerSecond,
+    this.#admission = new RuntimeAdmission({ ...parts, requireOpen: () => this.#requireOpen() });
+    this.#submitter = new Submitter({
+      clock: parts.clock,
+      engines: parts.engines,
+      limits: parts.options.payload,
+      admission: this.#admission,
+      newTasks: new NewTasks({
+        clock: parts.clock,
+        limits: parts.options.payload,
+        debounceMsMax: parts.options.retention.idempotencyMs,
+        tracing: parts.observation.tracing,
+        levers: this.#levers,
+        admission: this.#admission,
+        requireOpen: () => this.#requireOpen(),
+      }),
     });
-  }
-
-  /** Types that nobody runs as long as this process has the store: contracts without a handler, and what the store holds. */
-  #missingHandlers(isShared: boolean): readonly string[] {
-    const tasks = [...this.tasks.values()];
-    const isProducer = !tasks.some(hasHandler);
-    if (isShared || isProducer) return [];
-    const contracts = tasks.filter((task) => !hasHandler(task));
-    return [...contracts.map(({ name }) => name), ...this.#engines.stored.foreignTypes];
   }
 
   /** Called once, by createRuntime. */
   async start(): Promise<void> {
-    this.#warnOf(
-      'millrace:store:corrupt',
-      ({ key, cause }) => `${key}: ${cause.message}; it was set aside`,
-    );
-    const warnOfUnhandled = this.#warnOf(
-      'millrace:task:unhandled',
-      ({ type }) =>
-        `task '${type}' has no handler here; what is stored of it waits for a node that has one`,
-    );
-    this.#warnOf(
-      'millrace:commit:failed',
-      ({ cause }) => `the store refuses to write: ${cause.message}`,
-    );
+    this.#warnings.start();
     // Where nodes share the store, this one is there before it takes anything on; a store with a quota has to be compacted.
     const isShared = this.#store.lockSpace !== undefined;
     if (isShared || this.#coordination.compactor !== undefined) await this.#coordination.start();
     await this.#engines.start();
-    for (const type of this.#missingHandlers(isShared)) warnOfUnhandled({ taskId: '', type });
+    for (const type of this.#missingHandlers(isShared)) this.#warnings.tellUnhandled(type);
     await this.#observation.heal(this.#levers, new RuntimeGate(this.#store, this.locks));
     await this.#openControlSocket();
     const release = this.#holdProcess?.();
@@ -302,12 +198,8 @@ export class Runtime {
     input: Input,
     options: SubmitOptions = {},
   ): Promise<TaskHandle<Output>> {
-    // Without a schema nothing has to be waited for before the task is queued: one promise in all.
     try {
-      const contract = this.#contract(task);
-      return contract.spec.schema === undefined
-        ? this.#submitChecked(contract.spec, input, options)
-        : this.#checkAndSubmit(contract.spec, input, options);
+      return this.#submitter.submit(this.#contract(task).spec, input, options);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -333,7 +225,7 @@ export class Runtime {
     if (typeof items !== 'object' || items === null) {
       throw invalidOption('items', items, 'an iterable of inputs');
     }
-    const { ports, plan } = this.#bulk(this.#contract(task).spec, options);
+    const { ports, plan } = this.#submitter.bulk(this.#contract(task).spec, options);
     return submitMany<Input, Output>(ports, plan, items);
   }
 
@@ -353,11 +245,11 @@ export class Runtime {
   ): WritableStream<Input> {
     const { spec } = this.#contract(task);
     // Wrong options are told here, and not by the first item.
-    this.#bulk(spec, options);
+    this.#submitter.bulk(spec, options);
     return taskSink<Input>(this.#clock, (aborted) => {
       const { signal: given } = options;
       const signal = given === undefined ? aborted : AbortSignal.any([given, aborted]);
-      const { ports, plan } = this.#bulk<Input>(spec, { ...options, signal });
+      const { ports, plan } = this.#submitter.bulk<Input>(spec, { ...options, signal });
       return new BulkSubmission(ports, plan);
     });
   }
@@ -374,15 +266,7 @@ export class Runtime {
     input: Input,
     options: Omit<SubmitOptions, 'signal'> = {},
   ): Promise<TaskHandle<Output> | undefined> {
-    const { spec } = this.#contract(task);
-    if (spec.schema !== undefined) await this.#validate(spec, input);
-    const prepared = this.#prepare(spec, input, options);
-    const mayTry = !this.#mustSlowDown(spec) && !this.#isFullElsewhere(spec);
-    if (mayTry && this.#admission.tryAcquire(prepared.payloadBytes)) {
-      return this.#enqueue(this.#engines.of(spec), prepared);
-    }
-    this.#tellRejected(spec.queue, 'backpressure');
-    return undefined;
+    return this.#submitter.trySubmit(this.#contract(task).spec, input, options);
   }
 
   /** Takes up a task by its id, e.g. one submitted by an earlier process. */
@@ -417,7 +301,7 @@ export class Runtime {
   ): Promise<CronHandle> {
     this.#requireOpen();
     const { spec } = this.#contract(task);
-    if (spec.schema !== undefined) await this.#validate(spec, input);
+    await validateInput(spec, input);
     return this.#cron.define(name, expression, { spec, input }, options);
   }
 
@@ -507,17 +391,12 @@ export class Runtime {
 
   /** Whether it works, and whether it takes tasks now. Cheap. */
   health(): Health {
-    const reasons: string[] = [];
-    const notTaking = this.#engines.stored.notTaking;
-    if (this.#closed) reasons.push('it is closing');
-    else if (!this.#hasStarted) reasons.push('it is starting');
-    else if (notTaking) reasons.push(notTaking.cause.message);
-    if (this.#coordination.compactor?.pressure === 'refuse') reasons.push('the store is full');
-    const { stalledMs } = this.#engines;
-    if (stalledMs >= STALL_MS) reasons.push(stalled(stalledMs, this.stats().ready));
-    // One that closes does its work until it is done.
-    const live = this.#closed !== undefined || notTaking?.isFinal !== true;
-    return { live, ready: reasons.length === 0, reasons };
+    const begun = this.#hasStarted ? 'started' : 'starting';
+    return healthOf({
+      stage: this.#closed ? 'closing' : begun,
+      engines: this.#engines,
+      compactor: this.#coordination.compactor,
+    });
   }
 
   /** Where the HTTP server of `admin` listens; undefined without one. */
@@ -550,6 +429,7 @@ export class Runtime {
       await this.#coordination.stop();
       await this.#store.close();
     } finally {
+      this.#warnings.stop();
       for (const cleanUp of this.#cleanUps) cleanUp();
       await this.#observation.stop();
     }
@@ -570,239 +450,17 @@ export class Runtime {
       await socket.start();
     } catch (cause) {
       // Tasks run all the same.
-      const why = cause instanceof Error ? cause.message : String(cause);
-      process.emitWarning(`the command line cannot reach this process: ${why}`, {
-        type: 'MillraceWarning',
-        code: 'millrace:control:unreachable',
-      });
+      this.#warnings.tellUnreachable(cause);
     }
   }
 
-  /**
-   * For a handler. It waits for no room: its parent has a place there, and would keep it while the child waits for one.
-   */
-  async #submitChild(ask: Extract<ChildAsk, { kind: 'submit' }>): Promise<TaskHandle<unknown>> {
-    const { spec } = this.#contract(ask.type);
-    const input: unknown = ask.input === '' ? undefined : JSON.parse(ask.input);
-    if (spec.schema !== undefined) await this.#validate(spec, input);
-    const { idempotencyKey, parent, trace, conditions } = ask;
-    const task: NewTask = {
-      ...this.#prepare(spec, input, { ...ask.options, idempotencyKey }),
-      metadata: encodeMetadata({ key: idempotencyKey, trace, parent, conditions }),
-    };
-    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS);
-    this.#admission.occupy(task.payloadBytes, 1);
-    return this.#enqueue(this.#engines.of(spec), task);
-  }
-
-  /** @throws for options that are none */
-  #bulk<Input>(
-    spec: TaskSpec,
-    options: SubmitManyOptions<Input>,
-  ): { readonly ports: BulkPorts; readonly plan: BulkPlan<Input> } {
-    const { idempotencyKey, ...shared } = options;
-    if ('debounce' in shared) {
-      throw invalidOption('debounce', shared.debounce, 'it to submit(), for each of them');
-    }
-    if (idempotencyKey !== undefined && typeof idempotencyKey !== 'function') {
-      throw invalidOption('idempotencyKey', idempotencyKey, 'a function of input and index');
-    }
-    const engine = this.#engines.of(spec);
-    const prepared = this.#prepare(spec, undefined, shared, true);
-    const { signal } = options;
-    return {
-      plan: {
-        what: `input of task '${spec.name}'`,
-        template: () => ({ ...prepared, ...this.#times(spec, shared) }),
-        validate: spec.schema && ((input) => this.#validate(spec, input)),
-        idempotencyKey: idempotencyKey && ((input, index) => keyOf(idempotencyKey(input, index))),
-        signal,
-      },
-      ports: {
-        clock: this.#clock,
-        engine,
-        limits: this.#options.payload,
-        admit: (payloadBytes, tasks) =>
-          this.#admitMany(spec, { payloadBytes, queue: spec.queue }, tasks, signal),
-        release: (bytes, tasks) => this.#admission.release(bytes, tasks),
-        submitKeyed: (keyed) => this.#submitTo(engine, keyed, (accepted) => accepted),
-      },
-    };
-  }
-
-  async #checkAndSubmit<Output>(
-    spec: TaskSpec,
-    input: unknown,
-    options: SubmitOptions,
-  ): Promise<TaskHandle<Output>> {
-    await this.#validate(spec, input);
-    return this.#submitChecked(spec, input, options);
-  }
-
-  /** @throws ERR_MILLRACE_INVALID_INPUT */
-  #validate(spec: TaskSpec, input: unknown): void | Promise<void> {
-    const refuse = ({ issues }: StandardSchemaV1.Result<unknown>): void => {
-      if (issues) throw invalidInput(spec.name, issues);
-    };
-    const checked = spec.schema!['~standard'].validate(input);
-    return checked instanceof Promise ? checked.then(refuse) : refuse(checked);
-  }
-
-  #submitChecked<Output>(
-    spec: TaskSpec,
-    input: unknown,
-    options: SubmitOptions,
-  ): Promise<TaskHandle<Output>> {
-    const task = this.#prepare(spec, input, options);
-    const engine = this.#engines.of(spec);
-    if (this.#mustSlowDown(spec) || this.#isFullElsewhere(spec)) {
-      return this.#slowDown(spec, options.signal).then(() =>
-        this.#admit(engine, task, options.signal),
-      );
-    }
-    return this.#admit(engine, task, options.signal);
-  }
-
-  /** Whether the store fills up. @throws ERR_MILLRACE_STORE_FULL when new tasks would take the room that old ones need */
-  #mustSlowDown({ queue, durability }: TaskSpec): boolean {
-    const pressure = this.#coordination.compactor?.pressure ?? 'none';
-    if (pressure === 'none' || durability === 'volatile') return false;
-    if (pressure === 'slow') return true;
-    this.#tellRejected(queue, 'store');
-    throw fillingUp();
-  }
-
-  /** Whether those who run a type that does not run here are full. */
-  #isFullElsewhere(spec: TaskSpec): boolean {
-    const task = this.tasks.get(spec.name);
-    const isRunHere = task !== undefined && hasHandler(task);
-    return !isRunHere && this.#engines.stored.isFullElsewhere(spec);
-  }
-
-  /** While the store fills up, a while; while those who run a type are full, until one of them has room. */
-  async #slowDown(spec: TaskSpec, signal: AbortSignal | undefined): Promise<void> {
-    if (this.#mustSlowDown(spec)) await sleep(this.#clock, SLOW_MS, signal);
-    while (this.#isFullElsewhere(spec)) {
-      if (this.#options.queue.onFull === 'reject') {
-        this.#tellRejected(spec.queue, 'backpressure');
-        throw fullElsewhere(spec);
-      }
-      await sleep(this.#clock, FULL_ELSEWHERE_MS, signal);
-      this.#requireOpen();
-    }
-  }
-
-  async #admitMany(
-    spec: TaskSpec,
-    room: Pick<NewTask, 'payloadBytes' | 'queue'>,
-    tasks: number,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    this.#requireOpen();
-    if (this.#mustSlowDown(spec) || this.#isFullElsewhere(spec)) await this.#slowDown(spec, signal);
-    if (!this.#admission.tryAcquire(room.payloadBytes, tasks)) {
-      await this.#waitForRoom(room, signal, tasks);
-    }
-  }
-
-  #admit<Output>(
-    engine: Engine,
-    task: NewTask,
-    signal: AbortSignal | undefined,
-  ): Promise<TaskHandle<Output>> {
-    const { payloadBytes } = task;
-    if (this.#admission.tryAcquire(payloadBytes)) return this.#enqueue(engine, task);
-    return this.#waitForRoom(task, signal).then(() => this.#enqueue(engine, task));
-  }
-
-  #enqueue<Output>(engine: Engine, task: NewTask): Promise<TaskHandle<Output>> {
-    return this.#submitTo(engine, task, (accepted) => new TaskHandle(engine, accepted));
-  }
-
-  /** Hands an admitted task to the engine. */
-  #submitTo<Told>(
-    engine: Engine,
-    task: NewTask,
-    tell: (accepted: Accepted) => Told,
-  ): Promise<Told> {
-    return new Promise((resolve, reject) => {
-      engine.submit(
-        task,
-        (accepted) => {
-          if (!accepted.isCreated) this.#admission.release(task.payloadBytes);
-          resolve(tell(accepted));
-        },
-        (cause) => {
-          this.#admission.release(task.payloadBytes);
-          const isClosed = cause.code === 'ERR_MILLRACE_CLOSED';
-          this.#tellRejected(task.queue, isClosed ? 'draining' : 'store');
-          reject(cause);
-        },
-      );
-    });
-  }
-
-  /** @param isBulk - whether it stands for many */
-  #prepare(spec: TaskSpec, input: unknown, options: SubmitOptions, isBulk = false): NewTask {
-    this.#requireOpen();
-    knownOptions(options, '', SUBMIT_OPTIONS);
-    const payload = encodePayload(input, `input of task '${spec.name}'`, this.#options.payload);
-    const { idempotencyKey } = options;
-    const debounce = options.debounce && debounceOf(options, this.#options.retention.idempotencyMs);
-    const due = debounce ? { ...options, delay: debounce.waitMs } : options;
-    const { delayMs, ...times } = this.#times(spec, due);
-    if (idempotencyKey !== undefined) shortText(idempotencyKey, 'idempotencyKey', NAME_CHARS_MAX);
-    const { concurrencyKey } = options;
-    if (concurrencyKey !== undefined) shortText(concurrencyKey, 'concurrencyKey', NAME_CHARS_MAX);
-    if (options.tenant !== undefined) shortText(options.tenant, 'tenant', NAME_CHARS_MAX);
-    const priority = wholeNumber(options.priority ?? 0, 'priority', -32_768, 32_767);
-    if (priority < (this.#levers.shedPriority ?? Number.NEGATIVE_INFINITY)) {
-      this.#tellRejected(spec.queue, 'shed');
-      throw shed(priority);
-    }
-    return {
-      type: spec.name,
-      queue: spec.queue,
-      tenant: options.tenant ?? '',
-      priority,
-      ...times,
-      attempt: 0,
-      losses: 0,
-      version: 0,
-      payload: payload.text,
-      payloadBytes: payload.byteLength,
-      metadata: metadataToWrite({
-        key: idempotencyKey,
-        trace: this.#trace(isBulk || delayMs > TRACED_DELAY_MS_MAX),
-        parent: undefined,
-      }),
-      idempotencyKey,
-      // Keys are of a queue; no name of one holds a space.
-      ...(concurrencyKey !== undefined && { concurrencyKey: `${spec.queue} ${concurrencyKey}` }),
-      ...(debounce && { debounce }),
-    };
-  }
-
-  /** When a task is due that is submitted now. @throws for times that are none */
-  #times(spec: TaskSpec, options: SubmitOptions) {
-    const nowMs = this.#clock.wallMs();
-    const { delayMs, dueAtMs, isByDate } = dueTime(options, nowMs);
-    const ttlMs = options.ttl === undefined ? spec.ttlMs : durationMs(options.ttl, 'ttl');
-    return {
-      delayMs,
-      dueAtMs,
-      dueMonoMs: this.#clock.monoMs() + delayMs,
-      isDueByDate: isByDate,
-      submittedAtMs: nowMs,
-      expiresAtMs: Number.isFinite(ttlMs) ? dueAtMs + ttlMs : 0,
-    };
-  }
-
-  /** What a task carries of the context it is submitted in. */
-  #trace(isLoose: boolean): TraceCarrier | SpanIds | undefined {
-    const trace = this.#observation.tracing?.capture();
-    if (trace === undefined || !isLoose) return trace;
-    return { ...('traceparent' in trace ? trace : carrierOfSpan(trace)), isLoose };
+  /** Types that nobody runs as long as this process has the store: contracts without a handler, and what the store holds. */
+  #missingHandlers(isShared: boolean): readonly string[] {
+    const tasks = [...this.tasks.values()];
+    const isProducer = !tasks.some(hasHandler);
+    if (isShared || isProducer) return [];
+    const contracts = tasks.filter((task) => !hasHandler(task));
+    return [...contracts.map(({ name }) => name), ...this.#engines.stored.foreignTypes];
   }
 
   #requireOpen(): void {
@@ -825,49 +483,6 @@ export class Runtime {
     );
   }
 
-  async #waitForRoom(
-    { payloadBytes, queue }: Pick<NewTask, 'payloadBytes' | 'queue'>,
-    signal: AbortSignal | undefined,
-    tasks = 1,
-  ): Promise<void> {
-    if (this.#options.queue.onFull === 'wait') {
-      return this.#admission.acquire(payloadBytes, tasks, signal);
-    }
-    this.#tellRejected(queue, 'backpressure');
-    throw this.#admission.full(
-      'tasks',
-      'try again later, or raise queue.maxTasks and queue.maxBytes',
-    );
-  }
-
-  #tellRejected(queue: string, reason: ChannelPayloads['millrace:tasks:rejected']['reason']): void {
-    const { incarnation } = this.#engines.stored;
-    publish('millrace:tasks:rejected', () => ({ incarnation, queue, reason }));
-  }
-
-  /**
-   * Makes the process warn once per message of a channel, as long as this runtime lives.
-   *
-   * @returns warns of one that no channel told
-   */
-  #warnOf<Name extends keyof ChannelPayloads>(
-    name: Name,
-    describe: (payload: ChannelPayloads[Name]) => string,
-  ): (payload: ChannelPayloads[Name]) => void {
-    const said = new Set<string>();
-    const warn = (payload: ChannelPayloads[Name]): void => {
-      const message = describe(payload);
-      if (said.size >= 100 || said.has(message)) return;
-      said.add(message);
-      process.emitWarning(message, { type: 'MillraceWarning', code: name });
-    };
-    const listener = (payload: unknown): void => warn(payload as ChannelPayloads[Name]);
-    const source = channel(name);
-    source.subscribe(listener);
-    this.#cleanUps.push(() => source.unsubscribe(listener));
-    return warn;
-  }
-
   #closeOnSignals(): void {
     const onSignal = (): void => void this.close();
     for (const signal of ['SIGINT', 'SIGTERM'] as const) {
@@ -875,54 +490,4 @@ export class Runtime {
       this.#cleanUps.push(() => process.removeListener(signal, onSignal));
     }
   }
-}
-
-function stalled(stalledMs: number, ready: number): string {
-  const what =
-    ready === 1
-      ? '1 task is ready and there is a place for it'
-      : `${ready} tasks are ready and there is a place for them`;
-  return `${what}, and nothing was claimed for ${Math.round(stalledMs / 1_000)} s`;
-}
-
-function shed(priority: number): MillraceError {
-  return new MillraceError(
-    'ERR_MILLRACE_QUEUE_FULL',
-    `the runtime is degraded and takes no tasks of priority ${priority}, only from 0 up; try again later`,
-    { details: { reason: 'shed', priority, retryAfterMs: SHED_RETRY_MS } },
-  );
-}
-
-function fullElsewhere({ name, queue }: TaskSpec): MillraceError {
-  return new MillraceError(
-    'ERR_MILLRACE_QUEUE_FULL',
-    `every node that runs '${name}' has its queue full; try again later, add nodes, or raise their queue.maxTasks and queue.maxBytes`,
-    { details: { reason: 'elsewhere', queue, retryAfterMs: 10 * FULL_ELSEWHERE_MS } },
-  );
-}
-
-/** What is stored already must be able to end, and ending writes: so new tasks are refused before the store is full. */
-function fillingUp(): MillraceError {
-  return new MillraceError(
-    'ERR_MILLRACE_STORE_FULL',
-    'the store is more than 80 % full and takes no new tasks, so that those it has can end; wait until it has room, or raise its quota',
-    { details: { retryAfterMs: ROUND_MS } },
-  );
-}
-
-function keyOf(key: string): string {
-  shortText(key, 'idempotencyKey', NAME_CHARS_MAX);
-  return key;
-}
-
-function invalidInput(
-  name: string,
-  issues: readonly { readonly message: string; readonly path?: unknown }[],
-): MillraceError {
-  const shown = issues.slice(0, 10).map((issue) => issue.message);
-  return new MillraceError(
-    'ERR_MILLRACE_INVALID_INPUT',
-    `the input of task '${name}' does not satisfy its schema: ${shown.join('; ')}`,
-    { details: { name, issues: shown } },
-  );
 }

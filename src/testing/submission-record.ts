@@ -7,7 +7,8 @@ import { WritableStream } from 'node:stream/web';
 import { isDeepStrictEqual } from 'node:util';
 import { durationMs } from '../core/durations.js';
 import type { TaskContract } from '../core/task.js';
-import type { Runtime, SubmitManyOptions, SubmitOptions } from '../runtime.js';
+import type { Runtime } from '../runtime.js';
+import type { SubmitManyOptions, SubmitOptions } from '../submit-options.js';
 
 /** One task that was accepted. */
 export interface Submitted<Input = unknown> {
