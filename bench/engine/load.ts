@@ -7,6 +7,7 @@
  *   task was meant to arrive, so a contender that stalls cannot hide it by making the load wait.
  */
 import { Worker } from 'node:worker_threads';
+import { ClosedLoop } from '../../src/cli/loadtest/closed-loop.js';
 import { cpuTime } from '../lib/cpu.js';
 import { percentile } from '../lib/stats.js';
 import type { TickerData } from './ticker.js';
@@ -62,39 +63,25 @@ export async function closedLoop(
   { inFlight, warmUpMs, measureMs }: ClosedLoad,
   measure: (work: () => Promise<ClosedResult>) => Promise<ClosedResult>,
 ): Promise<ClosedResult> {
-  let ended = 0;
-  let isOver = false;
-  let failure: unknown;
-  const submitter = async (seed: number): Promise<void> => {
-    for (let turn = seed; !isOver; turn += inFlight) {
-      await target.run(payloads[turn % payloads.length]!);
-      ended++;
-    }
-  };
-  const submitters = Array.from({ length: inFlight }, (_, seed) =>
-    submitter(seed).catch((error) => {
-      isOver = true;
-      failure ??= error;
-    }),
+  const loop = new ClosedLoop(inFlight, (n, submitter) =>
+    target.run(payloads[(submitter + n * inFlight) % payloads.length]!),
   );
-  await sleep(warmUpMs);
+  await loop.goOn(warmUpMs);
   const result = await measure(async () => {
-    const before = ended;
+    const before = loop.ended;
     const cpuBefore = cpuTime();
     const startedAtMs = performance.now();
-    await sleep(measureMs);
+    await loop.goOn(measureMs);
     const elapsedMs = performance.now() - startedAtMs;
     const cpu = cpuTime();
     return {
-      tasks: ended - before,
+      tasks: loop.ended - before,
       elapsedMs,
       cpuUs: cpu.processUs - cpuBefore.processUs,
       mainThreadCpuUs: cpu.mainThreadUs - cpuBefore.mainThreadUs,
     };
   });
-  isOver = true;
-  await Promise.all(submitters);
-  if (failure !== undefined) throw failure;
+  await loop.stop();
   return result;
 }
 
@@ -148,8 +135,4 @@ export async function openLoop<Item>(
 /** Milliseconds on the clock that threads share. */
 function sharedNowMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
-}
-
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -20,6 +20,7 @@ import { Percentiles } from '../percentiles.js';
 import type { AblationSettings } from './ablation-plan.js';
 import { type AblationInput, work } from './ablation-tasks.js';
 import { Arrivals, sharedNowMs } from './arrivals.js';
+import { ClosedLoop } from './closed-loop.js';
 import { Slowness } from './slow-store.js';
 
 export interface RowResult {
@@ -126,31 +127,22 @@ class Row {
     readonly notes: Readonly<Record<string, number>>;
   }> {
     const { inFlight, warmUpMs, throughputMs } = this.#settings;
-    let ended = 0;
-    let isOver = false;
-    const submitter = async (): Promise<void> => {
-      while (!isOver) {
-        await this.#one(0);
-        ended++;
-      }
-    };
-    const submitters = Promise.all(Array.from({ length: inFlight }, submitter));
-    await Promise.race([sleep(warmUpMs), submitters]);
+    const loop = new ClosedLoop(inFlight, () => this.#one(0));
+    await loop.goOn(warmUpMs);
     // A start that is slow by itself (a handshake for each watch, say) is no part of the rate.
     const patientUntilMs = sharedNowMs() + WARM_UP_MS_MAX;
-    while (ended < inFlight && sharedNowMs() < patientUntilMs) await sleep(POLL_MS);
+    while (loop.ended < inFlight && sharedNowMs() < patientUntilMs) await loop.goOn(POLL_MS);
     const gc = new GcObserver();
-    const before = ended;
+    const before = loop.ended;
     const cpuBefore = process.cpuUsage();
     const startMs = sharedNowMs();
-    await Promise.race([sleep(throughputMs), submitters]);
+    await loop.goOn(throughputMs);
     const elapsedMs = sharedNowMs() - startMs;
     const { user, system } = process.cpuUsage(cpuBefore);
-    const tasks = ended - before;
+    const tasks = loop.ended - before;
     const { count, totalMs } = gc.totals();
     gc.stop();
-    isOver = true;
-    await submitters;
+    await loop.stop();
     return {
       tasksPerSecond: (tasks / elapsedMs) * 1_000,
       notes: {

@@ -3,13 +3,13 @@
  *
  *   10 s closed loop  ->  capacity  ->  open loop at half of it for --seconds  ->  memory and handles of every process are flat
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { wholeOption } from '../arguments.js';
 import { type Arguments, ExitCode } from '../command.js';
 import { Interruption } from '../interruption.js';
 import { storeOf } from '../store-option.js';
 import { table } from '../table.js';
 import { count } from '../units.js';
+import { ClosedLoop } from './closed-loop.js';
 import { readTaskLoad, type TaskLoad, worksOf } from './load.js';
 import { loadPage } from './load-page.js';
 import type { LoadReport } from './load-report.js';
@@ -63,24 +63,15 @@ async function capacity(
 ): Promise<number> {
   const works = worksOf(load.work);
   const pad = 'x'.repeat(load.payloadBytes);
-  let ended = 0;
-  let isOver = false;
-  const one = async (): Promise<void> => {
-    for (let n = 0; !isOver; n++) {
-      const handle = await submitter.submit(work, { n, pad, ...works[n % works.length]! });
-      await handle.settled();
-      ended++;
-    }
-  };
-  const submitters = Promise.all(Array.from({ length: IN_FLIGHT }, one));
-  // The only way for it to reject is the signal.
-  const wait = (): Promise<void> => sleep(CAPACITY_MS / 2, undefined, { signal }).catch(() => {});
-  await Promise.race([wait(), submitters]);
-  const [before, startMs] = [ended, performance.now()];
-  await Promise.race([wait(), submitters]);
-  const perSecond = ((ended - before) / (performance.now() - startMs)) * 1_000;
-  isOver = true;
-  await submitters;
+  const loop = new ClosedLoop(IN_FLIGHT, async (n) => {
+    const handle = await submitter.submit(work, { n, pad, ...works[n % works.length]! });
+    await handle.settled();
+  });
+  await loop.goOn(CAPACITY_MS / 2, signal);
+  const [before, startMs] = [loop.ended, performance.now()];
+  await loop.goOn(CAPACITY_MS / 2, signal);
+  const perSecond = ((loop.ended - before) / (performance.now() - startMs)) * 1_000;
+  await loop.stop();
   return perSecond;
 }
 
