@@ -61,7 +61,7 @@ export class CacheCursor {
   }
 
   /**
-   * Looks many entries up: several times faster than one after another where the cache is large, because they wait for memory
+   * Looks many entries up: about twice as fast as one after another where the cache is large, because they wait for memory
    * together. Allocates nothing.
    *
    * @param visit - called for each name in turn with its index and what {@link find} says; the cursor stands at the entry
