@@ -29,6 +29,7 @@ import {
 import { Engine } from './engine/engine.js';
 import type { EngineOptions } from './engine/engine-options.js';
 import { Engines } from './engines.js';
+import { lookEveryMs } from './healing/degradation.js';
 import { Observation } from './observation.js';
 import type { Timers } from './pool/deadlines.js';
 import { DirectPool } from './pool/direct-pool.js';
@@ -156,6 +157,7 @@ async function startRuntime(
         },
         isMember: isShared || store.usage !== undefined,
         locking: resolved.off.has('locks') ? 'single-key' : 'queueing',
+        canaryEveryMs: lookEveryMs(resolved.observation.healing?.watchDelay),
       },
     );
     const { session, members, supervisor } = coordination;

@@ -45,6 +45,8 @@ export interface CoordinationSettings {
   readonly isMember: boolean;
   /** `single-key` is the naive way, for comparison. */
   readonly locking: 'queueing' | 'single-key';
+  /** How often it looks how late its watches are. @defaultValue 10 s */
+  readonly canaryEveryMs?: number | undefined;
 }
 
 /** In front of lock names in a store that nobody else can reach. */
@@ -111,6 +113,7 @@ export class Coordination extends BaseService {
         ? undefined
         : new WatchCanary(clock, store, {
             key: `${CANARIES}${settings.node}`,
+            everyMs: settings.canaryEveryMs,
             leaseId: () => this.session.leaseId,
           });
   }

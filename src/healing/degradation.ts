@@ -32,6 +32,10 @@ const SHED_BELOW = 0;
 /** Of the limit: below it, the delay counts as fine again. */
 const RECOVERED_SHARE = 0.5;
 const WATCH_DELAY = 'watch-delay';
+/** Delays that are told within the time of a rule: with fewer, a short time is never seen to pass. */
+const LOOKS_PER_WINDOW = 3;
+const LOOK_EVERY_MS_MIN = 100;
+const LOOK_EVERY_MS_MAX = 10_000;
 
 /** One stream of watches and its delays. */
 interface Delays {
@@ -39,6 +43,16 @@ interface Delays {
   badSinceMs: number | undefined;
   /** Below half of it without a break since then. */
   goodSinceMs: number | undefined;
+}
+
+/**
+ * How often delays have to be told for a rule to work: so that some fall into its time, and not so often that one that is
+ * still out would count as fine. 10 s by default.
+ */
+export function lookEveryMs(rule: DelayRule | undefined): number {
+  if (rule === undefined) return LOOK_EVERY_MS_MAX;
+  const inWindowMs = Math.min(rule.forMs / LOOKS_PER_WINDOW, LOOK_EVERY_MS_MAX);
+  return Math.max(inWindowMs, rule.aboveMs * 2, LOOK_EVERY_MS_MIN);
 }
 
 export class Degradation extends BaseService {

@@ -23,7 +23,7 @@ export interface WatchCanaryOptions {
   /** Whose delay is measured. @defaultValue 'control' */
   readonly class?: WatchClass;
   /** @defaultValue 10 s */
-  readonly everyMs?: number;
+  readonly everyMs?: number | undefined;
   /** The lease the key is to end with, at the time of each write; while there is none, nothing is written. */
   readonly leaseId?: () => LeaseId | undefined;
 }

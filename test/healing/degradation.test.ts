@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import { publish } from '../../src/core/channels.js';
-import { Degradation } from '../../src/healing/degradation.js';
+import { Degradation, lookEveryMs } from '../../src/healing/degradation.js';
 import { resolveHealing } from '../../src/healing/healing-options.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
 import { fakePorts } from './ports.js';
@@ -36,6 +36,15 @@ test('by default: more than 2000 ms for 30 s degrades, and not a moment before',
   await late(2_001, 10_000);
   assert.equal(degradation.isDegraded, true);
   assert.deepEqual(pulled, ['shed 0', 'ahead false']);
+});
+
+test('delays are looked at three times within the time of the rule, and never so often that a late one is not yet late', () => {
+  assert.equal(lookEveryMs(undefined), 10_000);
+  assert.equal(lookEveryMs(resolveHealing(true, false)!.watchDelay), 10_000);
+  assert.equal(lookEveryMs({ aboveMs: 500, forMs: 60_000 }), 10_000);
+  assert.equal(lookEveryMs({ aboveMs: 100, forMs: 3_000 }), 1_000);
+  assert.equal(lookEveryMs({ aboveMs: 2_000, forMs: 3_000 }), 4_000);
+  assert.equal(lookEveryMs({ aboveMs: 0, forMs: 0 }), 100);
 });
 
 test('2000 ms is fine for ever, and one timely canary starts the count anew', async (t) => {
