@@ -1,11 +1,12 @@
 /** The runtime of the bench, observed by everything and by nothing. */
 import { subscribe } from 'node:diagnostics_channel';
-import { context, trace } from '@opentelemetry/api';
+import { type Context, context, ROOT_CONTEXT, trace } from '@opentelemetry/api';
 import {
   BatchSpanProcessor,
   InMemorySpanExporter,
   NodeTracerProvider,
   ParentBasedSampler,
+  RandomIdGenerator,
 } from '@opentelemetry/sdk-trace-node';
 import { pino } from 'pino';
 import { createRuntime, memoryStore, type RuntimeOptions } from '../../src/index.js';
@@ -14,7 +15,8 @@ import { noop } from '../engine/tasks.js';
 
 /** One request in so many is sampled. */
 const SAMPLED_EVERY = 100;
-const REQUESTS = 1_000;
+const ids = new RandomIdGenerator();
+let requests = 0;
 
 export interface ObservedTarget extends Target {
   /** Batches launched so far; 0 where nobody counts. */
@@ -62,21 +64,20 @@ async function open(options: Partial<RuntimeOptions>): Promise<Target> {
     store: memoryStore(),
     ...options,
   });
-  // Requests that are going on, each in the context of its span.
-  const requests = Array.from({ length: REQUESTS }, (_, i) =>
-    trace.setSpanContext(context.active(), {
-      traceId: (i + 1).toString(16).padStart(32, 'a'),
-      spanId: (i + 1).toString(16).padStart(16, 'b'),
-      traceFlags: i % SAMPLED_EVERY === 0 ? 1 : 0,
-    }),
-  );
   return {
     async run(payload: Payload) {
-      const handle = await context.with(requests[payload.id % REQUESTS]!, () =>
-        runtime.submit(noop, payload as never),
-      );
+      const handle = await context.with(newRequest(), () => runtime.submit(noop, payload as never));
       return handle.result();
     },
     close: () => runtime.close(),
   };
+}
+
+/** The context of a request, as the host's SDK makes one for each: a span of its own, recorded or not. */
+function newRequest(): Context {
+  return trace.setSpanContext(ROOT_CONTEXT, {
+    traceId: ids.generateTraceId(),
+    spanId: ids.generateSpanId(),
+    traceFlags: requests++ % SAMPLED_EVERY === 0 ? 1 : 0,
+  });
 }

@@ -4,7 +4,7 @@
  *
  * On: a pino logger, metrics, tracing with an SDK of which one request in a hundred is sampled, the watchdog and the other rules,
  * the admin server. Off: none of it, in a host that has the SDK all the same. The store is in memory, where the runtime itself costs least and what watches it shows
- * most. Each submitter is a request of its own, in both.
+ * most. Each submit is made in a request of its own, with a span that is new: in both.
  */
 import { availableParallelism } from 'node:os';
 import { defineBench, type RunContext } from '../lib/bench.js';

@@ -125,12 +125,10 @@ export class FrameWriter {
     return offset;
   }
 
-  /** Appends a few characters of ASCII: below some dozens of them a loop is faster than a call. */
-  addAscii(text: string): number {
-    const offset = this.#reserve(text.length);
+  /** Writes characters of ASCII over bytes that were appended: below some dozens of them a loop is faster than a call. */
+  overwriteAscii(at: number, text: string): void {
     const bytes = this.#bytes;
-    for (let i = 0; i < text.length; i++) bytes[offset + i] = text.charCodeAt(i);
-    return offset;
+    for (let i = 0; i < text.length; i++) bytes[at + i] = text.charCodeAt(i);
   }
 
   /** Appends text as UTF-8; `byteLength` is what `Buffer.byteLength` says of it. */

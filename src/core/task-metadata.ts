@@ -68,10 +68,16 @@ const FLAG_TEXTS = Array.from(
   (_, flags) => `-${flags.toString(16).padStart(2, '0')}`,
 );
 const HEAD = '{"traceparent":"';
-const SPAN_HEAD = `${HEAD}00-`;
 const TAIL = '"}';
 const TRACEPARENT_AT = HEAD.length;
 const TRACEPARENT_CHARS = 55;
+const TRACE_ID_AT = TRACEPARENT_AT + 3;
+const SPAN_ID_AT = TRACE_ID_AT + 33;
+const FLAGS_AT = SPAN_ID_AT + SPAN_ID_CHARS;
+/** A span that is not sampled; its ids are written over. */
+const SPAN_FORM = Buffer.from(
+  `${HEAD}00-${NO_TRACE_ID}-${'0'.repeat(SPAN_ID_CHARS)}${FLAG_TEXTS[0]}${TAIL}`,
+);
 const TRACE_BYTES_MIN = TRACEPARENT_AT + TRACEPARENT_CHARS + TAIL.length;
 const T = 0x74;
 const CLOSING_BRACKET = 0x5d;
@@ -119,12 +125,11 @@ export function metadataBytes(metadata: MetadataToWrite | undefined): number {
 /** Appends metadata to a frame, and returns where they begin. */
 export function addMetadata(writer: FrameWriter, metadata: MetadataToWrite): number {
   if (metadata instanceof Uint8Array) return writer.addBytes(metadata);
-  const at = writer.addAscii(SPAN_HEAD);
-  writer.addAscii(metadata.traceId);
-  writer.addAscii('-');
-  writer.addAscii(metadata.spanId);
-  writer.addAscii(FLAG_TEXTS[metadata.traceFlags & 0xff]!);
-  writer.addAscii(TAIL);
+  const { traceId, spanId, traceFlags } = metadata;
+  const at = writer.addBytes(SPAN_FORM);
+  writer.overwriteAscii(at + TRACE_ID_AT, traceId);
+  writer.overwriteAscii(at + SPAN_ID_AT, spanId);
+  if (traceFlags !== 0) writer.overwriteAscii(at + FLAGS_AT, FLAG_TEXTS[traceFlags & 0xff]!);
   return at;
 }
 

@@ -83,7 +83,9 @@ export class LocalRules extends BaseService {
 
   protected async onStart(): Promise<void> {
     this.#events.on('millrace:batch:reported', ({ outcomes }) => {
-      for (const outcome of outcomes) if (outcome !== Outcome.NOT_STARTED) this.#executions++;
+      let executions = 0;
+      for (const outcome of outcomes) if (outcome !== Outcome.NOT_STARTED) executions++;
+      this.#executions += executions;
     });
     for (const name of ['millrace:task:retry', 'millrace:task:failed'] as const) {
       this.#events.on(name, ({ error }) => {
