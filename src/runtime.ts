@@ -285,7 +285,7 @@ export class Runtime {
    * by name: to define it again as it is, at every start of every node, does nothing; to define it otherwise replaces it.
    * A fire happens once in the cluster, by the clock of the node that owns it.
    *
-   * @param expression - five fields (minute hour day month weekday), or six with seconds first
+   * @param expression - five fields (minute hour day month weekday), or six with seconds first; at most 1000 characters
    * @param input - of every task that it makes
    * @throws ERR_MILLRACE_INVALID_OPTION for an expression, zone or option that is none
    * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_INPUT, ERR_MILLRACE_INVALID_DURATION

@@ -89,7 +89,8 @@ function describe(error: unknown, isVerbose: boolean): string {
   if (isVerbose && error instanceof Error) return `${error.stack}\n${causesOf(error)}`;
   const message = error instanceof Error ? error.message : String(error);
   const code = (error as Partial<MillraceError> | null)?.code;
-  const line = `millrace: ${message.trim().replaceAll(/\s*\n\s*/g, ' ')}`;
+  const lines = message.split('\n').map((part) => part.trim());
+  const line = `millrace: ${lines.filter((part) => part !== '').join(' ')}`;
   if (isMillraceError(error)) return `${line} [${error.code}]\n`;
   return `${line}${code === undefined ? '' : ` [${code}]`} (--verbose shows where)\n`;
 }

@@ -2,6 +2,7 @@
  * Where `millrace run` gets its inputs: NDJSON from standard input or a file, or one input per file of a glob.
  */
 import { createReadStream, statSync } from 'node:fs';
+import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { MillraceError } from '../core/errors.js';
 import { usage } from './arguments.js';
@@ -83,7 +84,7 @@ function requireFile(file: string): void {
   }
   throw new MillraceError(
     'ERR_MILLRACE_INVALID_OPTION',
-    `the input '${file}' is a folder; for its files give '${file.replace(/\/+$/, '')}/**'`,
+    `the input '${file}' is a folder; for its files give '${path.join(file, '**')}'`,
     { details: { file } },
   );
 }

@@ -4,7 +4,7 @@
 
 /** A whole number with a space between thousands. */
 export function count(value: number): string {
-  return String(Math.round(value)).replaceAll(/\B(?=(\d{3})+$)/g, ' ');
+  return Math.round(value).toLocaleString('en-US').replaceAll(',', ' ');
 }
 
 /** Bytes with a unit; powers of 1024, like the sizes that options take. */

@@ -86,14 +86,18 @@ function tenantPrefix(tenant: string): string {
 }
 
 function part(value: unknown, name: string): string {
-  if (typeof value === 'string' && value !== '') {
+  if (typeof value === 'string' && value !== '' && value.length <= METADATA_KEY_BYTES_MAX) {
     try {
       return encodeURIComponent(value);
     } catch {
       // A lone surrogate has no UTF-8 form.
     }
   }
-  throw invalidOption(name, value, 'text of at least one character, well-formed');
+  throw invalidOption(
+    name,
+    value,
+    `text of 1 to ${METADATA_KEY_BYTES_MAX} characters, well-formed`,
+  );
 }
 
 function fitting(key: Key): Key {

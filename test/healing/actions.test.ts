@@ -252,6 +252,16 @@ test('alerts that are unknown, malformed or meant for another node do nothing', 
   assert.deepEqual([pulled, actions.audit], [[], []]);
 });
 
+test('of an alert with very many labels the four that are known count, and nothing else is kept', async (t) => {
+  const { desk, pulled, actions } = await setup(t);
+  const many = Object.fromEntries(Array.from({ length: 50_000 }, (_, i) => [`l${i}`, 'mark']));
+  const body = notification({ ...many, action: 'degrade' }, { annotations: many }, { many });
+  assert.deepEqual(desk.receive(body), { status: 202, accepted: 1 });
+  await desk.idle();
+  assert.deepEqual(pulled, ['shed 0', 'ahead false']);
+  assert.ok(!JSON.stringify(actions.audit).includes('mark'));
+});
+
 test('what is no notification of version 4 is refused, more than can wait is sent away', async (t) => {
   const { desk } = await setup(t);
   const alert = { action: 'degrade' };

@@ -7,8 +7,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { parse } from '@swc/core';
 import { bin, execute, projectFiles, ROOT, temporaryFolder, writeFiles } from './project.js';
+import { isSyntaxNode, visitSyntax } from './syntax.js';
 
 const HERMETIC = ['src/core', 'src/coordination', 'src/engine'];
 
@@ -85,31 +85,19 @@ async function forbiddenMembers(source: string): Promise<string[]> {
       found.push(`${owner}.${member}`);
     }
   };
-  visit(await parse(source, { syntax: 'typescript', target: 'es2022' }), (node) => {
+  await visitSyntax(source, (node) => {
     if (node.type === 'MemberExpression') note(node.object, node.property);
-    if (node.type !== 'VariableDeclarator' || !isNode(node.id)) return;
+    if (node.type !== 'VariableDeclarator' || !isSyntaxNode(node.id)) return;
     for (const property of (node.id.properties as unknown[] | undefined) ?? []) {
-      if (isNode(property)) note(node.init, property.key);
+      if (isSyntaxNode(property)) note(node.init, property.key);
     }
   });
   return found;
 }
 
-type Node = Record<string, unknown>;
-
-function isNode(value: unknown): value is Node {
-  return typeof value === 'object' && value !== null;
-}
-
 /** The text of an identifier, a string, or a computed key that is one of them. */
 function nameOf(node: unknown): string | undefined {
-  if (!isNode(node)) return undefined;
+  if (!isSyntaxNode(node)) return undefined;
   if (node.type === 'Computed') return nameOf(node.expression);
   return typeof node.value === 'string' ? node.value : undefined;
-}
-
-function visit(value: unknown, look: (node: Node) => void): void {
-  if (!isNode(value)) return;
-  look(value);
-  for (const child of Object.values(value)) visit(child, look);
 }

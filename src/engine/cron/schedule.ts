@@ -9,11 +9,14 @@
 import { Cron } from 'croner';
 import { invalidOption } from '../../core/options.js';
 
+/** All sixty minutes and seconds by their numbers, and everything else as long, fit into it. */
+const EXPRESSION_CHARS_MAX = 1_000;
+
 export class Schedule {
   readonly #cron: Cron;
 
   /**
-   * @param expression - five or six fields
+   * @param expression - five or six fields, at most 1000 characters
    * @param timeZone - a name of the IANA database, e.g. `Europe/Berlin`
    * @throws ERR_MILLRACE_INVALID_OPTION that names the expression or the zone
    */
@@ -25,8 +28,11 @@ export class Schedule {
         "a time zone of the IANA database, e.g. 'Europe/Berlin' or 'UTC'",
       );
     }
-    const fields = typeof expression === 'string' ? expression.trim().split(/\s+/).length : 0;
-    const isNickname = typeof expression === 'string' && expression.trim().startsWith('@');
+    if (typeof expression !== 'string' || expression.length > EXPRESSION_CHARS_MAX) {
+      throw badExpression(expression);
+    }
+    const fields = expression.trim().split(/\s+/).length;
+    const isNickname = expression.trim().startsWith('@');
     if (fields !== 5 && fields !== 6 && !isNickname) throw badExpression(expression);
     try {
       this.#cron = new Cron(expression, { timezone: timeZone, paused: true });

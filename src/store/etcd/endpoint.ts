@@ -10,6 +10,8 @@ export interface Endpoint {
 }
 
 const DEFAULT_PORT = 2_379;
+/** A scheme, a name as long as DNS has them, and a port. */
+const TEXT_CHARS_MAX = 300;
 
 /**
  * @param text - `host`, `host:port`, `http://host:port` or `https://host:port`; IPv6 addresses in brackets
@@ -18,7 +20,9 @@ const DEFAULT_PORT = 2_379;
  */
 export function parseEndpoint(text: string, isTls: boolean): Endpoint {
   const wanted = "'host:2379', 'http://host:2379' or 'https://host:2379'";
-  if (typeof text !== 'string') throw invalidOption('endpoint', text, wanted);
+  if (typeof text !== 'string' || text.length > TEXT_CHARS_MAX) {
+    throw invalidOption('endpoint', text, wanted);
+  }
   const hasScheme = /^https?:\/\//.test(text);
   let url: URL;
   try {
