@@ -41,6 +41,7 @@ export {
   type LogLevel,
   type LogMethod,
   type RetryOptions,
+  type Submittable,
   type Task,
   type TaskContract,
   type TaskLog,

@@ -2,14 +2,14 @@
  * What an operator may do to the tasks of a runtime, whatever node they are on: let them rest, and go on.
  */
 import { invalidOption, knownOptions, shortText } from './core/options.js';
-import type { AnyTask } from './core/task.js';
+import type { Submittable } from './core/task.js';
 import type { PauseTarget } from './engine/pauses.js';
 import type { Engines } from './engines.js';
 
 /** What rests: exactly one of the three. */
 export interface PauseOptions {
   /** A task type: its task, contract or name. */
-  readonly task?: AnyTask | string;
+  readonly task?: Submittable<never, unknown> | string;
   /** All types whose contract names this queue. */
   readonly queue?: string;
   /** Whatever was submitted for this tenant. */
@@ -60,7 +60,7 @@ export class RuntimeControl {
  */
 export function pauseTarget(
   given: PauseOptions,
-  nameOf: (task: AnyTask | string) => string,
+  nameOf: (task: Submittable<never, unknown> | string) => string,
 ): PauseTarget {
   const { task, queue, tenant } = knownOptions(given ?? {}, '', PAUSE_OPTIONS);
   const count = [task, queue, tenant].filter((one) => one !== undefined).length;

@@ -15,7 +15,7 @@ import { invalidOption } from './core/options.js';
 import type { Pool } from './core/pool.js';
 import { statusOf } from './core/states.js';
 import type { Store } from './core/store.js';
-import { type AnyTask, hasHandler, isTask, type TaskContract } from './core/task.js';
+import { type AnyTask, hasHandler, isTask, type Submittable } from './core/task.js';
 import { DeadLetters } from './dead-letters.js';
 import type { Explanation } from './engine/explanation.js';
 import type { TaskInspection } from './engine/inspection.js';
@@ -194,7 +194,7 @@ export class Runtime {
    * @throws ERR_MILLRACE_CLOSED
    */
   submit<Input, Output>(
-    task: TaskContract<Input, Output> | string,
+    task: Submittable<Input, Output> | string,
     input: Input,
     options: SubmitOptions = {},
   ): Promise<TaskHandle<Output>> {
@@ -218,7 +218,7 @@ export class Runtime {
    *   `details.accepted` how many were accepted by then; these stay
    */
   async submitMany<Input, Output>(
-    task: TaskContract<Input, Output> | string,
+    task: Submittable<Input, Output> | string,
     items: Iterable<Input> | AsyncIterable<Input>,
     options: SubmitManyOptions<Input> = {},
   ): Promise<SubmittedMany<Output>> {
@@ -240,7 +240,7 @@ export class Runtime {
    * @throws ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_CLOSED
    */
   writable<Input, Output>(
-    task: TaskContract<Input, Output> | string,
+    task: Submittable<Input, Output> | string,
     options: SubmitManyOptions<Input> = {},
   ): WritableStream<Input> {
     const { spec } = this.#contract(task);
@@ -262,7 +262,7 @@ export class Runtime {
    * @throws what {@link submit} throws, but for ERR_MILLRACE_QUEUE_FULL of a full queue
    */
   async trySubmit<Input, Output>(
-    task: TaskContract<Input, Output> | string,
+    task: Submittable<Input, Output> | string,
     input: Input,
     options: Omit<SubmitOptions, 'signal'> = {},
   ): Promise<TaskHandle<Output> | undefined> {
@@ -270,10 +270,7 @@ export class Runtime {
   }
 
   /** Takes up a task by its id, e.g. one submitted by an earlier process. */
-  handle<Input, Output>(
-    task: TaskContract<Input, Output> | string,
-    id: string,
-  ): TaskHandle<Output> {
+  handle<Input, Output>(task: Submittable<Input, Output> | string, id: string): TaskHandle<Output> {
     const engine = this.#engines.of(this.#contract(task).spec);
     const { segment, index } = requireTaskId(id);
     const held = engine.find(segment, index);
@@ -295,7 +292,7 @@ export class Runtime {
   async cron<Input, Output>(
     name: string,
     expression: string,
-    task: TaskContract<Input, Output> | string,
+    task: Submittable<Input, Output> | string,
     input: Input,
     options: CronOptions = {},
   ): Promise<CronHandle> {
@@ -355,7 +352,7 @@ export class Runtime {
    *
    * @throws ERR_MILLRACE_UNKNOWN_TASK
    */
-  deadLetters<Input, Output>(task: TaskContract<Input, Output> | string): DeadLetters<Input> {
+  deadLetters<Input, Output>(task: Submittable<Input, Output> | string): DeadLetters<Input> {
     const { spec } = this.#contract(task);
     return new DeadLetters<Input>(this.#engines.of(spec), spec);
   }
@@ -471,8 +468,8 @@ export class Runtime {
     return pauseTarget(target, (task) => this.#contract(task).name);
   }
 
-  #contract(taskOrName: AnyTask | string): AnyTask {
-    const name = isTask(taskOrName) ? taskOrName.name : taskOrName;
+  #contract(taskOrName: Submittable<never, unknown> | string): AnyTask {
+    const name = isTask(taskOrName) ? taskOrName.name : (taskOrName as string);
     const task = this.tasks.get(name);
     if (task !== undefined) return task;
     const known = [...this.tasks.keys()];

@@ -56,6 +56,35 @@ test('an input that the schema does not take any more fails its task at once, an
   await soon(repaired.close());
 });
 
+test('what was submitted is what is stored; a handler gets what its schema makes of it, at every attempt', async () => {
+  const seen: unknown[] = [];
+  const dated: StandardSchemaV1<string, Date> = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) => ({ value: new Date(String(value)) }),
+    },
+  };
+  const task = defineTask({
+    name: 'dated',
+    exec: 'inline',
+    input: dated,
+    retry: { attempts: 2 },
+    run(date) {
+      seen.push(date.toISOString());
+      throw new Error('not today');
+    },
+  });
+  const bed = testBed(defineTasks({ task }));
+  const soon = <T>(promise: Promise<T>): Promise<T> => within(bed.clock, 60_000, promise);
+  const runtime = await bed.start();
+  const handle = await soon(runtime.submit(task, '2026-01-02'));
+  assert.equal((await soon(handle.settled())).status, 'failed');
+  assert.deepEqual(seen, ['2026-01-02T00:00:00.000Z', '2026-01-02T00:00:00.000Z']);
+  for await (const { input } of runtime.deadLetters(task)) assert.equal(input, '2026-01-02');
+  await soon(runtime.close());
+});
+
 test('what is no input is refused where it is submitted', async () => {
   const task = defineTask({ name: 'charge', exec: 'inline', input: having('cents'), run: () => 1 });
   const bed = testBed(defineTasks({ task }));

@@ -34,14 +34,22 @@ export interface RetryOptions {
   readonly jitter?: 'full' | 'none';
 }
 
-/** What a task is, without how it is done. Producers need no more. */
-export interface ContractOptions<Input = unknown> {
+/**
+ * What a task is, without how it is done. Producers need no more.
+ *
+ * @typeParam Input - what is submitted
+ * @typeParam Parsed - what the schema makes of it, and the handler gets
+ */
+export interface ContractOptions<Input = unknown, Parsed = Input> {
   /** Unique in the store; letters, digits, and `. _ - : /` inside; at most 200 characters. */
   readonly name: string;
   /** Of the contract: raise it when the input changes meaning. @defaultValue 1 */
   readonly version?: number;
-  /** Checked at submit and again before the task runs. Any Standard Schema (zod, valibot, arktype ...). */
-  readonly input?: StandardSchemaV1<unknown, Input>;
+  /**
+   * Checked at submit and again before the task runs. Any Standard Schema (zod, valibot, arktype ...). What was submitted is
+   * what is stored; the handler gets what the schema makes of it, with its defaults and transformations.
+   */
+  readonly input?: StandardSchemaV1<Input, Parsed>;
   /**
    * `thread`: on a worker thread. `inline`: on the main thread, for work that is trivial or only waits for I/O.
    * @defaultValue 'thread'
@@ -114,7 +122,7 @@ export interface ExecutionContext {
    * @throws ERR_MILLRACE_STALE_EXECUTION when the handler has ended
    */
   submit<ChildInput, ChildOutput>(
-    task: TaskContract<ChildInput, ChildOutput> | string,
+    task: Submittable<ChildInput, ChildOutput> | string,
     input: ChildInput,
     options?: ChildOptions,
   ): Promise<ChildHandle<ChildOutput>>;
@@ -125,7 +133,7 @@ export interface ExecutionContext {
    * @throws as {@link submit}, for the first that cannot be submitted; those before it stay
    */
   submitMany<ChildInput, ChildOutput>(
-    task: TaskContract<ChildInput, ChildOutput> | string,
+    task: Submittable<ChildInput, ChildOutput> | string,
     inputs: Iterable<ChildInput> | AsyncIterable<ChildInput>,
     options?: ChildrenOptions,
   ): Promise<Children<ChildOutput>>;
@@ -176,7 +184,7 @@ export interface Children<Output> {
    * @throws what `ctx.submit` throws; ERR_MILLRACE_INVALID_OPTION for more than 1000 children
    */
   join<JoinInput, JoinOutput>(
-    task: TaskContract<JoinInput, JoinOutput> | string,
+    task: Submittable<JoinInput, JoinOutput> | string,
     input: JoinInput,
     options?: JoinOptions,
   ): Promise<ChildHandle<JoinOutput>>;
@@ -276,36 +284,53 @@ export interface TaskSpec {
 // The brand tells tasks from other exports, also those of another installed copy.
 const BRAND: unique symbol = Symbol.for('millrace.task') as never;
 
-/** A task that can be submitted. `Output` is what its result resolves to. */
-export interface TaskContract<Input, Output> {
+// What is submitted has no other place in the type of a task whose schema makes something else of it.
+declare const SUBMITTED: unique symbol;
+
+/**
+ * A task that can be submitted.
+ *
+ * @typeParam Input - what is submitted
+ * @typeParam Output - what its result resolves to
+ * @typeParam Parsed - what its handler gets: the input, unless a schema makes something else of it
+ */
+export interface TaskContract<Input, Output, Parsed = Input> {
   readonly [BRAND]: true;
+  readonly [SUBMITTED]?: (input: Input) => void;
   readonly name: string;
   readonly spec: TaskSpec;
   /** Undefined for a contract without a handler, and where that is `runBatch`. */
-  readonly run: Handler<Input, Output> | undefined;
+  readonly run: Handler<Parsed, Output> | undefined;
   /** Undefined for a contract without a handler, and where that is `run`. */
-  readonly runBatch: BatchHandler<Input, Output> | undefined;
+  readonly runBatch: BatchHandler<Parsed, Output> | undefined;
   /** The same task with its handler. */
-  implement(implementation: { readonly run: Handler<Input, Output> }): Task<Input, Output>;
+  implement(implementation: { readonly run: Handler<Parsed, Output> }): Task<Input, Output, Parsed>;
   implement(implementation: {
-    readonly runBatch: BatchHandler<Input, Output>;
-  }): BatchTask<Input, Output>;
+    readonly runBatch: BatchHandler<Parsed, Output>;
+  }): BatchTask<Input, Output, Parsed>;
 }
 
 /** A task with its handler. */
-export interface Task<Input, Output> extends TaskContract<Input, Output> {
-  readonly run: Handler<Input, Output>;
+export interface Task<Input, Output, Parsed = Input> extends TaskContract<Input, Output, Parsed> {
+  readonly run: Handler<Parsed, Output>;
 }
 
 /** A task whose handler takes several in one call. */
-export interface BatchTask<Input, Output> extends TaskContract<Input, Output> {
-  readonly runBatch: BatchHandler<Input, Output>;
+export interface BatchTask<Input, Output, Parsed = Input>
+  extends TaskContract<Input, Output, Parsed> {
+  readonly runBatch: BatchHandler<Parsed, Output>;
 }
 
+/** Any task that takes such an input and comes to such an output, whatever its schema makes of the one for the handler. */
+export type Submittable<Input, Output> = TaskContract<Input, Output, never>;
+
 // biome-ignore lint/suspicious/noExplicitAny: the one place where tasks of all types meet.
-export type AnyTask = TaskContract<any, any>;
+export type AnyTask = TaskContract<any, any, any>;
 
 type Settled<Result> = Exclude<Awaited<Result>, Snooze | Cancel>;
+
+/** What is submitted: what the schema takes; where that is anything, or there is none, what the handler gets. */
+type Submitted<Input, Parsed> = unknown extends Input ? Parsed : Input;
 
 /**
  * Defines a task. With `run`, or `runBatch` for several in one call, it can be executed; without, it is a contract for
@@ -313,22 +338,22 @@ type Settled<Result> = Exclude<Awaited<Result>, Snooze | Cancel>;
  *
  * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION
  */
-export function defineTask<Input, Result>(
-  options: ContractOptions<Input> & {
-    readonly run: (input: Input, ctx: ExecutionContext) => Result;
+export function defineTask<Parsed, Result, Input = unknown>(
+  options: ContractOptions<Input, Parsed> & {
+    readonly run: (input: Parsed, ctx: ExecutionContext) => Result;
   },
-): Task<Input, Settled<Result>>;
-export function defineTask<Input, Result>(
-  options: ContractOptions<Input> & {
+): Task<Submitted<Input, Parsed>, Settled<Result>, Parsed>;
+export function defineTask<Parsed, Result, Input = unknown>(
+  options: ContractOptions<Input, Parsed> & {
     readonly runBatch: (
-      items: readonly BatchItem<Input>[],
+      items: readonly BatchItem<Parsed>[],
       ctx: BatchContext,
     ) => readonly Result[] | Promise<readonly Result[]>;
   },
-): BatchTask<Input, Exclude<Settled<Result>, Error>>;
-export function defineTask<Input = unknown, Output = unknown>(
-  options: ContractOptions<Input>,
-): TaskContract<Input, Output>;
+): BatchTask<Submitted<Input, Parsed>, Exclude<Settled<Result>, Error>, Parsed>;
+export function defineTask<Input = unknown, Output = unknown, Parsed = Input>(
+  options: ContractOptions<Input, Parsed>,
+): TaskContract<Submitted<Input, Parsed>, Output, Parsed>;
 export function defineTask(options: ContractOptions<unknown> & Handlers): AnyTask {
   return contractOf(specOf(options), options);
 }

@@ -24,7 +24,7 @@ import {
   type Children,
   type ExecutionContext,
   Snooze,
-  type TaskContract,
+  type Submittable,
   type TaskLog,
 } from '../core/task.js';
 import { readConditions, readParent, readTrace, type TraceCarrier } from '../core/task-metadata.js';
@@ -105,7 +105,7 @@ export class TaskContext implements ExecutionContext {
   }
 
   submit<ChildInput, ChildOutput>(
-    task: TaskContract<ChildInput, ChildOutput> | string,
+    task: Submittable<ChildInput, ChildOutput> | string,
     input: ChildInput,
     options: ChildOptions = {},
   ): Promise<ChildHandle<ChildOutput>> {
@@ -113,7 +113,7 @@ export class TaskContext implements ExecutionContext {
   }
 
   submitMany<ChildInput, ChildOutput>(
-    task: TaskContract<ChildInput, ChildOutput> | string,
+    task: Submittable<ChildInput, ChildOutput> | string,
     inputs: Iterable<ChildInput> | AsyncIterable<ChildInput>,
     options: ChildrenOptions = {},
   ): Promise<Children<ChildOutput>> {

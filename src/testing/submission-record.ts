@@ -6,7 +6,7 @@ import { AssertionError } from 'node:assert';
 import { WritableStream } from 'node:stream/web';
 import { isDeepStrictEqual } from 'node:util';
 import { durationMs } from '../core/durations.js';
-import type { TaskContract } from '../core/task.js';
+import type { Submittable } from '../core/task.js';
 import type { Runtime } from '../runtime.js';
 import type { SubmitManyOptions, SubmitOptions } from '../submit-options.js';
 
@@ -51,7 +51,7 @@ export class SubmissionRecord {
     const submitMany = runtime.submitMany.bind(runtime);
     const writable = runtime.writable.bind(runtime);
     runtime.submit = async <Input, Output>(
-      task: TaskContract<Input, Output> | string,
+      task: Submittable<Input, Output> | string,
       input: Input,
       options: SubmitOptions = {},
     ) => {
@@ -60,7 +60,7 @@ export class SubmissionRecord {
       return handle;
     };
     runtime.trySubmit = async <Input, Output>(
-      task: TaskContract<Input, Output> | string,
+      task: Submittable<Input, Output> | string,
       input: Input,
       options: Omit<SubmitOptions, 'signal'> = {},
     ) => {
@@ -69,7 +69,7 @@ export class SubmissionRecord {
       return handle;
     };
     runtime.writable = <Input, Output>(
-      task: TaskContract<Input, Output> | string,
+      task: Submittable<Input, Output> | string,
       options: SubmitManyOptions<Input> = {},
     ) => {
       const { idempotencyKey: _, ...shared } = options;
@@ -86,7 +86,7 @@ export class SubmissionRecord {
       });
     };
     runtime.submitMany = async <Input, Output>(
-      task: TaskContract<Input, Output> | string,
+      task: Submittable<Input, Output> | string,
       items: Iterable<Input> | AsyncIterable<Input>,
       options: SubmitManyOptions<Input> = {},
     ) => {
@@ -102,7 +102,7 @@ export class SubmissionRecord {
 
   /** @throws AssertionError that shows what was submitted instead */
   expect<Input>(
-    task: TaskContract<Input, unknown> | string,
+    task: Submittable<Input, unknown> | string,
     match: InputMatch<Input> | undefined,
     { times, options = {} }: Expected,
   ): readonly Submitted<Input>[] {

@@ -16,7 +16,7 @@ import { invalidOption, knownOptions, oneOf } from '../core/options.js';
 import { seededRandom } from '../core/random.js';
 import {
   type AnyTask,
-  type TaskContract,
+  type Submittable,
   type TaskModule,
   tasksByName,
   tasksOfModule,
@@ -124,16 +124,16 @@ export class TestRuntime {
    * @throws AssertionError that shows what was submitted instead
    */
   expectSubmitted<Input>(
-    task: TaskContract<Input, never> | TaskContract<Input, unknown> | string,
+    task: Submittable<Input, never> | Submittable<Input, unknown> | string,
     match?: InputMatch<Input>,
     expected: Expected = {},
   ): readonly Submitted<Input>[] {
-    return this.#record.expect(task as TaskContract<Input, unknown> | string, match, expected);
+    return this.#record.expect(task as Submittable<Input, unknown> | string, match, expected);
   }
 
   /** Expects that a task has not been submitted, or not with such an input. @throws AssertionError */
   expectNotSubmitted<Input>(
-    task: TaskContract<Input, never> | TaskContract<Input, unknown> | string,
+    task: Submittable<Input, never> | Submittable<Input, unknown> | string,
     match?: InputMatch<Input>,
   ): void {
     this.expectSubmitted(task, match, { times: 0 });

@@ -41,6 +41,24 @@ const orderSchema: StandardSchemaV1<unknown, Order> = {
   },
 };
 
+/** One that makes something else of what it takes. */
+const dateSchema: StandardSchemaV1<string, Date> = {
+  '~standard': {
+    version: 1,
+    vendor: 'by-hand',
+    validate: (value) => ({ value: new Date(String(value)) }),
+  },
+};
+
+const parsing = defineTask({
+  name: 'year',
+  input: dateSchema,
+  run(date) {
+    expectTypeOf(date).toEqualTypeOf<Date>();
+    return date.getUTCFullYear();
+  },
+});
+
 const fromSchema = defineTask({
   name: 'order.sum',
   input: orderSchema,
@@ -92,6 +110,33 @@ test('a task infers its input from its schema, or from the parameter of its hand
   expectTypeOf(fromParameter).toEqualTypeOf<Task<string, { text: string }>>();
   expectTypeOf(fromContract).toEqualTypeOf<Task<Order, Uint8Array>>();
   expectTypeOf(fromContract).toExtend<TaskContract<Order, Uint8Array>>();
+});
+
+test('a schema that makes something else of what it takes: the one is submitted, the other handled', () => {
+  expectTypeOf(parsing).toEqualTypeOf<Task<string, number, Date>>();
+  const together = defineTask({
+    name: 'years',
+    input: dateSchema,
+    runBatch: (items) => items.map(({ input }) => input.getUTCFullYear()),
+  });
+  expectTypeOf(together).toEqualTypeOf<BatchTask<string, number, Date>>();
+  const contract = defineTask({ name: 'month', input: dateSchema });
+  expectTypeOf(contract).toEqualTypeOf<TaskContract<string, unknown, Date>>();
+  contract.implement({ run: (date) => date.getUTCMonth() });
+  // Checked by the compiler and never called.
+  const use = async (runtime: Runtime): Promise<void> => {
+    const handle = await runtime.submit(parsing, '2026-01-01');
+    expectTypeOf(await handle.result()).toEqualTypeOf<number>();
+    await runtime.submitMany(parsing, ['2026-01-01']);
+    await runtime.cron('nightly', '0 3 * * *', parsing, '2026-01-01');
+    expectTypeOf(runtime.writable(parsing)).toEqualTypeOf<WritableStream<string>>();
+    for await (const letter of runtime.deadLetters(parsing)) {
+      expectTypeOf(letter.input).toEqualTypeOf<string>();
+    }
+    // @ts-expect-error: what the handler gets is not what is submitted
+    await runtime.submit(parsing, new Date());
+  };
+  assert.equal(typeof use, 'function');
 });
 
 test('snoozing, cancelling and the errors of items are no results', () => {
