@@ -18,7 +18,7 @@ import { spec } from 'node:test/reporters';
 import { ROOT } from './project.mjs';
 
 /** Time budget of one test file. A test that needs another limit for itself sets `timeout`. */
-const FILE_TIMEOUT_MS = 120_000;
+const FILE_TIMEOUT_MS = 240_000;
 /** The same for files that start processes and install packages. */
 const LONG_FILE_TIMEOUT_MS = 300_000;
 /** How much of a core a file keeps busy, in percent. */
