@@ -11,12 +11,14 @@
  * or open, never both and never neither; whoever asks twice is told that it is open. Attempts and losses begin anew, and a
  * ttl is over: it was for the first start.
  */
+import { setMaxListeners } from 'node:events';
 import { type Clock, type Instant, instantOf } from '../core/clock.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
 import { requireTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
 import { writeState, writeTask } from '../core/records.js';
 import { TaskState } from '../core/states.js';
 import type { Operation, Store } from '../core/store.js';
+import { unlessAborted } from '../core/unless-aborted.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 import { decodeDeadLetter, type StoredDeadLetter } from './dead-letters.js';
 import { deadLetterKey, deadLettersOf, segmentKey } from './keys.js';
@@ -60,12 +62,16 @@ interface Wanted {
 export class Redrives {
   readonly #ports: RedrivePorts;
   readonly #wanted: Wanted[] = [];
+  /** Of each that comes back with the next commit, or the one under way: whoever else asked for it. */
+  readonly #joined = new Map<TaskId, Wanted['answer'][]>();
   /** Written and not told of: how many, by segment. */
   readonly #redriven = new Map<SegmentRef, number>();
-  #isClosed = false;
+  readonly #closing = new AbortController();
 
   constructor(ports: RedrivePorts) {
     this.#ports = ports;
+    // Every redrive that reads listens: that is no leak.
+    setMaxListeners(0, this.#closing.signal);
   }
 
   /**
@@ -76,12 +82,15 @@ export class Redrives {
   async redrive(id: TaskId): Promise<RedriveAnswer> {
     const { store, onChanged } = this.#ports;
     const { segment } = requireTaskId(id);
+    const { signal } = this.#closing;
     for (;;) {
-      const { entries } = await store.range(deadLettersOf(segment));
-      const letters = entries.flatMap((entry) => decodeDeadLetter(entry) ?? []);
+      const read = await unlessAborted(readLetters(store, segment), signal).catch((error) => {
+        if (!signal.aborted) throw error;
+      });
+      // A store that has gone silent is not waited for.
+      if (read === undefined) return 'moved';
+      const { letters, isStored } = read;
       if (!letters.some((letter) => letter.id === id)) return 'gone';
-      const isStored = (await storedSegment(store, segment)) !== undefined;
-      if (this.#isClosed) return 'moved';
       const answer = await new Promise<RedriveAnswer | 'again'>((resolve) => {
         this.#wanted.push({ id, letters, isStored, answer: resolve });
         onChanged();
@@ -109,7 +118,7 @@ export class Redrives {
 
   /** Nothing is written any more. */
   close(): void {
-    this.#isClosed = true;
+    this.#closing.abort();
     for (const { answer } of this.#wanted.splice(0)) answer('moved');
   }
 
@@ -117,6 +126,9 @@ export class Redrives {
     const { table, isOurs } = this.#ports;
     const { segment: ref, index } = requireTaskId(id);
     if (!isOurs(ref)) return answer('moved');
+    const joined = this.#joined.get(id);
+    // It is open in memory only: who hears so has to be right after a crash.
+    if (joined !== undefined) return void joined.push(answer);
     let segment = table.findSegment(ref);
     let put: Operation | undefined;
     if (segment === 0) {
@@ -136,12 +148,15 @@ export class Redrives {
     this.#ports.onOpened(info.payloadBytes);
     const operations: Operation[] = [{ type: 'delete', key: deadLetterKey(id) }];
     if (put !== undefined) operations.push(put);
+    const answers = [answer];
+    this.#joined.set(id, answers);
     this.#ports.additions.add(segment, {
       operations,
       bytes: KEY_BYTES + (put?.type === 'put' ? put.value.length : 0),
       settle: (outcome) => {
         if (outcome === 'written') this.#redriven.set(ref, (this.#redriven.get(ref) ?? 0) + 1);
-        answer(outcome === 'written' ? 'redriven' : 'moved');
+        this.#joined.delete(id);
+        for (const tell of answers) tell(outcome === 'written' ? 'redriven' : 'moved');
       },
     });
   }
@@ -154,6 +169,14 @@ export class Redrives {
     this.#ports.adopt(segment, ref);
     return segment;
   }
+}
+
+/** All dead letters of a segment, and then whether the store has it. */
+async function readLetters(store: Store, segment: SegmentRef) {
+  const { entries } = await store.range(deadLettersOf(segment));
+  const letters = entries.flatMap((entry) => decodeDeadLetter(entry) ?? []);
+  const isStored = letters.length > 0 && (await storedSegment(store, segment)) !== undefined;
+  return { letters, isStored };
 }
 
 /** Dead letters at their indexes, with filling between them. */

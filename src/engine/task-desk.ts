@@ -205,6 +205,7 @@ export class TaskDesk {
       const answers = await Promise.all(ids.map((id) => this.#ports.amendments.redrive(id)));
       const isRedriven = (answer: RedriveAnswer) => answer === 'redriven' || answer === 'open';
       if (!answers.includes('moved')) return ids.filter((_, i) => isRedriven(answers[i]!));
+      if (door.refusal) throw door.refusal;
       // The shard has gone to another node meanwhile; what was done is open there.
       await sleep(clock, MOVED_DELAY_MS);
     }

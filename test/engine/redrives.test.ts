@@ -132,6 +132,32 @@ describe('a dead letter that is redriven', () => {
     assert.equal(next.engine.stats.open, 0);
   });
 
+  test('is told to whoever else asks when it is durable, not before', async () => {
+    const { engine, pool, store, submit, run, keys, clock } = await setup();
+    const accepted = await submit(1);
+    await run({ pool }, () => true);
+    const [id] = ids(accepted);
+    store.fates.push(...Array.from({ length: 100 }, () => 'full' as const));
+    const told: (readonly string[])[] = [];
+    for (let i = 0; i < 2; i++) void engine.redrive([id!]).then((redriven) => told.push(redriven));
+    assert.deepEqual(await keys('d/'), ['d/']);
+    assert.deepEqual(told, []);
+    store.fates.length = 0;
+    await clock.advance(10_000);
+    assert.deepEqual(told, [[id], [id]]);
+  });
+
+  test('is not waited for when its engine closes before the store has answered', async () => {
+    const { engine, store, clock } = await setup();
+    store.range = () => new Promise<never>(() => {});
+    const redriven = engine.redrive([taskId('default.00.0mjuohuhg.aaaaaaaa00000000' as never, 0)]);
+    const told = assert.rejects(redriven, { code: 'ERR_MILLRACE_CLOSED' });
+    await clock.advance(1);
+    void engine.stop();
+    await clock.advance(1);
+    await told;
+  });
+
   test('is a dead letter or open, whatever becomes of the commit', async () => {
     for (const fate of ['request lost', 'answer lost', 'full'] as const) {
       const { engine, pool, store, submit, run, soon, keys } = await setup();

@@ -108,6 +108,8 @@ export class Cron extends BaseService {
 
   protected async onStop(): Promise<void> {
     this.#ending.abort();
+    // Whoever waits for the first list hears that none comes.
+    this.#listed?.();
     this.#wakeUp?.cancel();
     await this.#following;
     await Promise.all(this.#steps);

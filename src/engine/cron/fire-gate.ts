@@ -11,6 +11,7 @@ import { MillraceError } from '../../core/errors.js';
 import { taskId } from '../../core/ids.js';
 import type { Key, Operation, OperationResult, Revision, Store } from '../../core/store.js';
 import type { ClosedFrame, Gate } from '../closed-frame.js';
+import { inboxKey, segmentKey } from '../keys.js';
 import { type CronEntry, type CronState, encodeEntry } from './entry.js';
 
 export interface Fire {
@@ -51,10 +52,11 @@ export class FireGate implements Gate {
   ): Promise<undefined> {
     if (result?.type === 'txn') {
       if (result.succeeded) return;
-    } else if (frame.operation.type === 'put') {
+    } else {
       // The answer was lost. Nobody but this node touches the segment before it has taken it up; or the shard is another's
       // by now, who finds there what was put.
-      const segment = await store.get(frame.operation.key);
+      const { ref, home } = frame;
+      const segment = await store.get(home.isInbox ? inboxKey(ref) : segmentKey(ref));
       if (segment !== undefined) return;
     }
     const { key, atMs } = this.#fire;

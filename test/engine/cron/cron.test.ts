@@ -1,11 +1,34 @@
 /** Cron entries on whole runtimes, in virtual time: once per fire, whatever becomes of the nodes. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
+import { requireTaskId } from '../../../src/core/ids.js';
+import { seededRandom } from '../../../src/core/random.js';
+import type { Store } from '../../../src/core/store.js';
 import { defineTask, defineTasks } from '../../../src/core/task.js';
+import { Cron } from '../../../src/engine/cron/cron.js';
+import type { CronDefinition } from '../../../src/engine/cron/entry.js';
 import { type Cluster, cluster } from '../../../src/testing/cluster.js';
+import { VirtualClock } from '../../../src/testing/virtual-clock.js';
+import { within } from '../../support/runtime.js';
+import { scriptedEngine } from '../../support/scripted-engine.js';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
+
+const EVERY_SECOND: CronDefinition = {
+  name: 'one',
+  expression: '* * * * * *',
+  timeZone: 'UTC',
+  jitterMs: 0,
+  overlap: 'skip',
+  catchUp: 'one',
+  type: 'work',
+  queue: 'default',
+  tenant: '',
+  priority: 0,
+  ttlMs: 0,
+  payload: '{}',
+};
 
 interface Ran {
   readonly taskId: string;
@@ -179,6 +202,37 @@ test("fires follow their node's wall clock when it jumps, and none is early by i
   assert.equal(ran.length, 1);
   await c.advance(HOUR_MS + 2 * MINUTE_MS);
   assert.equal(ran.length, 2);
+});
+
+test('a fire whose answer was lost runs all the same, once', async () => {
+  const { engine, store, pool, clock } = await scriptedEngine();
+  await within(clock, 1_000, engine.cron.define(EVERY_SECOND));
+  store.fates.push('answer lost');
+  await clock.advance(2_000);
+  assert.equal(pool.batches.length, 1);
+  const [entry] = await within(clock, 1_000, engine.cron.list());
+  const { segment, index } = requireTaskId(entry!.last!.task);
+  assert.deepEqual(
+    pool.batches[0]!.tasks.map((task) => [task.segment, task.index]),
+    [[segment, index]],
+  );
+});
+
+test('a definition that still waits for the first list hears that its runtime closes', async () => {
+  const silent = { range: () => new Promise<never>(() => {}) } as unknown as Store;
+  const nobody = () => Promise.reject(new Error('nothing is fired here'));
+  const cron = new Cron({
+    clock: new VirtualClock(),
+    random: seededRandom(1),
+    store: silent,
+    shardCount: 1,
+    holder: { startsIn: () => true },
+    tasks: { submit: nobody, isOpen: nobody, untilEnded: nobody, cancel: nobody },
+  });
+  await cron.start();
+  const defined = cron.define(EVERY_SECOND);
+  await cron.stop();
+  await assert.rejects(defined, { code: 'ERR_MILLRACE_CLOSED' });
 });
 
 test('what cannot be an entry is refused with the option and the way out', async (t) => {
