@@ -19,7 +19,7 @@ const WITH_PROCESSES = /^(integration|cli|package|examples|bench)\/|^conformance
 const SEPARATE = /^(long|soak)\//;
 /** Files that take longest: begun first, so that none is left over at the end with a core that idles. */
 const FIRST =
-  /^(sim\/simulation|integration\/cluster\/(faults|outages)|conformance\/store\/etcd|integration\/kafka\/|cli\/(demo|run)|package\/package)/;
+  /^(sim\/(lone|cluster)|integration\/cluster\/(faults|outages)|conformance\/store\/etcd|integration\/kafka\/|cli\/(demo|run)|package\/package)/;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

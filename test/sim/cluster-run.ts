@@ -32,6 +32,9 @@ const CANCELS_PER_ACT = 4;
 const CANCELS_WITHIN_MS = 2_000;
 /** A shard takes about so long to be read, from the moment that its key is put. */
 const CANCEL_READING_MS = 60;
+/** Between two nodes that want the lock, and how long each keeps it. */
+const LOCK_EVERY_MAX_MS = 1_000;
+const HOLD_MAX_MS = 600;
 /** Gentle ends, with a store that may have gone silent. */
 const CLOSE_MAX_MS = 60_000;
 
@@ -90,11 +93,13 @@ export class ClusterRun extends Run<ClusterPlan> {
       this.#supervise(machine);
     }
     this.begin();
+    if (this.plan.classes.has('locks')) this.#scheduleLocks();
     await this.pass(faultsMs);
     this.heal();
     // What is under way must have come to the store.
     await this.pass(10_000);
     await this.endRest();
+    await this.endCrons();
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isWhole;
     if (!(await this.until(isQuiet, LIVENESS_MS))) this.#tellWhatIsMissing();
     await this.pass(2 * ttlMs + 10_000);
@@ -163,6 +168,7 @@ export class ClusterRun extends Run<ClusterPlan> {
         return this.soon(3 * plan.ttlMs, () => node.connection?.heal());
       case 'pause':
         node.process.pause();
+        this.oracle.locks.disturbed(node);
         return this.soon(4 * plan.ttlMs, () => node.process.resume());
       case 'join':
         return this.#join();
@@ -171,6 +177,7 @@ export class ClusterRun extends Run<ClusterPlan> {
       case 'wallJump':
         return this.#jumpWall(node);
       case 'leaseLost':
+        this.oracle.locks.revoked(node.leaseId);
         return void node.connection?.loseLeases();
       case 'compaction':
         return void this.store.compact();
@@ -240,6 +247,15 @@ export class ClusterRun extends Run<ClusterPlan> {
       const isFree = machine.node === undefined || machine.node.isOver;
       if (isFree && machine.isWanted) this.#start(machine);
       this.#supervise(machine);
+    });
+  }
+
+  /** Everybody wants the one lock, now and then. */
+  #scheduleLocks(): void {
+    this.soon(LOCK_EVERY_MAX_MS, () => {
+      if (this.isHealed) return;
+      this.anyNode()?.holdLock(this.random.float() * HOLD_MAX_MS);
+      this.#scheduleLocks();
     });
   }
 

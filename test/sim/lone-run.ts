@@ -55,6 +55,7 @@ export class LoneRun extends Run {
     await this.pass(10_000);
     await this.#wake();
     await this.endRest();
+    await this.endCrons();
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isRunning;
     const hasJumps = this.plan.classes.has('wallJump');
     await this.until(isQuiet, hasJumps ? LIVENESS_AFTER_JUMPS_MS : LIVENESS_MS);

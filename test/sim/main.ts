@@ -1,15 +1,18 @@
 /**
  * `npm run sim -- --seeds 200 [--from 1]`, `--seed 8123 --trace`, `--world cluster`, `--only kill,late`,
- * `--mutant <name>`.
+ * `--mutant <name>`. `--mutants [part of a name]` shows for each of them how many seeds it takes to see it.
  *
  * Prints a line per violation and the totals; exits with 1 when a seed violated something.
  */
+import { availableParallelism } from 'node:os';
 import { parseArgs } from 'node:util';
-import { applyMutant } from './mutants.js';
+import { huntMutant } from './mutant-hunt.js';
+import { applyMutant, MUTANTS } from './mutants.js';
 import { FAULT_CLASSES, type FaultClass } from './plan.js';
 import type { SimResult, WorldName } from './run.js';
 
-const { values } = parseArgs({
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
   options: {
     seeds: { type: 'string', default: '100' },
     from: { type: 'string', default: '1' },
@@ -18,10 +21,15 @@ const { values } = parseArgs({
     world: { type: 'string' },
     only: { type: 'string' },
     mutant: { type: 'string' },
+    mutants: { type: 'boolean', default: false },
     'first-only': { type: 'boolean', default: false },
   },
 });
 
+if (values.mutants) {
+  await showMutants(positionals[0] ?? '');
+  process.exit();
+}
 if (values.mutant !== undefined) applyMutant(values.mutant);
 // Loaded after the mutant is in place.
 const { simulate } = await import('./simulation.js');
@@ -67,3 +75,18 @@ console.log(
 );
 if (count === 1) console.log(`classes ${results[0]!.classes.join(' ')}; hash ${results[0]!.hash}`);
 process.exitCode = failed.length > 0 ? 1 : 0;
+
+/** A row per mutant, as docs/internals/simulation.md has them. */
+async function showMutants(part: string): Promise<void> {
+  const waiting = MUTANTS.filter(({ name }) => name.includes(part));
+  const hunt = async (): Promise<void> => {
+    for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
+      const { name, world = 'lone' } = mutant;
+      const { seeds, rule, text } = await huntMutant(mutant);
+      if (seeds === undefined) process.exitCode = 1;
+      console.log(`| ${name} | ${world} | ${seeds ?? 'not seen'} | ${rule} |`);
+      console.error(seeds === undefined ? text : `  ${text}`);
+    }
+  };
+  await Promise.all(Array.from({ length: availableParallelism() }, hunt));
+}

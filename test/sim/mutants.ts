@@ -335,6 +335,78 @@ export const MUTANTS: readonly Mutant[] = [
     find: 'if (isTaken && ',
     replace: 'if (',
   },
+  {
+    name: 'counts its lease from the answer',
+    world: 'cluster',
+    file: 'coordination/session.js',
+    find: '        this.#sentAtMs = sentAtMs;\n        this.#ttlMs = ttlMs;',
+    replace: '        this.#sentAtMs = this.#clock.monoMs();\n        this.#ttlMs = ttlMs;',
+  },
+  {
+    name: 'holds a lock under a session that is fenced',
+    world: 'cluster',
+    file: 'coordination/lock-queue.js',
+    find: 'this.#hold?.lose(cause);',
+    replace: '',
+  },
+  {
+    name: 'enters a lock whoever is ahead',
+    world: 'cluster',
+    file: 'coordination/place.js',
+    find: '.filter(({ createRevision }) => createRevision < this.#createRevision)',
+    replace: '.filter(() => false)',
+  },
+  {
+    name: 'tells of ends, and gives room back, before they are durable',
+    file: 'engine/cut.js',
+    find: 'if (cut.operations.length > 0)\n            return cut;',
+    replace:
+      'if (cut.operations.length > 0) { context.onSettled(context.table.settle(cut.#cut)); return cut; }',
+  },
+  {
+    name: 'believes what a payload says of its tenant',
+    file: 'engine/intake.js',
+    find: 'writeTask(writer, submission.task);',
+    replace:
+      'writeTask(writer, { ...submission.task, tenant: JSON.parse(submission.task.payload).tenant });',
+  },
+  {
+    name: 'leaves the dead letter of what runs again',
+    file: 'engine/redrives.js',
+    find: "const operations = [{ type: 'delete', key: deadLetterKey(id) }];",
+    replace: 'const operations = [];',
+  },
+  {
+    name: 'puts no segment for what runs again',
+    file: 'engine/redrives.js',
+    find: "put = { type: 'put', key: segmentKey(ref), value: frame };",
+    replace: '',
+  },
+  {
+    name: 'tells of a redrive before it is written',
+    file: 'engine/redrives.js',
+    find: 'this.#ports.additions.add(segment, {',
+    replace: "answer('redriven'); this.#ports.additions.add(segment, {",
+  },
+  {
+    name: 'fires whatever has become of the entry',
+    world: 'cluster',
+    file: 'engine/cron/fire-gate.js',
+    find: "compares: [{ target: 'mod', key, operator: '=', operand: modRevision }],",
+    replace: 'compares: [],',
+  },
+  {
+    name: 'takes up no fire whose answer was lost',
+    file: 'engine/cron/fire-gate.js',
+    find: 'if (segment !== undefined)',
+    replace: 'if (false)',
+  },
+  {
+    name: 'forgets fires that are to wait in line',
+    file: 'engine/cron/step.js',
+    find: 'move([...queued, ...caught], {})',
+    replace: 'move(queued, {})',
+  },
 ];
 
 /** Makes modules that are loaded from here on have the bug. */

@@ -7,25 +7,36 @@
  *   S3   one accepted end, of the newest execution   S10  every submit, wait and cancel gets an answer
  *   S4   states only move forward                    S14  after healing everything ends
  *   S5   only who may write does, and nothing runs   S16  nothing is swallowed
- *        in two places at once
+ *        in two places at once                    S6   one holder of a lock, by its token: lock-book.ts
  *   S7   nothing starts early
  *
  * S1, S2, S3, S4 and S5 are checked at every transaction, so a violation stands in the trace where it happened. Who may
  * write what depends on the world: lane-law.ts, shard-law.ts.
  */
-import { FrameKind, openFrame, utf8 } from '../../src/core/frame.js';
+import { FrameKind, type FrameReader, openFrame, utf8 } from '../../src/core/frame.js';
 import { type SegmentRef, type TaskId, taskId } from '../../src/core/ids.js';
 import { type BatchRecord, readState, readTask, type StateRecord } from '../../src/core/records.js';
 import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
 import type { Revision, Txn } from '../../src/core/store.js';
 import type { TaskEnd } from '../../src/engine/ends.js';
+import { deadLetterKey } from '../../src/engine/keys.js';
 import { type CancelAnswer, decodeCommand } from '../../src/engine/letters.js';
 import { LOSSES_MAX } from '../../src/pool/loss-policy.js';
 import type { AppliedTxn } from '../../src/testing/sim-connection.js';
+import { CronBook } from './cron-book.js';
 import { type Law, type Put, writesOf } from './law.js';
-import type { PlannedTask, TypeName } from './plan.js';
+import { LockBook } from './lock-book.js';
+import type { PlannedCron, PlannedTask, TypeName } from './plan.js';
 import type { SimNode } from './sim-node.js';
 import { type Execution, SNOOZE_MS } from './sim-pool.js';
+import {
+  type Claim,
+  endsSince,
+  lastRun,
+  type Run,
+  type StoredTask,
+  StoredTasks,
+} from './stored-tasks.js';
 
 /** Of every type in the plan: fixed, without jitter, so that the next start is known. */
 export const RETRY_MS = 200;
@@ -44,44 +55,6 @@ interface Submission {
   id?: TaskId;
 }
 
-/** One task of the store. */
-interface StoredTask {
-  readonly id: TaskId;
-  readonly label: number;
-  readonly key: string | undefined;
-  /** Under which its segment was put; undefined in an inbox, and where there is only one. */
-  readonly epoch: Revision | undefined;
-  readonly isInbox: boolean;
-  state: TaskState;
-  attempt: number;
-  losses: number;
-  executor: string;
-  /** What the store said of it at each revision at which it said that it runs. */
-  readonly claims: Map<number, Claim>;
-  readonly runs: Run[];
-  end?: { readonly state: TaskState; readonly json: string };
-}
-
-interface Claim extends Pick<StateRecord, 'executor' | 'attempt' | 'dueAtMs'> {
-  /** Of the shard, for whoever claimed. */
-  readonly epoch: Revision | undefined;
-  /** The membership of whoever claimed. */
-  readonly session: Revision | undefined;
-}
-
-interface Run {
-  readonly number: number;
-  readonly node: SimNode;
-  readonly task: StoredTask;
-  readonly token: number;
-  readonly attempt: number;
-  readonly epoch: Revision | undefined;
-  /** The membership of its node when it was claimed. */
-  readonly session: Revision | undefined;
-  outcome?: Outcome | 'lost';
-  endedAtMonoMs: number;
-}
-
 /** A command with what executions came to. */
 interface Report {
   readonly executor: string;
@@ -92,12 +65,17 @@ export class Oracle {
   readonly violations: string[] = [];
   /** What happened how often: proves that a run tested something. */
   readonly seen = new Map<string, number>();
+  readonly locks = new LockBook((rule, what) => this.violate(rule, what));
   /** Types that rest, by the store. */
   resting: ReadonlySet<TypeName> = new Set();
   readonly #submissions = new Map<number, Submission>();
-  readonly #tasks = new Map<TaskId, StoredTask>();
-  readonly #segments = new Map<SegmentRef, TaskId[]>();
+  readonly #tasks = new StoredTasks();
+  readonly #crons: CronBook;
+  /** In which version each dead letter in the store has failed. */
+  readonly #letters = new Map<TaskId, number>();
   readonly #runs: Run[] = [];
+  /** Labels of what has started. */
+  readonly #started = new Set<number>();
   /** In the store: what executions came to, and the claims that stood then. */
   readonly #reports = new Map<string, Report>();
   readonly #trace: (line: string) => void;
@@ -112,6 +90,7 @@ export class Oracle {
   constructor(
     trace: (line: string) => void,
     law: Law,
+    crons: readonly PlannedCron[],
     wall: { readonly hasJumps: boolean; readonly hasPauses: boolean; readonly mayForget: boolean },
   ) {
     this.#trace = trace;
@@ -119,6 +98,7 @@ export class Oracle {
     this.#hasJumps = wall.hasJumps;
     this.#hasPauses = wall.hasPauses;
     this.#mayForget = wall.mayForget;
+    this.#crons = new CronBook(crons, (rule, what) => this.violate(rule, what), wall.hasJumps);
   }
 
   get accepted(): number {
@@ -127,9 +107,16 @@ export class Oracle {
 
   /** Tasks in the store that have not ended. */
   get openCount(): number {
-    let open = 0;
-    for (const task of this.#tasks.values()) if (task.end === undefined) open++;
-    return open;
+    return this.#tasks.openCount;
+  }
+
+  /** Whether every cron entry has dealt with its fires up to a moment. */
+  areCronsUpTo(wallMs: number): boolean {
+    return this.#crons.isUpTo(wallMs);
+  }
+
+  get hasCrons(): boolean {
+    return !this.#crons.isEmpty;
   }
 
   count(what: string): void {
@@ -165,9 +152,8 @@ export class Oracle {
   refused(label: number, code: string, isCertain: boolean): void {
     this.#answer(label, isCertain ? 'refused' : 'unclear');
     this.count(`refused ${code}`);
-    if (!isCertain) return;
-    for (const task of this.#tasks.values()) {
-      if (task.label === label) this.violate('S2', `${label} refused with ${code}, and stored`);
+    if (isCertain && this.#tasks.ofLabel(label) !== undefined) {
+      this.violate('S2', `${label} refused with ${code}, and stored`);
     }
   }
 
@@ -189,34 +175,63 @@ export class Oracle {
     this.#law.fenced(node);
   }
 
-  heardEnd(id: TaskId, heard: TaskEnd): void {
+  /** How often a task has been redriven. */
+  versionOf(id: TaskId): number {
+    return this.#tasks.get(id)?.version ?? 0;
+  }
+
+  /** @param version - of the task when somebody began to wait */
+  heardEnd(id: TaskId, heard: TaskEnd, version: number): void {
     this.count('heard an end');
-    const end = this.#tasks.get(id)?.end;
-    if (end === undefined)
-      return this.violate('S3', `${id} told as ended, and not stored as ended`);
-    if (end.state !== heard.state || end.json !== heard.json) {
-      this.violate('S3', `${id} told as ${heard.state} ${heard.json}, stored ${end.state}`);
-    }
+    const ends = endsSince(this.#tasks.get(id), version);
+    if (ends.some(({ state, json }) => state === heard.state && json === heard.json)) return;
+    const stored = ends.map(({ state, json }) => `${state} ${json}`).join(', ') || 'as open';
+    this.violate('S3', `${id} told as ${heard.state} ${heard.json}, stored ${stored}`);
   }
 
   /** Whoever cancelled a task was told what became of it. */
   heardCancel(id: TaskId, answer: CancelAnswer): void {
     this.count(`cancel: ${answer}`);
-    const end = this.#tasks.get(id)?.end;
+    const ends = endsSince(this.#tasks.get(id), 0);
     const isSo =
-      answer === 'cancelled' ? end?.state === TaskState.CANCELLED : answer !== 'ended' || end;
-    if (!isSo) this.violate('S3', `${id} told as ${answer}, stored ${end?.state ?? 'open'}`);
+      answer === 'cancelled'
+        ? ends.some(({ state }) => state === TaskState.CANCELLED)
+        : answer !== 'ended' || ends.length > 0;
+    if (!isSo) this.violate('S3', `${id} told as ${answer}, stored ${JSON.stringify(ends)}`);
+  }
+
+  /** Dead letters of a shard, with the version that failed. */
+  deadLetters(): readonly (readonly [TaskId, number])[] {
+    return [...this.#letters];
+  }
+
+  /**
+   * Whoever asked for a redrive was told which run again.
+   *
+   * @param asked - dead letters, in the version that they had failed in
+   */
+  heardRedriven(asked: readonly (readonly [TaskId, number])[], redriven: readonly TaskId[]): void {
+    for (const [id, version] of asked) {
+      const isTold = redriven.includes(id);
+      this.count(isTold ? 'told as redriven' : 'told as not redriven');
+      const isRedriven = this.versionOf(id) > version;
+      if (isTold && !isRedriven) this.violate('S1', `${id} told as redriven, stored as failed`);
+      if (!isTold && !isRedriven && !this.#mayForget) {
+        this.violate('S10', `${id} told as no dead letter, and it is one`);
+      }
+    }
   }
 
   /** Tasks in the store that have not ended, by their ids. */
   *open(): Generator<TaskId, void, undefined> {
-    for (const { id, end } of this.#tasks.values()) if (end === undefined) yield id;
+    for (const { id } of this.#tasks.open()) yield id;
   }
 
   /** Somebody was told that nobody knows a task. */
   heardGone(id: TaskId): void {
     this.count('heard that a task is gone');
-    if (this.#tasks.has(id) && !this.#mayForget) this.violate('S3', `${id} told as gone`);
+    if (this.#tasks.get(id) !== undefined && !this.#mayForget)
+      this.violate('S3', `${id} told as gone`);
   }
 
   // --- What the store sees ----------------------------------------------------------------------------------------
@@ -232,12 +247,20 @@ export class Oracle {
     const put = (...prefixes: string[]): Put[] =>
       writes.filter((w): w is Put => w.value !== undefined && prefixes.includes(w.key.slice(0, 2)));
     for (const { value } of put('p/')) this.#onPauses(value);
-    for (const { key, value } of put('t/', 'i/')) this.#onSegment(key, value, txn);
-    for (const { key, value } of put('z/')) this.#onFinished(key, value, node);
-    for (const { key, value } of put('d/')) this.#onDeadLetter(key, value, node);
-    for (const { key, value } of put('s/')) this.#onOverlay(key, value, { node, revision, txn });
+    const fired = put('t/', 'i/').flatMap(({ key, value }) => this.#onSegment(key, value, txn));
+    this.locks.judge(writes, node);
+    this.#crons.judge(writes, {
+      node,
+      tasks: fired,
+      isOpen: (id) => this.#tasks.get(id)?.end === undefined && this.versionOf(id) === 0,
+    });
+    const by = { node, revision, txn };
+    for (const { key, value } of put('z/')) this.#onFinished(key, value, by);
+    for (const { key, value } of put('d/')) this.#onDeadLetter(key, value, by);
+    for (const { key, value } of put('s/')) this.#onOverlay(key, value, by);
     for (const { key, value } of writes) {
       if (value === undefined && /^[ti]\//.test(key)) this.#onSegmentDeleted(refOf(key));
+      if (value === undefined && key.startsWith('d/')) this.#onLetterDeleted(key, node);
       if (key.startsWith('c/')) this.#onCommand(key, value, node);
     }
   }
@@ -281,79 +304,97 @@ export class Oracle {
     this.count(this.resting.size > 0 ? 'some rest' : 'nothing rests');
   }
 
-  #onSegment(key: string, value: Uint8Array, txn: Txn): void {
+  /** @returns what fires of cron entries have put */
+  #onSegment(key: string, value: Uint8Array, txn: Txn): StoredTask[] {
     const ref = refOf(key);
-    const isInbox = key.startsWith('i/');
     const frame = openFrame(value, FrameKind.TASKS);
-    const ids: TaskId[] = [];
-    for (let index = 0; index < frame.count; index++) {
-      const record = readTask(frame, index);
-      const { label } = JSON.parse(utf8(record.payload)) as { label: number };
-      const submission = this.#submissions.get(label);
-      const id = taskId(ref, index);
-      ids.push(id);
-      const taskKey = submission && keyOf(submission.task);
-      if (submission?.answer === 'refused') this.violate('S2', `${label} refused, then stored`);
-      for (const other of this.#tasks.values()) {
-        if (other.label === label) this.violate('S2', `${label} stored twice: ${other.id}, ${id}`);
-        if (taskKey !== undefined && other.key === taskKey && !this.#mayForget) {
-          this.violate('S2', `key '${taskKey}' twice: ${other.id}, ${id}`);
-        }
-      }
-      this.#tasks.set(id, {
-        id,
-        label,
-        key: taskKey,
-        epoch: isInbox ? undefined : this.#law.epochOf(txn, ref),
-        isInbox,
-        state: TaskState.PENDING,
-        attempt: record.attempt,
-        losses: record.losses,
-        executor: '',
-        claims: new Map(),
-        runs: [],
-      });
+    const before = this.#tasks.tasksOf(ref);
+    if (before !== undefined) {
+      this.#onSegmentBack(ref, before, frame);
+      return [];
     }
-    this.#segments.set(ref, ids);
+    const isInbox = key.startsWith('i/');
+    const epoch = isInbox ? undefined : this.#law.epochOf(txn, ref);
+    const tasks: StoredTask[] = [];
+    const fired: StoredTask[] = [];
+    for (let index = 0; index < frame.count; index++) {
+      const { payload, attempt, losses, tenant } = readTask(frame, index);
+      const label = labelIn(payload);
+      if (tenant !== this.#plannedOf(label).tenant) {
+        this.violate('S2', `${label} is stored as one of '${tenant}'`);
+      }
+      const id = taskId(ref, index);
+      const submission = this.#submissions.get(label);
+      const taskKey = submission && keyOf(submission.task);
+      if (submission !== undefined) this.#mustBeNew(id, label, submission, taskKey);
+      const task = this.#tasks.add({ id, label, key: taskKey, epoch, isInbox, attempt, losses });
+      tasks.push(task);
+      if (submission === undefined) fired.push(task);
+    }
+    this.#tasks.segmentPut(ref, tasks);
+    return fired;
   }
 
-  #onOverlay(key: string, value: Uint8Array, by: OverlayWrite): void {
+  #mustBeNew(id: TaskId, label: number, { answer }: Submission, key: string | undefined): void {
+    if (answer === 'refused') this.violate('S2', `${label} refused, then stored`);
+    const twin = this.#tasks.ofLabel(label);
+    if (twin !== undefined) this.violate('S2', `${label} stored twice: ${twin.id}, ${id}`);
+    const other = key === undefined ? undefined : this.#tasks.ofKey(key);
+    if (other !== undefined && !this.#mayForget) {
+      this.violate('S2', `key '${key}' twice: ${other.id}, ${id}`);
+    }
+  }
+
+  /** A segment whose dead letters come back: each where it was. What stands between them has ended. */
+  #onSegmentBack(ref: SegmentRef, before: readonly StoredTask[], frame: FrameReader): void {
+    if (this.#tasks.isInStore(ref)) this.violate('S2', `segment ${ref} is put twice`);
+    const tasks = before.slice(0, frame.count);
+    for (const [index, { id, label: was }] of tasks.entries()) {
+      if (!this.#letters.has(id)) continue;
+      const label = labelIn(readTask(frame, index).payload);
+      if (label !== was) this.violate('S1', `${id} was ${was}, and comes back as ${label}`);
+    }
+    this.count('segment put anew');
+    this.#tasks.segmentPut(ref, tasks);
+  }
+
+  #onOverlay(key: string, value: Uint8Array, by: AppliedBy): void {
     const ref = refOf(key);
     const frame = openFrame(value, FrameKind.STATES);
-    const listed = new Map<number, StateRecord>();
+    const listed: (StateRecord | undefined)[] = [];
     for (let i = 0; i < frame.count; i++) {
       const state = readState(frame, i);
-      listed.set(state.index, state);
+      listed[state.index] = state;
     }
-    const epoch = this.#law.epochOf(by.txn, ref);
-    for (const [index, id] of (this.#segments.get(ref) ?? []).entries()) {
-      const task = this.#tasks.get(id)!;
-      const state = listed.get(index);
+    const session = this.#law.sessionOf(by.node);
+    const claimer = { ...by, epoch: this.#law.epochOf(by.txn, ref), session };
+    if (!this.#tasks.isInStore(ref)) this.violate('S1', `${key} is put, and its segment is gone`);
+    for (const [index, task] of (this.#tasks.tasksOf(ref) ?? []).entries()) {
+      const { id } = task;
+      const state = listed[index];
       if (state === undefined) {
         if (task.end !== undefined) this.violate('S4', `${id} has ended, and is pending again`);
-        else if (task.attempt > 0 || task.losses > 0) {
+        else if (task.attempt > 0 || task.losses > 0 || task.version > 0) {
           this.violate('S4', `${id} lost its attempt ${task.attempt} and ${task.losses} losses`);
         }
-      } else this.#onState(task, state, { ...by, epoch });
+      } else this.#onState(task, state, claimer);
     }
   }
 
-  #onState(
-    task: StoredTask,
-    next: StateRecord,
-    { node, revision, epoch }: OverlayWrite & { readonly epoch: Revision | undefined },
-  ): void {
+  #onState(task: StoredTask, next: StateRecord, by: Claimer): void {
+    const { node, revision, epoch, session } = by;
     if (isEnded(next.state)) {
       if (task.end === undefined) this.violate('S1', `${task.id} ends without being filed`);
       return;
     }
+    this.#onVersion(task, next.version, by.txn);
     if (task.end !== undefined) {
       return this.violate('S4', `${task.id} has ended and is ${next.state} again`);
     }
     if (next.losses < task.losses) {
       this.violate('S4', `${task.id}: ${task.losses} losses become ${next.losses}`);
     }
-    const last = this.#lastRun(task);
+    const last = lastRun(task);
     // What the writer itself saw must be in what it writes.
     if (last !== undefined && last.node === node && last.epoch === epoch && last.token > 0) {
       this.#checkAccount(task, next, last);
@@ -361,13 +402,12 @@ export class Oracle {
     this.#checkInHand(task, next, { node, last });
     if (next.state === TaskState.RUNNING) {
       const isOwn = next.executor === node.incarnation;
-      const { executor, attempt, dueAtMs } = next;
-      const session = this.#law.sessionOf(node);
+      const { executor, attempt, dueAtMs, version } = next;
       const isNew = task.state !== TaskState.RUNNING || attempt !== task.attempt;
       if (isOwn && isNew && this.#law.isShared && this.#rests(task)) {
         this.violate('S5', `${node.name} claims ${task.id}, which rests`);
       }
-      if (isOwn) task.claims.set(revision, { executor, attempt, dueAtMs, epoch, session });
+      if (isOwn) task.claims.set(revision, { executor, attempt, dueAtMs, version, epoch, session });
       // What ran elsewhere when the shard changed hands stands there as before.
       else if (executor !== task.executor || attempt !== task.attempt) {
         this.violate('S5', `${node.name} claims ${task.id} for ${executor}`);
@@ -380,8 +420,35 @@ export class Oracle {
   }
 
   #rests({ label }: StoredTask): boolean {
-    const type = this.#submissions.get(label)?.task.type;
-    return type !== undefined && this.resting.has(type);
+    return this.resting.has(this.#plannedOf(label).type);
+  }
+
+  #plannedOf(label: number): PlannedTask {
+    return this.#submissions.get(label)?.task ?? this.#crons.taskOf(label)!;
+  }
+
+  /** A task runs again that had failed for good: its dead letter goes with the same transaction. */
+  #onVersion(task: StoredTask, version: number, txn: Txn): void {
+    if (version === task.version) return;
+    const { id } = task;
+    const key = deadLetterKey(id);
+    const isTaken = txn.success.some((one) => one.type === 'delete' && one.key === key);
+    const isDead = task.end !== undefined && this.#letters.get(id) === task.version;
+    if (version !== task.version + 1 || !isDead) {
+      this.violate('S4', `${id} goes from version ${task.version} to ${version}`);
+    }
+    if (!isTaken) this.violate('S4', `${id} runs again, and is a dead letter still`);
+    if (task.end === undefined) return;
+    this.count('redriven');
+    this.#tasks.redriven(task);
+  }
+
+  #onLetterDeleted(key: string, node: SimNode): void {
+    const id = key.split('/')[2] as TaskId;
+    const version = this.#letters.get(id);
+    this.#letters.delete(id);
+    if (version === undefined || this.versionOf(id) > version || this.#mayForget) return;
+    this.violate('S1', `${node.name} deletes the dead letter ${id}, which does not run again`);
   }
 
   /** Who has run a task to its end, and finds it RUNNING in its own name, records that end, and does not run it again. */
@@ -420,39 +487,45 @@ export class Oracle {
   }
 
   #isOverdue(task: StoredTask): boolean {
-    return this.#submissions.get(task.label)?.task.type === 'limited';
+    return this.#plannedOf(task.label).type === 'limited';
   }
 
-  #onFinished(key: string, value: Uint8Array, node: SimNode): void {
+  #onFinished(key: string, value: Uint8Array, by: AppliedBy): void {
     const ref = refOfFinished(key);
     const frame = openFrame(value, FrameKind.STATES);
     for (let i = 0; i < frame.count; i++) {
       const state = readState(frame, i);
-      this.#onEnd(taskId(ref, state.index), state, node);
+      this.#onEnd(taskId(ref, state.index), state, by);
     }
   }
 
-  #onDeadLetter(key: string, value: Uint8Array, node: SimNode): void {
+  #onDeadLetter(key: string, value: Uint8Array, by: AppliedBy): void {
     const id = key.split('/')[2] as TaskId;
     const length = new DataView(value.buffer, value.byteOffset).getUint32(0, true);
     this.count('dead letter');
-    this.#onEnd(id, readState(openFrame(value.subarray(4, 4 + length), FrameKind.STATES), 0), node);
+    this.#letters.set(id, this.versionOf(id));
+    this.#onEnd(id, readState(openFrame(value.subarray(4, 4 + length), FrameKind.STATES), 0), by);
   }
 
-  #onEnd(id: TaskId, state: StateRecord, node: SimNode): void {
+  #onEnd(id: TaskId, state: StateRecord, { node, txn }: AppliedBy): void {
     const task = this.#tasks.get(id);
     const json = utf8(state.bytes);
     if (task === undefined) return this.violate('S2', `${id} ends and was never stored`);
+    // It came back, and has ended before that was written.
+    if (state.version > task.version) this.#onVersion(task, state.version, txn);
     if (task.end !== undefined) {
       return this.violate('S3', `${id} ends twice: ${task.end.json}, then ${json}`);
     }
-    task.end = { state: state.state, json };
+    if (state.version !== task.version) {
+      this.violate('S3', `${id} ends in version ${state.version}, and is in ${task.version}`);
+    }
+    this.#tasks.ended(task, { state: state.state, json });
     this.count(`ended ${state.state}`);
     const named = /"run":(\d+)|"run (\d+)"/.exec(json);
     if (state.state !== TaskState.COMPLETED && named === null) return;
     const run = this.#runs[Number(named?.[1] ?? named?.[2])];
     if (run === undefined) return this.violate('S3', `${id} ends with ${json} of no execution`);
-    const last = this.#lastRun(task);
+    const last = lastRun(task);
     if (run.task !== task) this.violate('S3', `${id} ends with the result of ${run.task.id}`);
     if (run !== last) {
       this.violate('S3', `${id} ends with execution ${run.token}, the newest is ${last?.token}`);
@@ -466,8 +539,9 @@ export class Oracle {
   }
 
   #onSegmentDeleted(ref: SegmentRef): void {
-    for (const id of this.#segments.get(ref) ?? []) {
-      const task = this.#tasks.get(id)!;
+    this.#tasks.segmentDeleted(ref);
+    for (const task of this.#tasks.tasksOf(ref) ?? []) {
+      const { id } = task;
       if (task.end === undefined)
         this.violate('S1', `${id} (${task.label}) deleted before its end`);
     }
@@ -480,8 +554,7 @@ export class Oracle {
     node: SimNode,
   ): { readonly task: PlannedTask; readonly run: number } {
     const id = taskId(record.segment as SegmentRef, record.index);
-    const { label } = JSON.parse(utf8(record.payload)) as { label: number };
-    const submission = this.#submissions.get(label)!;
+    const label = labelIn(record.payload);
     const task = this.#tasks.get(id);
     const number = this.#runs.length;
     this.#trace(
@@ -492,7 +565,8 @@ export class Oracle {
       throw new Error(`nothing is known of ${id}`);
     }
     const claim = task.claims.get(record.token);
-    if (claim?.executor !== node.incarnation || claim.attempt !== record.attempt) {
+    const isClaimed = claim?.attempt === record.attempt && claim.version === record.version;
+    if (claim?.executor !== node.incarnation || !isClaimed) {
       this.violate('S5', `${id} runs with token ${record.token}, which claims nothing for it`);
     }
     for (const run of task.runs) {
@@ -502,12 +576,19 @@ export class Oracle {
       if (run.token < record.token && this.#goesOn(run, node)) {
         this.violate('S5', `${id} runs on ${node.name}, and still on ${run.node.name}`);
       }
-      if (run.token < record.token && this.#mustCount(run, node)) {
+      if (
+        run.version === record.version &&
+        run.token < record.token &&
+        this.#mustCount(run, node)
+      ) {
         this.violate('S3', `${id} runs on ${node.name}, and ${run.node.name} had ended it`);
       }
     }
+    if (record.tenant !== this.#plannedOf(label).tenant) {
+      this.violate('S2', `${id} runs as one of '${record.tenant}'`);
+    }
     if (record.attempt > ATTEMPTS) this.violate('S4', `${id} runs in attempt ${record.attempt}`);
-    this.#checkNotEarly(task, submission, node, claim);
+    this.#checkNotEarly(task, node, claim);
     if (task.runs.length > 0) this.count('run again');
     const run = {
       number,
@@ -515,13 +596,15 @@ export class Oracle {
       task,
       token: record.token,
       attempt: record.attempt,
+      version: record.version,
       epoch: claim?.epoch,
       session: claim?.session,
       endedAtMonoMs: 0,
     };
     this.#runs.push(run);
+    this.#started.add(label);
     task.runs.push(run);
-    return { task: submission.task, run: number };
+    return { task: this.#plannedOf(label), run: number };
   }
 
   /** Whether an execution goes on which nobody may take for lost: its node has kept its session since the claim. */
@@ -537,15 +620,13 @@ export class Oracle {
     return session !== undefined || node === starter;
   }
 
-  #checkNotEarly(
-    task: StoredTask,
-    submission: Submission,
-    node: SimNode,
-    claim: Claim | undefined,
-  ): void {
+  #checkNotEarly(task: StoredTask, node: SimNode, claim: Claim | undefined): void {
     const monoMs = node.process.clock.monoMs();
     const wallMs = node.process.clock.wallMs();
+    const submission = this.#submissions.get(task.label);
     const before = task.runs.at(-1);
+    // What was redriven is due at once.
+    if (before !== undefined && before.version < task.version) return;
     if (before?.node === node) {
       const isSame = before.epoch === claim?.epoch;
       // Under another ownership it counts on the wall clock, in whole milliseconds; and what it came to may be lost.
@@ -560,7 +641,7 @@ export class Oracle {
       if (monoMs < before.endedAtMonoMs + delayMs - (isSame ? 0 : 1)) {
         this.violate('S7', `${task.id} runs again ${monoMs - before.endedAtMonoMs} ms after`);
       }
-    } else if (submission.node === node && !task.isInbox && task.epoch === claim?.epoch) {
+    } else if (submission?.node === node && !task.isInbox && task.epoch === claim?.epoch) {
       if (monoMs < submission.dueMonoMs) {
         this.violate('S7', `${task.id} starts ${submission.dueMonoMs - monoMs} ms early`);
       }
@@ -588,14 +669,10 @@ export class Oracle {
     this.count('thread died under a task');
     const { task } = run;
     if (execution.step === 'stuck') return;
-    const lost = task.runs.filter(({ outcome }) => outcome === 'lost').length;
+    const lost = task.runs.filter(
+      ({ outcome, version }) => outcome === 'lost' && version === run.version,
+    ).length;
     if (lost > LOSSES_MAX) this.violate('S4', `${task.id} was lost ${lost} times and goes on`);
-  }
-
-  #lastRun(task: StoredTask): Run | undefined {
-    let last: Run | undefined;
-    for (const run of task.runs) if (last === undefined || run.token > last.token) last = run;
-    return last;
   }
 
   // --- At the end -------------------------------------------------------------------------------------------------
@@ -623,19 +700,22 @@ export class Oracle {
         this.violate('S1', `${label} was acknowledged as ${id} and has not ended (${task?.state})`);
       }
     }
-    for (const task of this.#tasks.values()) {
-      if (task.end === undefined) this.violate('S14', `${task.id} (${task.label}) has not ended`);
+    for (const { id, label } of this.#tasks.open()) {
+      this.violate('S14', `${id} (${label}) has not ended`);
     }
   }
 
   /** Whether a task has started by now. */
   hasStarted(label: number): boolean {
-    return this.#runs.some((run) => run.task.label === label);
+    return this.#started.has(label);
   }
 }
 
-/** A transaction that has written an overlay. */
-interface OverlayWrite {
+/** Who writes an overlay. */
+interface Claimer extends AppliedBy, Pick<Claim, 'epoch' | 'session'> {}
+
+/** A transaction, and whose it was. */
+interface AppliedBy {
   readonly node: SimNode;
   readonly revision: Revision;
   readonly txn: Txn;
@@ -649,6 +729,10 @@ function refOf(key: string): SegmentRef {
 function refOfFinished(key: string): SegmentRef {
   const [, queue, , rest] = key.split('/');
   return `${queue}.${rest}` as SegmentRef;
+}
+
+function labelIn(payload: Uint8Array): number {
+  return (JSON.parse(utf8(payload)) as { readonly label: number }).label;
 }
 
 /** Keys of different types do not meet. */

@@ -6,6 +6,7 @@
  * retry.
  */
 import type { Random } from '../../src/core/random.js';
+import { CATCH_UPS, type CatchUp, OVERLAPS, type Overlap } from '../../src/engine/cron/entry.js';
 import { drawMs, type StoreFaults } from '../../src/testing/store-faults.js';
 
 const COMMON_CLASSES = [
@@ -28,6 +29,8 @@ const COMMON_CLASSES = [
   'longRuns',
   'smallCommits',
   'rest',
+  'redrive',
+  'cron',
 ] as const;
 /** A rival for the one lane; a process that closes and is started again. */
 const LONE_CLASSES = [...COMMON_CLASSES, 'usurp', 'restart'] as const;
@@ -40,11 +43,16 @@ const CLUSTER_CLASSES = [
   'compaction',
   'slowWatch',
   'lateRecord',
+  'locks',
 ] as const;
 export type FaultClass = (typeof LONE_CLASSES)[number] | (typeof CLUSTER_CLASSES)[number];
 export const FAULT_CLASSES: readonly FaultClass[] = [
   ...new Set([...LONE_CLASSES, ...CLUSTER_CLASSES]),
 ];
+
+/** Labels of what cron entries fire. */
+const CRON_LABEL = 2_000_000;
+const CRON_PERIODS_S = [2, 3, 5];
 
 /** Probability that a class takes part in a seed. */
 const CLASS_SHARE = 0.35;
@@ -66,10 +74,14 @@ export type Step =
 export const TYPES = ['work', 'once', 'limited', 'inline'] as const;
 export type TypeName = (typeof TYPES)[number];
 
+const TENANTS = ['', '', 'acme', 'zenith'];
+
 export interface PlannedTask {
   /** Unique in the run; stands in the payload. */
   readonly label: number;
   readonly type: TypeName;
+  /** '' without one. */
+  readonly tenant: string;
   readonly delayMs: number;
   readonly priority: number;
   /** 0: never expires. */
@@ -83,6 +95,16 @@ export interface PlannedTask {
   readonly paddingBytes: number;
 }
 
+/** What comes again and again: every node defines it when it starts. */
+export interface PlannedCron {
+  readonly name: string;
+  readonly periodMs: number;
+  readonly overlap: Overlap;
+  readonly catchUp: CatchUp;
+  /** Of each fire. */
+  readonly task: PlannedTask;
+}
+
 export interface Plan {
   readonly classes: ReadonlySet<FaultClass>;
   readonly faults: StoreFaults;
@@ -94,6 +116,7 @@ export interface Plan {
   /** Of the store: with few of them what is usually one commit becomes several. */
   readonly operationsMax: number;
   readonly bursts: readonly { readonly atMs: number; readonly tasks: readonly PlannedTask[] }[];
+  readonly crons: readonly PlannedCron[];
 }
 
 /** A node that the run keeps alive, on a machine of its own. */
@@ -112,7 +135,9 @@ export interface ClusterPlan extends Plan {
 }
 
 export function drawLonePlan(random: Random, only?: ReadonlySet<FaultClass>): Plan {
-  return drawPlan(random, LONE_CLASSES, only);
+  const plan = drawPlan(random, LONE_CLASSES, only);
+  // Wall clocks jump by a day here: that is a day of fires.
+  return plan.classes.has('wallJump') ? { ...plan, crons: [] } : plan;
 }
 
 export function drawClusterPlan(random: Random, only?: ReadonlySet<FaultClass>): ClusterPlan {
@@ -173,7 +198,26 @@ function drawPlan(
     threads: 1 + Math.floor(random.float() * 4),
     operationsMax,
     bursts,
+    crons: drawCrons(random.fork('crons'), classes),
   };
+}
+
+function drawCrons(random: Random, classes: ReadonlySet<FaultClass>): PlannedCron[] {
+  if (!classes.has('cron')) return [];
+  const oneOf = <T>(all: readonly T[]): T => all[Math.floor(random.float() * all.length)]!;
+  return Array.from({ length: 1 + Math.floor(random.float() * 2) }, (_, i) => {
+    const isKept = random.float() < 0.5;
+    return {
+      name: `cron ${i}`,
+      periodMs: 1_000 * oneOf(CRON_PERIODS_S),
+      overlap: isKept ? 'queue' : oneOf(OVERLAPS),
+      catchUp: isKept ? 'all' : oneOf(CATCH_UPS),
+      task: {
+        ...drawTask(random, CRON_LABEL + i, classes, 1),
+        ...{ delayMs: 0, priority: 0, ttlMs: 0, key: undefined, paddingBytes: 0 },
+      },
+    };
+  });
 }
 
 function drawTask(
@@ -194,6 +238,7 @@ function drawTask(
   return {
     label,
     type,
+    tenant: TENANTS[Math.floor(random.float() * TENANTS.length)]!,
     delayMs,
     priority: chance(0.1) ? Math.floor(random.float() * 10) : 0,
     ttlMs: chance(0.05) ? drawMs(random, 100, 10_000) : 0,
@@ -225,5 +270,7 @@ function drawScript(random: Random, classes: ReadonlySet<FaultClass>, type: Type
     if (draw < 0.94) return ['crash', 'crash', 'ok'];
   }
   if (type === 'limited' && classes.has('stuck') && draw < 0.97) return ['stuck', 'ok'];
+  // Dead letters that are worth another try.
+  if (classes.has('redrive') && draw > 0.97) return ['throwForGood', 'ok'];
   return ['ok'];
 }

@@ -4,7 +4,7 @@
 import { channel } from 'node:diagnostics_channel';
 import type { ChannelName } from '../../src/core/channels.js';
 import type { Random } from '../../src/core/random.js';
-import type { Txn } from '../../src/core/store.js';
+import type { LeaseId, Txn } from '../../src/core/store.js';
 import type { SimConnection } from '../../src/testing/sim-connection.js';
 import { type SimStore, simStore } from '../../src/testing/sim-store.js';
 import { drawMs } from '../../src/testing/store-faults.js';
@@ -50,6 +50,7 @@ export const PROBE_LABEL = 1_000_000;
 export const PROBE: PlannedTask = {
   label: PROBE_LABEL,
   type: 'work',
+  tenant: '',
   delayMs: 0,
   priority: 0,
   ttlMs: 0,
@@ -61,6 +62,12 @@ export const PROBE: PlannedTask = {
 };
 /** From due to start on an idle, healed system, beside the commits' round trips. */
 const LATE_MAX_MS = 60;
+/** A cron entry of a healed system lags behind so long at most: somebody must have its shard. */
+const CRON_MAX_MS = 60_000;
+/** Between two redrives. */
+const REDRIVE_MAX_MS = 2_000;
+/** Of one shard at once. */
+const REDRIVEN_MAX = 20;
 /** How often what rests is told to go on. */
 const RESUMES_MAX = 30;
 
@@ -80,6 +87,7 @@ const WATCHED: readonly ChannelName[] = [
   'millrace:shard:released',
   'millrace:shard:lost',
   'millrace:watch:relisted',
+  'millrace:member:evicting',
 ];
 
 export abstract class Run<P extends Plan = Plan> {
@@ -106,7 +114,7 @@ export abstract class Run<P extends Plan = Plan> {
   ) {
     this.#seed = seed;
     this.#name = parts.world;
-    this.world = new World(seed);
+    this.world = new World(seed, { isPromisesOnly: true });
     this.#trace = new Trace(() => this.world.nowMs, options.keepsTrace ?? false);
     this.plan = parts.drawPlan(this.world.random.fork('plan'), options.only);
     this.random = this.world.random.fork('nemesis');
@@ -115,7 +123,7 @@ export abstract class Run<P extends Plan = Plan> {
       (rule, what) => this.oracle.violate(rule, what),
     );
     const hasJumps = this.plan.classes.has('wallJump');
-    this.oracle = new Oracle(this.trace, law, {
+    this.oracle = new Oracle(this.trace, law, this.plan.crons, {
       hasJumps,
       hasPauses: this.plan.classes.has('pause') || this.plan.classes.has('usurp'),
       mayForget: hasJumps && parts.world === 'lone',
@@ -203,6 +211,7 @@ export abstract class Run<P extends Plan = Plan> {
       threads: this.plan.threads,
       hasEchoes: this.plan.classes.has('echo') && !this.isHealed,
       wallOffsetMs,
+      crons: () => (this.isHealed ? [] : this.plan.crons),
       onAccepted: (...accepted) => this.onAccepted(...accepted),
     };
   }
@@ -215,6 +224,7 @@ export abstract class Run<P extends Plan = Plan> {
       });
     }
     this.#scheduleNemesis();
+    if (this.plan.classes.has('redrive')) this.#scheduleRedrives();
   }
 
   /** Some time within `maxMs` from now. */
@@ -237,9 +247,27 @@ export abstract class Run<P extends Plan = Plan> {
 
   /** Nothing rests any more: what did, runs. */
   protected async endRest(): Promise<void> {
-    for (let tries = 0; this.oracle.resting.size > 0; tries++) {
-      if (tries === RESUMES_MAX) return this.oracle.violate('S14', 'what rests cannot go on');
-      for (const type of this.oracle.resting) this.anyNode()?.setResting(type, false);
+    if (!this.plan.classes.has('rest')) return;
+    let tries = 0;
+    do {
+      if (tries++ === RESUMES_MAX) return this.oracle.violate('S14', 'what rests cannot go on');
+      // Each of them: who has a store for itself does not see what somebody has changed there who was believed dead.
+      for (const type of TYPES) this.anyNode()?.setResting(type, false);
+      await this.pass(1_000);
+    } while (this.oracle.resting.size > 0);
+  }
+
+  /** Cron entries have caught up, and are taken away: what they have fired comes to its end. */
+  protected async endCrons(): Promise<void> {
+    const { oracle, store, plan } = this;
+    if (oracle.hasCrons && !plan.classes.has('wallJump')) {
+      const nowMs = this.world.clock.wallMs();
+      const isUpToDate = await this.until(() => oracle.areCronsUpTo(nowMs), CRON_MAX_MS);
+      if (!isUpToDate) oracle.violate('S14', 'a cron entry does not fire any more');
+    }
+    for (let tries = 0; store.entries('e/').length > 0; tries++) {
+      if (tries === RESUMES_MAX) return oracle.violate('S14', 'cron entries cannot be removed');
+      this.anyNode()?.removeCrons(plan.crons);
       await this.pass(1_000);
     }
   }
@@ -285,6 +313,21 @@ export abstract class Run<P extends Plan = Plan> {
     });
   }
 
+  /** Dead letters of a shard come back, now and then. */
+  #scheduleRedrives(): void {
+    this.soon(REDRIVE_MAX_MS, () => {
+      if (this.isHealed) return;
+      const letters = this.oracle.deadLetters();
+      const [chosen] = letters[Math.floor(this.random.float() * letters.length)] ?? [];
+      if (chosen !== undefined) {
+        const shard = chosen.split('.', 2).join('.');
+        const some = letters.filter(([id]) => id.startsWith(`${shard}.`)).slice(0, REDRIVEN_MAX);
+        this.anyNode()?.redrive(some);
+      }
+      this.#scheduleRedrives();
+    });
+  }
+
   #countEvents(): () => void {
     const cleanUps = WATCHED.map((name) => {
       const listener = (event: unknown): void => {
@@ -292,6 +335,7 @@ export abstract class Run<P extends Plan = Plan> {
         const { leaseId, shard, epoch } = event as Readonly<Record<string, unknown>>;
         const named = [leaseId, shard, epoch].filter((value) => value !== undefined);
         if (named.length > 0) this.trace(`${name} ${named.join(' ')}`);
+        if (name === 'millrace:member:evicting') this.oracle.locks.revoked(leaseId as LeaseId);
       };
       channel(name).subscribe(listener);
       return () => channel(name).unsubscribe(listener);

@@ -12,11 +12,12 @@ import type { SegmentRef } from '../../src/core/ids.js';
 import type { Entry, Key, Revision, Txn } from '../../src/core/store.js';
 import type { SimStore } from '../../src/testing/sim-store.js';
 import type { AppliedWrites, Law, Write } from './law.js';
+import { LOCK_NAME } from './lock-book.js';
 import type { Oracle } from './oracle.js';
 import type { SimNode } from './sim-node.js';
 
 /** What is empty when nothing is left to do. */
-const EMPTY_AT_REST = ['i/', 'c/', 's/', 't/', 'w/'];
+const EMPTY_AT_REST = ['i/', 'c/', 's/', 't/', 'w/', 'e/'];
 
 export class ShardLaw implements Law {
   readonly isShared = true;
@@ -108,7 +109,7 @@ export class ShardLaw implements Law {
 
   /** When everybody has closed: nothing hangs on a lease any more. */
   judgeEmpty(): void {
-    for (const prefix of ['n/', 'o/', 'b/']) {
+    for (const prefix of ['n/', 'o/', 'b/', `${LOCK_NAME}/`]) {
       const keys = this.#entries(prefix).map(({ key }) => key);
       if (keys.length > 0) this.#violate('S9', `after closing: ${keys.length} keys, ${keys[0]}`);
     }

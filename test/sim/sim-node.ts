@@ -3,19 +3,30 @@
  * session and members of its own. This is the only file that knows how an engine is put together.
  */
 import { Coordination } from '../../src/coordination/coordination.js';
+import type { Lock } from '../../src/coordination/locks.js';
 import { shardRecord } from '../../src/coordination/shard-map.js';
+import { sleep } from '../../src/core/clock.js';
 import { hasCode, isMillraceError, type MillraceError } from '../../src/core/errors.js';
-import { type Incarnation, newIncarnation, type TaskId, taskId } from '../../src/core/ids.js';
+import {
+  type Incarnation,
+  newIncarnation,
+  requireTaskId,
+  type TaskId,
+  taskId,
+} from '../../src/core/ids.js';
 import type { Random } from '../../src/core/random.js';
+import type { LeaseId } from '../../src/core/store.js';
 import { defineTask } from '../../src/core/task.js';
 import { Engine } from '../../src/engine/engine.js';
 import type { Accepted } from '../../src/engine/intake.js';
-import type { TaskPlace } from '../../src/engine/task-desk.js';
+import { NOT_HELD, type TaskPlace } from '../../src/engine/task-desk.js';
 import type { SimConnection } from '../../src/testing/sim-connection.js';
 import type { SimStore } from '../../src/testing/sim-store.js';
 import type { SimProcess, World } from '../../src/testing/world.js';
+import { definitionOf } from './cron-book.js';
+import { GUARDED_KEY, LOCK_NAME } from './lock-book.js';
 import { ATTEMPTS, type Oracle, RETRY_MS } from './oracle.js';
-import type { PlannedTask, TypeName } from './plan.js';
+import type { PlannedCron, PlannedTask, TypeName } from './plan.js';
 import { type PoolWorld, SimPool } from './sim-pool.js';
 
 const retry = { attempts: ATTEMPTS, backoff: 'fixed', min: RETRY_MS, jitter: 'none' } as const;
@@ -49,6 +60,8 @@ export interface NodeWorld {
   readonly hasEchoes: boolean;
   /** The machine's wall clock, against the world's. */
   readonly wallOffsetMs: number;
+  /** What a process defines when it runs. */
+  crons(): readonly PlannedCron[];
   onAccepted(node: SimNode, task: PlannedTask, accepted: Accepted): void;
 }
 
@@ -90,6 +103,11 @@ export class SimNode {
     this.process = sim.world.spawn(name);
     this.process.jumpWall(sim.wallOffsetMs);
     this.#in(() => void this.#start());
+  }
+
+  /** Of its session; undefined: it has none now. */
+  get leaseId(): LeaseId | undefined {
+    return this.#coordination?.session.leaseId;
   }
 
   get isWorker(): boolean {
@@ -143,6 +161,7 @@ export class SimNode {
       await engine.start();
       trace(`${this.name} runs`);
       this.state = 'running';
+      this.#defineCrons(engine);
     } catch (error) {
       this.#mustBeTyped(error, 'start');
       trace(`${this.name} does not start`);
@@ -203,7 +222,12 @@ export class SimNode {
     const { oracle, trace } = this.#sim;
     const { clock } = this.process;
     const wallMs = clock.wallMs();
-    const payload = JSON.stringify({ label: task.label, padding: 'x'.repeat(task.paddingBytes) });
+    // Whatever a payload says of a tenant is only said.
+    const payload = JSON.stringify({
+      label: task.label,
+      tenant: 'nobody',
+      padding: 'x'.repeat(task.paddingBytes),
+    });
     const dueAtMs = wallMs + Math.ceil(task.delayMs);
     const dueMonoMs = clock.monoMs() + task.delayMs;
     oracle.submitted(task, this, dueMonoMs);
@@ -212,7 +236,7 @@ export class SimNode {
       {
         type: task.type,
         queue: 'default',
-        tenant: '',
+        tenant: task.tenant,
         priority: task.priority,
         dueAtMs,
         dueMonoMs,
@@ -265,7 +289,10 @@ export class SimNode {
   follow(place: TaskPlace): void {
     const { oracle } = this.#sim;
     const id = taskId(place.segment, place.index);
-    this.#await(`ended ${id}`, id, this.#engine!.ended(place), (end) => oracle.heardEnd(id, end));
+    const version = oracle.versionOf(id);
+    this.#await(`ended ${id}`, id, this.#engine!.ended(place), (end) =>
+      oracle.heardEnd(id, end, version),
+    );
   }
 
   /** Cancels a task, perhaps one that another node was given. */
@@ -275,6 +302,83 @@ export class SimNode {
     this.#await(`cancel ${id}`, id, this.#engine!.cancel(place, 'simulated'), (answer) =>
       oracle.heardCancel(id, answer),
     );
+  }
+
+  /**
+   * Lets dead letters run again, and waits for them.
+   *
+   * @param letters - of one shard, with the version that failed
+   */
+  redrive(letters: readonly (readonly [TaskId, number])[]): void {
+    this.#in(() => {
+      const { oracle } = this.#sim;
+      const ids = letters.map(([id]) => id);
+      this.#await('redrive', ids[0]!, this.#engine!.redrive(ids), (redriven) => {
+        oracle.heardRedriven(letters, redriven);
+        if (this.state !== 'running') return;
+        for (const id of redriven) this.follow({ ...requireTaskId(id), task: NOT_HELD });
+      });
+    });
+  }
+
+  /**
+   * Takes the lock if it is free, does something for so long, and writes what stands on it.
+   *
+   * NOTE: not with `withLock`: its context is an AsyncLocalStorage, which makes every promise of the process slower for good.
+   */
+  holdLock(holdMs: number): void {
+    this.#in(() => {
+      this.#awaited++;
+      this.#holdLock(holdMs)
+        .catch((error) => this.#mustBeTyped(error, 'lock'))
+        .finally(() => this.#awaited--);
+    });
+  }
+
+  async #holdLock(holdMs: number): Promise<void> {
+    const lock = await this.#coordination!.locks.tryLock(LOCK_NAME);
+    if (lock === undefined) return this.count('lock taken');
+    const { leaseId } = this;
+    const left = this.#sim.oracle.locks.entered({ node: this, lock, leaseId });
+    try {
+      await sleep(this.process.clock, holdMs, lock.signal).catch(() => {});
+      if (!lock.signal.aborted) await this.#writeUnder(lock);
+    } finally {
+      left();
+      await lock.release();
+    }
+  }
+
+  async #writeUnder({ token, compare }: Lock): Promise<void> {
+    const value = Buffer.from(String(token));
+    await this.connection!.txn({
+      compares: [compare],
+      success: [{ type: 'put', key: GUARDED_KEY, value }],
+    });
+  }
+
+  removeCrons(crons: readonly PlannedCron[]): void {
+    this.#in(() => {
+      const { cron } = this.#engine!;
+      for (const { name } of crons) {
+        cron.remove({ name, queue: 'default' }).catch((error) => this.#mustBeTyped(error, 'cron'));
+      }
+    });
+  }
+
+  /** As services do at their start: it is a definition that makes no difference where it stands already. */
+  #defineCrons({ cron }: Engine): void {
+    for (const planned of this.#sim.crons()) {
+      const { name } = planned;
+      this.#awaited++;
+      cron
+        .define(definitionOf(planned))
+        .finally(() => this.#awaited--)
+        .then(
+          () => this.#sim.trace(`${this.name} has defined ${name}`),
+          (error) => this.#mustBeTyped(error, 'cron'),
+        );
+    }
   }
 
   /** Lets the tasks of a type rest everywhere, or go on. */

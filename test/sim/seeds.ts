@@ -1,0 +1,71 @@
+/**
+ * Many seeds of one world, in a test: none violates anything, and together they reach what they are for.
+ */
+import assert from 'node:assert/strict';
+import type { SimResult, WorldName } from './run.js';
+import { simulate } from './simulation.js';
+
+/** So many of them must have had work and faults: of lone ones 123 of 200 do. */
+const COUNTED_SHARE = 0.6;
+
+/** What must have happened in some seed of either world, or the simulation has lost its teeth. */
+const REACHED_IN_BOTH = [
+  ...[
+    'requestLost',
+    'answerLost',
+    'late',
+    'refused',
+    'full',
+    'hang',
+    'readFailed',
+    'partition',
+  ].map((fault) => `fault ${fault}`),
+  ...['outage', 'partition', 'kill', 'pause', 'wallJump', 'rest'].map((act) => `nemesis ${act}`),
+  ...['some rest', 'rests', 'goes on', 'nothing rests'],
+  ...['recovered a segment', 'run again', 'deduplicated'],
+  ...['redriven', 'segment put anew', 'told as redriven', 'cron fire'],
+  ...['thread died under a task', 'dead letter', 'millrace:task:retry'],
+  ...[
+    'millrace:commit:unknown',
+    'millrace:commit:failed',
+    'cancel: cancelled',
+    'cancel: signalled',
+  ],
+  // Completed, failed, cancelled, expired.
+  ...[2, 3, 4, 5].map((state) => `ended ${state}`),
+];
+
+/**
+ * Runs seeds of a world.
+ *
+ * @param seeds - whichever
+ * @param reached - what must have happened in some of them, beside what both worlds reach
+ */
+export async function expectNoViolation(
+  world: WorldName,
+  seeds: readonly number[],
+  reached: readonly string[],
+): Promise<void> {
+  const results: SimResult[] = [];
+  for (const seed of seeds) results.push(await simulate(seed, { world }));
+  const violations = results.flatMap(({ seed, violations }) =>
+    violations.map(
+      (violation) => `npm run sim -- --world ${world} --seed ${seed} --trace: ${violation}`,
+    ),
+  );
+  assert.deepEqual(violations, []);
+  const counted = results.filter(({ counts }) => counts).length;
+  assert.ok(counted >= COUNTED_SHARE * seeds.length, `${counted} seeds had work and faults`);
+  const seen = new Set(results.flatMap((result) => [...result.seen.keys()]));
+  assert.deepEqual(
+    [...REACHED_IN_BOTH, ...reached].filter((what) => !seen.has(what)),
+    [],
+  );
+}
+
+/** Of 1 to `last`, those of a world: every third is a cluster. */
+export function seedsOf(world: WorldName, last: number): number[] {
+  return Array.from({ length: last }, (_, i) => i + 1).filter(
+    (seed) => (seed % 3 === 0) === (world === 'cluster'),
+  );
+}
