@@ -47,7 +47,7 @@ export class Amendments {
     };
     this.additions = new SegmentAdditions({
       table,
-      isOurs: (ref) => holder.isOurs(ref),
+      writes: (segment) => holder.writes(segment),
       onWritten: () => {
         this.#redrives.onWritten();
         this.#reschedules.onWritten();

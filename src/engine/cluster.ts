@@ -292,6 +292,10 @@ export class Cluster implements ShardHolder {
     return this.#activeShard(segment) !== undefined;
   }
 
+  writes(segment: SegmentHandle): boolean {
+    return this.shards.shardOf(segment) !== undefined;
+  }
+
   startsIn(shard: ShardPlace): boolean {
     return this.mayStart && this.shards.isActive(shard);
   }

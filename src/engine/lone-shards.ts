@@ -78,6 +78,10 @@ export class LoneShards implements ShardHolder {
     return true;
   }
 
+  writes(): boolean {
+    return true;
+  }
+
   startsIn(): boolean {
     return true;
   }

@@ -3,7 +3,6 @@
  * back is deleted with the overlay that says PENDING (redrives.ts), a task that is due earlier leaves a note for whoever
  * loads its shard (reschedules.ts).
  */
-import type { SegmentRef } from '../core/ids.js';
 import type { Operation } from '../core/store.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 
@@ -16,8 +15,8 @@ export interface Addition {
 
 export interface AdditionPorts {
   readonly table: TaskTable;
-  /** Whether this node may write to the shard that a segment is in. */
-  isOurs(segment: SegmentRef): boolean;
+  /** Whether what changes in a segment is written by this node: also while it lets go of its shard. */
+  writes(segment: SegmentHandle): boolean;
   /** Some have been written, and are told. */
   onWritten(): void;
 }
@@ -50,13 +49,16 @@ export class SegmentAdditions {
     this.#bytes += addition.bytes;
   }
 
-  /** Lets go of what is of segments that are not ours any more. REQUIRES: no commit is under way. */
+  /**
+   * Lets go of what is of segments that are not ours any more. A shard that is being left is still written: the overlay of a
+   * segment must not go without what belongs to it. REQUIRES: no commit is under way.
+   */
   beforeCut(): void {
-    const { table, isOurs } = this.#ports;
+    const { table, writes } = this.#ports;
     for (const segment of this.#bySegment.keys()) {
-      const ref = table.segmentRef(segment) as SegmentRef | undefined;
+      const ref = table.segmentRef(segment);
       const isHere = ref !== undefined && table.findSegment(ref) === segment;
-      if (!(isHere && isOurs(ref))) this.#settle(segment, 'moved');
+      if (!(isHere && writes(segment))) this.#settle(segment, 'moved');
     }
   }
 

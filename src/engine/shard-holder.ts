@@ -13,8 +13,10 @@ export interface ShardHolder {
   readonly mayStart: boolean;
   /** Where the next new segment goes. */
   home(segment: NewSegment): Home;
-  /** Whether this node may write to the shard that a segment is in. */
+  /** Whether anything new may be done in the shard that a segment is in. */
   isOurs(segment: SegmentRef): boolean;
+  /** Whether what changes in a segment of the table is written by this node: also while it lets go of its shard. */
+  writes(segment: SegmentHandle): boolean;
   /** Whether tasks of a shard are this node's to start now. */
   startsIn(shard: ShardPlace): boolean;
   /** A segment beyond the horizon has been put into a shard of ours. */

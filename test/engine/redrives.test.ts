@@ -213,4 +213,48 @@ describe('a dead letter that is redriven', () => {
     }
     assert.equal(worker.open, 0);
   });
+
+  test('is written whole by an owner that is leaving its shard', async (t) => {
+    // The addition must not be let go of before the shard is: the overlay would go alone.
+    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
+    const worker = await cluster.join(['work'], 64);
+    await cluster.clock.advance(1_000);
+    const count = 16;
+    const accepted: Accepted[] = [];
+    for (let i = 0; i < count; i++) {
+      accepted.push(await cluster.within(worker.submit(cluster.newTask(`${i}`))));
+    }
+    await cluster.until('all run', () => worker.pool.batches.length === count);
+    finish(worker.pool, () => true);
+    await cluster.until('all are dead', async () => (await cluster.keys('d/')).length === count);
+    await cluster.clock.advance(1_000);
+    assert.deepEqual(await cluster.keys('s/'), []);
+
+    worker.store.fates.push(...Array.from({ length: 1_000 }, () => 'full' as const));
+    const told = worker.engine.redrive(accepted.map(idOf));
+    await cluster.clock.advance(200);
+    const other = await cluster.join(['work'], 64);
+    const sentBefore = worker.store.sent.length;
+    await cluster.clock.advance(1_000);
+    worker.store.fates.length = 0;
+    await cluster.within(told, 60_000);
+    for (const { success } of worker.store.sent.slice(sentBefore)) {
+      const keys = (type: 'put' | 'delete', kind: string): string[] =>
+        success.flatMap((operation) =>
+          operation.type === type && 'key' in operation && operation.key.startsWith(kind)
+            ? [operation.key.slice(kind.length).replaceAll('/', '.')]
+            : [],
+        );
+      const restored = keys('delete', 'd/').map((key) => key.replace(/^default\./, ''));
+      for (const overlay of keys('put', 's/')) {
+        assert.ok(
+          restored.some((id) => id.startsWith(`${overlay}.`)),
+          `${overlay} is pending, and its letter is there still`,
+        );
+      }
+    }
+    const ran = (): number => worker.pool.batches.length + other.pool.batches.length;
+    await cluster.until('all run again', () => ran() >= count, 60_000);
+    assert.deepEqual(await cluster.keys('d/'), []);
+  });
 });

@@ -291,7 +291,7 @@ export const MUTANTS: readonly Mutant[] = [
     world: 'cluster',
     file: 'engine/submissions.js',
     find: 'this.#intake.putBack(frame);',
-    replace: '',
+    replace: ';',
   },
   {
     name: 'gives back room that it never took',
