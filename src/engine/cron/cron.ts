@@ -97,7 +97,6 @@ export class Cron extends BaseService {
       ...ports,
       isListed: this.#isListed,
       ending: this.#ending.signal,
-      isStopping: () => this.isStopping,
       keyOf: (name) => this.#byName.get(name)?.key,
     });
   }

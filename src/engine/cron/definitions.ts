@@ -2,11 +2,13 @@
  * CronDefinitions: what makes, replaces and removes cron entries, whatever node they are of. A change is decided by what is stored
  * under the name, and compares it.
  */
+import { setMaxListeners } from 'node:events';
 import { Backoff } from '../../core/backoff.js';
 import type { Clock } from '../../core/clock.js';
 import { MillraceError } from '../../core/errors.js';
 import type { Random } from '../../core/random.js';
 import type { Entry, Key, Operation, Store } from '../../core/store.js';
+import { unlessAborted } from '../../core/unless-aborted.js';
 import { ALL_CRON, cronKey } from '../keys.js';
 import { entriesOf } from '../recovery.js';
 import { type CronDefinition, encodeEntry, isSameDefinition, shardOfEntry } from './entry.js';
@@ -22,7 +24,6 @@ export interface DefinitionPorts {
   readonly isListed: Promise<void>;
   /** Aborted when this node ends. */
   readonly ending: AbortSignal;
-  isStopping(): boolean;
   /** Where an entry of this name has been seen. */
   keyOf(name: string): Key | undefined;
 }
@@ -32,6 +33,8 @@ export class CronDefinitions {
 
   constructor(ports: DefinitionPorts) {
     this.#ports = ports;
+    // Every change that waits for the store listens: that is no leak.
+    setMaxListeners(0, ports.ending);
   }
 
   /**
@@ -88,12 +91,11 @@ export class CronDefinitions {
     key: Key,
     decide: (before: readonly Entry[]) => Operation[] | undefined,
   ): Promise<void> {
-    const { store, clock, random, isListed, isStopping, ending } = this.#ports;
+    const { store, clock, random, isListed, ending } = this.#ports;
     await isListed;
     const backoff = new Backoff(clock, random);
     for (;;) {
-      if (isStopping()) throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
-      const before = await this.#entriesOf(name, key);
+      const before = await this.#unlessClosed(this.#entriesOf(name, key));
       const success = decide(before);
       if (success === undefined) return;
       const keys = new Set([
@@ -104,10 +106,25 @@ export class CronDefinitions {
         const operand = before.find((entry) => entry.key === key)?.modRevision ?? 0;
         return { target: 'mod', key, operator: '=', operand } as const;
       });
-      const outcome = await store.txn({ compares, success });
+      const outcome = await this.#unlessClosed(store.txn({ compares, success }));
       if (outcome.kind === 'done') return;
       // Somebody was faster, or it may have been applied: what is there now decides.
       await backoff.pause(ending).catch(() => {});
+    }
+  }
+
+  /**
+   * Nobody waits for a store when this node ends; what was on its way is then there or not.
+   *
+   * @throws ERR_MILLRACE_CLOSED
+   */
+  async #unlessClosed<T>(work: Promise<T>): Promise<T> {
+    const { ending } = this.#ports;
+    try {
+      return await unlessAborted(work, ending);
+    } catch (error) {
+      if (!ending.aborted) throw error;
+      throw new MillraceError('ERR_MILLRACE_CLOSED', 'the runtime is closed');
     }
   }
 
