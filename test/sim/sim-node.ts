@@ -328,15 +328,12 @@ export class SimNode {
    */
   holdLock(holdMs: number): void {
     this.#in(() => {
-      this.#awaited++;
-      this.#holdLock(holdMs)
-        .catch((error) => this.#mustBeTyped(error, 'lock'))
-        .finally(() => this.#awaited--);
+      this.#holdLock(holdMs).catch((error) => this.#mustBeTyped(error, 'lock'));
     });
   }
 
   async #holdLock(holdMs: number): Promise<void> {
-    const lock = await this.#coordination!.locks.tryLock(LOCK_NAME);
+    const lock = await this.#counted(this.#coordination!.locks.tryLock(LOCK_NAME));
     if (lock === undefined) return this.count('lock taken');
     const { leaseId } = this;
     const left = this.#sim.oracle.locks.entered({ node: this, lock, leaseId });
@@ -345,7 +342,17 @@ export class SimNode {
       if (!lock.signal.aborted) await this.#writeUnder(lock);
     } finally {
       left();
-      await lock.release();
+      await this.#counted(lock.release());
+    }
+  }
+
+  /** Somebody waits for this answer; what a holder does meanwhile is its own. */
+  async #counted<T>(answer: Promise<T>): Promise<T> {
+    this.#awaited++;
+    try {
+      return await answer;
+    } finally {
+      this.#awaited--;
     }
   }
 
