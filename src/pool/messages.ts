@@ -3,6 +3,7 @@
  *
  *   main                                         worker
  *    | -- attach(AttachData), as a Piscina run --> |   loads the tasks module once
+ *    | <-- { place: -1, hasEntered } ------------- |   before that
  *    | <-------------- AttachResult -------------- |   from here on Piscina is not involved
  *    | -- { place, batch, log? } ----------------> |
  *    | <-- { place, results } -------------------- |   until every task of the batch is in one of them
@@ -88,6 +89,8 @@ export interface AskMessage {
 export interface ResultMessage {
   /** -1: it is about the thread. */
   readonly place: number;
+  /** Said once, first of all: the thread has loaded what is ours. */
+  readonly hasEntered?: true;
   /** What is open in the thread. */
   readonly handles?: HandleReport;
   readonly results?: ArrayBuffer;

@@ -34,6 +34,7 @@ const wallMs = Date.now;
 /** Called by Piscina with the data of the thread's only run. */
 export async function attach(data: AttachData): Promise<AttachResult> {
   const { port } = data;
+  port.postMessage({ place: -1, hasEntered: true } satisfies ResultMessage);
   // Before user code loads and may replace the clock.
   const offsetMs = clockOffsetMs();
   let tasks: ReadonlyMap<string, AnyTask>;

@@ -48,6 +48,8 @@ const ENTRY = fileURLToPath(new URL('./worker-entry.js', import.meta.url));
 const LOG_RECORDS = 64;
 /** A thread that dies sooner than this after its start died of it. */
 const SETTLED_MS = 1_000;
+/** How long a thread that is to end may take to load what is ours. */
+const ENTRY_MS_MAX = 1_000;
 
 export interface WorkerThreadOptions extends Omit<AttachData, 'port' | 'vitals' | 'lastWords'> {
   readonly limits: AttachData['limits'];
@@ -94,6 +96,12 @@ export class WorkerThread {
   #clockOffsetMs = 0;
   readonly #vitals = new Vitals();
   readonly #lastWords = new LastWords();
+  /** Whether the thread has loaded our half of it. */
+  #hasEntered = false;
+  #onEntered: () => void = () => {};
+  readonly #entered: Promise<void> = new Promise((resolve) => {
+    this.#onEntered = resolve;
+  });
   #usedBytesAtFirst = 0;
   #tasksRun = 0;
   #isReady = false;
@@ -245,8 +253,24 @@ export class WorkerThread {
   async kill(reason: LossReason): Promise<void> {
     this.#reason ??= reason;
     this.#worker.ref();
+    if (!this.#hasEntered && !this.#isGone) await this.#untilEntered();
     if (!this.#isGone) await this.#piscina.destroy();
     await this.gone;
+  }
+
+  /**
+   * Until our half is loaded, or the thread has ended, or for too long.
+   *
+   * NOTE: Piscina has it loaded by `require`, and a thread that is terminated while Node links an ES module for `require` takes the
+   * whole process along: "v8::Module::IsGraphAsync must be used on an instantiated module" (Node 20.20).
+   */
+  async #untilEntered(): Promise<void> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, ENTRY_MS_MAX);
+    });
+    await Promise.race([this.#entered, this.gone, late]);
+    clearTimeout(timer);
   }
 
   async #attach(
@@ -281,6 +305,11 @@ export class WorkerThread {
   }
 
   #onMessage(message: ResultMessage | AskMessage): void {
+    if ('hasEntered' in message) {
+      this.#hasEntered = true;
+      this.#onEntered();
+      return;
+    }
     if ('handles' in message && message.handles !== undefined) {
       this.#tellHandles(message.handles, false);
       return;
