@@ -103,7 +103,7 @@ export class Cutter implements CommitSource, CutContext {
     door.shut(cause);
     submissions.rejectUnsent(cause);
     executions.stopClaiming();
-    waiters.rejectAll(cause);
+    waiters.close(cause);
     cluster?.giveUp(cause);
   }
 

@@ -20,6 +20,12 @@ interface Linked extends Waiter {
 
 export class EndWaiters {
   readonly #waiters = new Map<TaskHandle, Linked>();
+  #refusal: MillraceError | undefined;
+
+  /** Why nobody will learn of an end here any more. */
+  get refusal(): MillraceError | undefined {
+    return this.#refusal;
+  }
 
   /** Resolves when the end of a watched task is durable. */
   wait(task: TaskHandle): Promise<TaskEnd> {
@@ -50,7 +56,8 @@ export class EndWaiters {
   }
 
   /** Nobody will learn of an end here any more. */
-  rejectAll(cause: MillraceError): void {
+  close(cause: MillraceError): void {
+    this.#refusal ??= cause;
     for (const first of this.#waiters.values()) {
       for (let waiter: Linked | undefined = first; waiter; waiter = waiter.next) {
         waiter.reject(cause);

@@ -127,7 +127,7 @@ export class Engine extends BaseService {
     await shutDown(parts, budget, { clock: this.clock, node: this.#node, refusal });
     await parts.pauses.stop();
     parts.time.stop();
-    desk.waiters.rejectAll(refusal);
+    desk.waiters.close(refusal);
     // What no commit has taken gets its answer, and whatever asks for one from here on comes too late.
     submissions.rejectUnsent(refusal);
     submissions.refuseOpen(refusal);

@@ -74,10 +74,12 @@ export class TaskDesk {
 
   /** See `Engine.ended`. */
   ended(task: TaskPlace): Promise<TaskEnd> {
+    if (this.waiters.refusal) return Promise.reject(this.waiters.refusal);
+    const held = this.held(task);
+    // What runs may end, and be told, until the engine has closed.
+    if (this.#ports.table.watch(held) === 'watching') return this.waiters.wait(held);
     const refusal = this.#ports.door.refusal;
     if (refusal) return Promise.reject(refusal);
-    const held = this.held(task);
-    if (this.#ports.table.watch(held) === 'watching') return this.waiters.wait(held);
     const beyond = this.#beyond(task.segment);
     if (beyond !== undefined) return this.#endedBeyond(beyond, task);
     const id = taskId(task.segment, task.index);
