@@ -5,8 +5,8 @@
 
 /** About so much work per thread is claimed ahead. */
 const AHEAD_WORK_MS = 10;
-/** However short the tasks. */
-const AHEAD_BATCHES_PER_THREAD_MAX = 4;
+/** However short the tasks: what runs meanwhile has to fill a commit, or commits would be many and small. */
+const AHEAD_TASKS_PER_THREAD_MAX = 2_048;
 /** Weight of a frame's mean against the average run time so far. */
 const NEW_RUN_SHARE = 0.3;
 
@@ -33,7 +33,7 @@ export class ClaimLead {
   /** Batches that may be claimed ahead. Unknown run times go nowhere ahead: the first batches find out. */
   batches(threads: number): number {
     if (!this.isAllowed || Number.isNaN(this.#averageRunMs)) return 0;
-    const perThread = Math.floor(AHEAD_WORK_MS / (this.#batchTasksMax * this.#averageRunMs));
-    return Math.min(perThread, AHEAD_BATCHES_PER_THREAD_MAX) * threads;
+    const tasks = Math.min(AHEAD_WORK_MS / this.#averageRunMs, AHEAD_TASKS_PER_THREAD_MAX);
+    return Math.floor(tasks / this.#batchTasksMax) * threads;
   }
 }

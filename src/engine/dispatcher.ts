@@ -42,7 +42,11 @@ import type { Report } from './letters.js';
 import type { Settler } from './settler.js';
 import type { TaskTypes } from './task-types.js';
 
-const BATCH_TASKS_MAX = 64;
+/**
+ * Tasks of a batch at most. A thread gets a batch with one message, and its death makes suspects of those that ran; on the main thread
+ * there is neither, and only what a batch costs by itself counts.
+ */
+const BATCH_TASKS_MAX = { [Place.THREAD]: 64, [Place.INLINE]: 256 } as const;
 /** About so much work per batch: enough to pay for the message, little enough to keep places coming free. */
 const BATCH_WORK_MS = 10;
 /** A payload-heavy batch is closed early. */
@@ -100,6 +104,7 @@ export interface DispatcherOptions {
 
 export class Dispatcher {
   readonly #place: Place;
+  readonly #batchTasksMax: number;
   readonly #pool: Pool;
   readonly #table: TaskTable;
   readonly #settler: Settler;
@@ -112,7 +117,7 @@ export class Dispatcher {
   /** What every event of this dispatcher says. */
   readonly #origin: { readonly incarnation: Incarnation; readonly pool: 'thread' | 'inline' };
   readonly #idleness = new Idleness();
-  readonly #lead = new ClaimLead(BATCH_TASKS_MAX);
+  readonly #lead: ClaimLead;
   /** Batches for ordinary places, claimed by a commit that is not done. */
   #claimedCount = 0;
   /** Claimed for good, until the pool has a place. */
@@ -126,6 +131,8 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     const { place, pool, table, types, timers } = options;
     this.#place = place;
+    this.#batchTasksMax = BATCH_TASKS_MAX[place];
+    this.#lead = new ClaimLead(this.#batchTasksMax);
     this.#pool = pool;
     this.#table = table;
     this.#settler = options.settler;
@@ -197,11 +204,11 @@ export class Dispatcher {
     }
     const places = this.#freePlaces;
     if (places <= 0) return batches;
-    const takeable = this.#table.takeable(this.#place, places * BATCH_TASKS_MAX);
+    const takeable = this.#table.takeable(this.#place, places * this.#batchTasksMax);
     if (takeable === 0) return batches;
     // The threads share what there is evenly; only what is left over goes ahead.
     const shares = this.#spreads ? Math.max(1, Math.min(places, this.#pool.freePlaces)) : 1;
-    const tasksMax = Math.min(Math.max(1, Math.ceil(takeable / shares)), BATCH_TASKS_MAX);
+    const tasksMax = Math.min(Math.max(1, Math.ceil(takeable / shares)), this.#batchTasksMax);
     const freeNow = this.#freeNow;
     for (let place = 0; place < places; place++) {
       const mode = place < freeNow ? 'now' : 'ahead';
