@@ -59,7 +59,7 @@ export class Hold {
     this.#aborter?.abort(cause);
   }
 
-  /** Resolves when the next one has the lock, or the store was told once that it is free. Idempotent. */
+  /** Resolves when the next one has the lock, the store was told once that it is free, or the lease has ended. Idempotent. */
   release(): Promise<void> {
     this.#isReleased = true;
     this.#setReleased();

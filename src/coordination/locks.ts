@@ -34,7 +34,10 @@ export interface Lock {
 
 /** A lock that is held until it is released. */
 export interface LockHandle extends Lock, AsyncDisposable {
-  /** Resolves when the next one has the lock or the store was told that it is free. Idempotent. */
+  /**
+   * Resolves when the next one has the lock or the store was told that it is free; when the session has ended before it
+   * answered, at once: the store then deletes the lock with the lease. Idempotent, never rejects.
+   */
   release(): Promise<void>;
 }
 

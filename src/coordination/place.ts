@@ -48,6 +48,7 @@ import {
   type Txn,
   type TxnOutcome,
 } from '../core/store.js';
+import { unlessAborted } from '../core/unless-aborted.js';
 import { FirstAbort } from './first-abort.js';
 import type { Session, Tenure } from './session.js';
 
@@ -205,9 +206,10 @@ export class Place {
   }
 
   /**
-   * Gives the place up: deletes the own key, and goes on trying until the store has said so or the tenure is over.
+   * Gives the place up: deletes the own key, and goes on trying until the store has said so or the tenure is over. With the
+   * tenure the wait for an answer is over as well: the store deletes the key with the lease, whatever came of the try.
    *
-   * @param onTried - called after the first try, whatever came of it
+   * @param onTried - called after the first try, whatever came of it, and with the tenure at the latest
    */
   leave(onTried: () => void = () => {}): Promise<void> {
     const { key, createRevision } = this;
@@ -226,7 +228,7 @@ export class Place {
     const backoff = new Backoff(this.#context.clock, this.#context.random);
     const txn: Txn = { compares: [compare], success: [{ type: 'delete', key: this.key }] };
     while (!signal.aborted) {
-      const isKnown = await this.#context.space.store.txn(txn).then(
+      const isKnown = await unlessAborted(this.#context.space.store.txn(txn), signal).then(
         ({ kind }) => kind !== 'unknown',
         (error: unknown) => !isTransient(error),
       );

@@ -10,9 +10,10 @@
 
 import { Backoff } from '../core/backoff.js';
 import type { Clock } from '../core/clock.js';
-import { hasCode, MillraceError } from '../core/errors.js';
+import { isMillraceError, MillraceError } from '../core/errors.js';
 import type { Random } from '../core/random.js';
 import type { Key, LeaseId, LockSpace, Revision, Store } from '../core/store.js';
+import { unlessAborted } from '../core/unless-aborted.js';
 import { FirstAbort } from './first-abort.js';
 import { Hold } from './hold.js';
 import type { LockRequest, LockStrategy } from './lock-strategy.js';
@@ -91,8 +92,10 @@ export class SingleKeyLocks implements LockStrategy {
       isHandOff: false,
     });
     void hold.released.then(async () => {
-      await this.#store.revokeLease(leaseId).catch((error: unknown) => {
-        if (!hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE')) throw error;
+      // What the store does not hear ends with the lease.
+      const revoked = unlessAborted(this.#store.revokeLease(leaseId), this.#closing.signal);
+      await revoked.catch((error: unknown) => {
+        if (!isMillraceError(error)) throw error;
       });
       hold.setFree();
     });

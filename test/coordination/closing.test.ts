@@ -33,6 +33,20 @@ test('a lock that the store never heard was released does not hold up the end', 
   assert.equal(closed.state, 'done');
 });
 
+test('whoever releases a lock is answered when its process leaves a store that says nothing', async (t) => {
+  const w = await world(t);
+  const { c, faults } = await w.join();
+  const lock = await c.locks.tryLock('report');
+  faults.gate = new Promise(() => {});
+  const released = track(lock!.release());
+  await w.clock.settle();
+  assert.equal(released.state, 'open', 'the store was not told yet');
+  const closed = track(c.stop());
+  await w.clock.advance(CLOSE_MS_MAX);
+  assert.equal(released.state, 'done');
+  assert.equal(closed.state, 'done');
+});
+
 test('a campaign that waits for an earlier one to be forgotten ends with its signal', async (t) => {
   const w = await world(t);
   const { c, faults } = await w.join();
