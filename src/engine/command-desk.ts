@@ -19,6 +19,7 @@ import type { Entry, Key } from '../core/store.js';
 import type { SegmentHandle, TaskHandle, TaskTable, WatchedEnd } from '../timing/task-table.js';
 import type { Elsewhere } from './elsewhere.js';
 import { replacedBy, type TaskEnd } from './ends.js';
+import { executionOf, isSameExecution } from './execution-ref.js';
 import type { FarSegments } from './far-segments.js';
 import {
   type CancelAnswer,
@@ -185,12 +186,11 @@ export class CommandDesk {
     this.#delete(shard, key, [...touched]);
   }
 
-  #isExecutedBy(task: TaskHandle, executor: string, { attempt }: ExecutionReport): boolean {
+  #isExecutedBy(task: TaskHandle, executor: string, execution: ExecutionReport): boolean {
     const { table, elsewhere } = this.#ports;
-    const info = table.inspect(task);
     return (
-      info?.state === TaskState.RUNNING &&
-      info.attempt === attempt &&
+      table.inspect(task)?.state === TaskState.RUNNING &&
+      isSameExecution(executionOf(table, task), execution) &&
       elsewhere.executorOf(task) === executor
     );
   }

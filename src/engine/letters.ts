@@ -25,6 +25,7 @@ import { parseTaskId, type TaskId } from '../core/ids.js';
 import { isEnded, isOutcome, isTaskState, Outcome, TaskState } from '../core/states.js';
 import type { Death } from '../pool/loss-policy.js';
 import type { TaskEnd } from './ends.js';
+import type { ExecutionRef } from './execution-ref.js';
 
 /** Letters of another format are not read. */
 const FORMAT = 1;
@@ -61,12 +62,6 @@ export function reportOfEnd({ state, json }: TaskEnd): Report | undefined {
     outcome: Outcome.FAILED_FOR_GOOD,
     json: JSON.stringify(error.cause),
   };
-}
-
-/** One execution: a task of a segment in one of its attempts. */
-export interface ExecutionRef {
-  readonly task: TaskId;
-  readonly attempt: number;
 }
 
 export interface ExecutionReport extends ExecutionRef {
@@ -242,7 +237,12 @@ function reportOf(item: unknown): ExecutionReport {
 }
 
 function executionOf(given: Given): ExecutionRef {
-  return { task: taskOf(given.task), attempt: numberOf(given, 'attempt') };
+  return {
+    task: taskOf(given.task),
+    attempt: numberOf(given, 'attempt'),
+    ...(given.losses !== undefined && { losses: numberOf(given, 'losses') }),
+    ...(given.version !== undefined && { version: numberOf(given, 'version') }),
+  };
 }
 
 function objectOf(item: unknown): Given {

@@ -5,10 +5,11 @@
  * An orphan is one until its report is durable: so long nobody is told that it is lost.
  */
 import { utf8 } from '../core/frame.js';
-import { type Incarnation, type SegmentRef, type TaskId, taskId } from '../core/ids.js';
+import type { Incarnation, TaskId } from '../core/ids.js';
 import { isEnded, TaskState } from '../core/states.js';
 import type { SegmentHandle, TaskHandle, TaskTable } from '../timing/task-table.js';
-import { type ExecutionRef, placeOfTask, type Report, reportOfEnd } from './letters.js';
+import { type ExecutionRef, executionOf, nameOfExecution } from './execution-ref.js';
+import { placeOfTask, type Report, reportOfEnd } from './letters.js';
 import type { RemoteEnds } from './remote-ends.js';
 import type { Shards } from './shards.js';
 
@@ -27,7 +28,7 @@ export interface OrphanPorts {
 
 export class Orphans {
   readonly #ports: OrphanPorts;
-  /** By task and attempt. */
+  /** By execution. */
   readonly #tasks = new Map<string, TaskHandle>();
 
   constructor(ports: OrphanPorts) {
@@ -36,7 +37,7 @@ export class Orphans {
 
   /** An execution here has become one. */
   add(task: TaskHandle): void {
-    this.#tasks.set(nameOf(executionOf(this.#ports.table, task)), task);
+    this.#tasks.set(nameOfExecution(executionOf(this.#ports.table, task)), task);
   }
 
   /** Sends on what one came to. */
@@ -72,7 +73,7 @@ export class Orphans {
     const { shards, remote, closing, onChanged } = this.#ports;
     // We may not have let go of the shard yet; then it becomes an orphan in a moment.
     await shards.untilOver(placeOfTask(execution.task));
-    if (closing.aborted || this.#tasks.has(nameOf(execution))) return;
+    if (closing.aborted || this.#tasks.has(nameOfExecution(execution))) return;
     remote.report({
       ...execution,
       report: { kind: 'lost', death: { reason: 'exit', begun: 1 } },
@@ -84,18 +85,8 @@ export class Orphans {
   #send(task: TaskHandle, report: Report): void {
     const { table, remote } = this.#ports;
     const execution = executionOf(table, task);
-    const name = nameOf(execution);
+    const name = nameOfExecution(execution);
     this.#tasks.set(name, task);
     remote.report({ ...execution, report, onSent: () => this.#tasks.delete(name) });
   }
-}
-
-/** REQUIRES: the table has the task. */
-export function executionOf(table: TaskTable, task: TaskHandle): ExecutionRef {
-  const { segment, index, attempt } = table.inspect(task)!;
-  return { task: taskId(table.segmentRef(segment) as SegmentRef, index), attempt };
-}
-
-function nameOf({ task, attempt }: ExecutionRef): string {
-  return `${task}:${attempt}`;
 }

@@ -182,7 +182,7 @@ export class RemoteEnds {
     let some: ResultToSend[] = [];
     const post = (): void => {
       const sent = some;
-      const plain = sent.map(({ task, attempt, report }) => ({ task, attempt, report }));
+      const plain = sent.map(({ onSent: _, ...result }) => result);
       const command: Command = { kind: 'results', from: this.#node, results: plain };
       this.#post(sent[0]!.task, command, {
         onSent: () => {

@@ -535,6 +535,40 @@ describe('a cluster of engines', () => {
     assert.equal(a.open, 0);
   });
 
+  test('a report of an execution that was lost is not taken for one of the next, which has its attempt again', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 1);
+    await settled(cluster);
+    const [task] = await submitMany(cluster, a, 1);
+    // Cut off for longer than its lease lives, it is taken for dead; who takes over has no place for the task.
+    a.store.isCut = true;
+    a.store.readsFail = true;
+    const b = await cluster.join(['work'], 0);
+    await cluster.until('b has it', () => b.open === 1, 4 * CLUSTER_TTL_MS);
+    a.store.isCut = false;
+    a.store.readsFail = false;
+    await settled(cluster);
+    // It comes back to a, which runs it in the same attempt, beside what still runs of the first time.
+    a.pool.freePlaces = 1;
+    await cluster.within(b.close());
+    await cluster.until('a runs it again', () => a.pool.batches.length === 2);
+    assert.deepEqual(
+      a.pool.batches.map(({ tasks }) => tasks[0]!.attempt),
+      [1, 1],
+    );
+    const c = await cluster.join(['work'], 0);
+    const closing = a.close(10_000);
+    await cluster.until('c has it', () => c.open === 1);
+    a.pool.batches[0]!.report([0], Outcome.COMPLETED, '"of the one that was lost"');
+    a.pool.batches[0]!.end();
+    await settled(cluster);
+    assert.equal(c.open, 1, 'nothing is known of the second yet');
+    completing(a)();
+    await closing;
+    const end = await cluster.within(c.engine.ended(fromAfar(task!)));
+    assert.equal(end.json, '"done"');
+  });
+
   for (const { how, outcome, json, told } of [
     { how: 'completed', outcome: Outcome.COMPLETED, json: '"done"', told: /^"done"$/ },
     {

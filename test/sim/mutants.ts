@@ -284,7 +284,7 @@ export const MUTANTS: readonly Mutant[] = [
     world: 'cluster',
     file: 'engine/task-desk.js',
     find: 'this.ended(place).then(resolve, reject);',
-    replace: '',
+    replace: ';',
   },
   {
     name: 'drops submissions of a shard that is lost',

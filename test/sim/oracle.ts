@@ -19,6 +19,7 @@ import { type BatchRecord, readState, readTask, type StateRecord } from '../../s
 import { isEnded, Outcome, TaskState } from '../../src/core/states.js';
 import type { Revision, Txn } from '../../src/core/store.js';
 import type { TaskEnd } from '../../src/engine/ends.js';
+import { type ExecutionRef, isSameExecution } from '../../src/engine/execution-ref.js';
 import { deadLetterKey } from '../../src/engine/keys.js';
 import { type CancelAnswer, decodeCommand } from '../../src/engine/letters.js';
 import { LOSSES_MAX } from '../../src/pool/loss-policy.js';
@@ -58,7 +59,11 @@ interface Submission {
 /** A command with what executions came to. */
 interface Report {
   readonly executor: string;
-  readonly told: readonly { readonly id: TaskId; readonly attempt: number; readonly at: number }[];
+  readonly told: readonly {
+    readonly execution: ExecutionRef;
+    /** The newest claim of the task when it was put. */
+    readonly at: number;
+  }[];
 }
 
 export class Oracle {
@@ -254,6 +259,8 @@ export class Oracle {
       tasks: fired,
       isOpen: (id) => this.#tasks.get(id)?.end === undefined && this.versionOf(id) === 0,
     });
+    // Before the claims of the same transaction: nothing has been reported of those.
+    for (const { key, value } of put('c/')) this.#onCommand(key, value);
     const by = { node, revision, txn };
     for (const { key, value } of put('z/')) this.#onFinished(key, value, by);
     for (const { key, value } of put('d/')) this.#onDeadLetter(key, value, by);
@@ -261,31 +268,29 @@ export class Oracle {
     for (const { key, value } of writes) {
       if (value === undefined && /^[ti]\//.test(key)) this.#onSegmentDeleted(refOf(key));
       if (value === undefined && key.startsWith('d/')) this.#onLetterDeleted(key, node);
-      if (key.startsWith('c/')) this.#onCommand(key, value, node);
+      if (value === undefined && key.startsWith('c/')) this.#onCommandDeleted(key, node);
     }
   }
 
+  #onCommand(key: string, value: Uint8Array): void {
+    const command = decodeCommand(value);
+    const results = command.kind === 'results' ? command.results : [];
+    const told = results.map((result) => ({ execution: result, at: this.#claimOf(result.task) }));
+    this.#reports.set(key, { executor: command.from, told });
+  }
+
   /** A report is deleted when what it says is stored: else nobody would have it after a crash. */
-  #onCommand(key: string, value: Uint8Array | undefined, node: SimNode): void {
-    if (value !== undefined) {
-      const command = decodeCommand(value);
-      const results = command.kind === 'results' ? command.results : [];
-      const told = results.map(({ task, attempt }) => ({
-        id: task,
-        attempt,
-        at: this.#claimOf(task),
-      }));
-      this.#reports.set(key, { executor: command.from, told });
-      return;
-    }
+  #onCommandDeleted(key: string, node: SimNode): void {
     const report = this.#reports.get(key);
     this.#reports.delete(key);
-    for (const { id, attempt, at } of report?.told ?? []) {
+    for (const { execution, at } of report?.told ?? []) {
+      const id = execution.task;
       const task = this.#tasks.get(id);
-      const stands = task?.state === TaskState.RUNNING && task.end === undefined;
-      const isSame = task?.executor === report!.executor && task.attempt === attempt;
+      if (task?.state !== TaskState.RUNNING || task.end !== undefined) continue;
+      const { attempt, losses, version, executor } = task;
+      const stands = isSameExecution({ task: id, attempt, losses, version }, execution);
       // Claimed anew, perhaps by the same: then the report has been heard.
-      if (stands && isSame && this.#claimOf(id) === at) {
+      if (stands && executor === report!.executor && this.#claimOf(id) === at) {
         this.violate('S1', `${node.name} deletes ${key}, and ${id} still stands as running`);
       }
     }
