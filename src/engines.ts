@@ -6,6 +6,7 @@
  * share the threads.
  */
 
+import type { ConcurrencySpec } from './core/concurrency.js';
 import type { TaskId } from './core/ids.js';
 import type { TaskSpec } from './core/task.js';
 import { goneError } from './engine/ends.js';
@@ -13,6 +14,7 @@ import type { Engine } from './engine/engine.js';
 import type { EngineStats } from './engine/engine-options.js';
 import type { TaskInspection } from './engine/inspection.js';
 import type { ShutdownBudget } from './engine/shutdown.js';
+import type { ConcurrencyInfo } from './engine/task-types.js';
 
 export class Engines {
   /** On the runtime's store. */
@@ -61,6 +63,11 @@ export class Engines {
     return sum;
   }
 
+  /** Types whose executions at once are limited, and how many they are. */
+  get concurrency(): ConcurrencyInfo[] {
+    return this.#all.flatMap(({ concurrency }) => concurrency);
+  }
+
   /** Called when ends are durable and their room in the queue is free. */
   onReleased(release: (bytes: number, tasks: number) => void): void {
     for (const engine of this.#all) engine.room.onReleased = release;
@@ -74,6 +81,11 @@ export class Engines {
   /** How many tasks of a type may run at once here, whatever its `concurrency` says above that. */
   limitType(type: string, atMost: number): void {
     for (const engine of this.#all) engine.limitType(type, atMost);
+  }
+
+  /** Other limits of how many of a type run at once here. */
+  setConcurrency(type: string, concurrency: ConcurrencySpec): void {
+    for (const engine of this.#all) engine.setConcurrency(type, concurrency);
   }
 
   /** How tenants share what runs here, from now on. */

@@ -12,6 +12,7 @@ export type {
   JoinedEnd,
   JoinOptions,
 } from './core/children.js';
+export type { AdaptiveConcurrency, Concurrency } from './core/concurrency.js';
 export type { Duration } from './core/durations.js';
 export {
   type ErrorCode,
@@ -58,6 +59,7 @@ export type {
 export type { DebounceOptions } from './debounce-options.js';
 export type { Explanation } from './engine/explanation.js';
 export type { TaskInspection } from './engine/inspection.js';
+export type { ConcurrencyInfo } from './engine/task-types.js';
 export type { BreakerOptions, HealingOptions, HealingRules } from './healing/healing-options.js';
 export { createClient, createRuntime } from './millrace.js';
 export type { Health } from './observation.js';

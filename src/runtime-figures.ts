@@ -2,6 +2,7 @@
  * What a runtime tells of itself: counts, health, metrics, what healing did.
  */
 import type { EngineStats } from './engine/engine-options.js';
+import type { ConcurrencyInfo } from './engine/task-types.js';
 import type { HealRecord } from './healing/actions.js';
 import type { PausedInfo } from './runtime-control.js';
 
@@ -14,6 +15,8 @@ export interface RuntimeStats extends EngineStats {
   readonly openBytes: number;
   /** Worker threads that are ready. */
   readonly threads: number;
+  /** Task types whose executions at once are limited on this node, and where the limits stand. */
+  readonly concurrency: readonly ConcurrencyInfo[];
   /** What rests until somebody resumes it, on all nodes. */
   readonly paused: readonly PausedInfo[];
 }

@@ -362,11 +362,16 @@ export class Runtime {
    * on, and nothing waits for it. This is how a runtime follows its configuration:
    * `runtime.config.watch(weights, (value) => runtime.tune({ fairness: { weights: value ?? {} } }))`.
    *
-   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_CLOSED; nothing has changed then
+   * @throws ERR_MILLRACE_INVALID_OPTION, ERR_MILLRACE_INVALID_DURATION, ERR_MILLRACE_UNKNOWN_TASK, ERR_MILLRACE_CLOSED; nothing
+   *   has changed then
    */
   tune(tuning: RuntimeTuning): void {
     this.#requireOpen();
-    tuneRuntime(tuning, { engines: this.#engines, breakers: this.#observation.breakers });
+    tuneRuntime(tuning, {
+      engines: this.#engines,
+      breakers: this.#observation.breakers,
+      contract: (name) => this.#contract(name).spec,
+    });
   }
 
   /** Resolves when every task that has a handler here has ended: delayed ones and retries included. */
@@ -381,6 +386,7 @@ export class Runtime {
       waiting: this.#admission.waiting,
       openBytes: this.#admission.pendingBytes,
       threads: this.#threads?.threadCount ?? 0,
+      concurrency: this.#engines.concurrency,
       paused: this.#control.paused,
       freePlaces: this.#engines.stored.freePlaces,
     };

@@ -12,6 +12,12 @@ import type {
   JoinedEnd,
   JoinOptions,
 } from './children.js';
+import {
+  type Concurrency,
+  type ConcurrencyRange,
+  concurrencySpec,
+  NO_CONCURRENCY_LIMIT,
+} from './concurrency.js';
 import { type Duration, durationMs } from './durations.js';
 import { MillraceError } from './errors.js';
 import { isQueueName } from './ids.js';
@@ -57,8 +63,11 @@ export interface ContractOptions<Input = unknown, Parsed = Input> {
   readonly exec?: 'thread' | 'inline';
   /** Lower-case letters, digits, `-` and `_`; at most 63. @defaultValue 'default' */
   readonly queue?: string;
-  /** Executions of this task at once on one node. @defaultValue no limit */
-  readonly concurrency?: number;
+  /**
+   * Executions of this task at once on one node. `adaptive`, or `{ min, max }`: as many as what they call bears, found out
+   * from how long they take and how they fail. @defaultValue no limit
+   */
+  readonly concurrency?: Concurrency;
   /**
    * Executions at once, on all nodes together, of tasks of this queue that were submitted with the same `concurrencyKey`.
    * Types of one queue share the keys. @defaultValue 1
@@ -259,8 +268,10 @@ export interface TaskSpec {
   readonly schema: StandardSchemaV1 | undefined;
   readonly exec: 'thread' | 'inline';
   readonly queue: string;
-  /** Infinity = no limit. */
+  /** The most at once on one node; Infinity = no limit. */
   readonly concurrency: number;
+  /** Where the limit may be; undefined: it is `concurrency`. */
+  readonly adaptiveConcurrency: ConcurrencyRange | undefined;
   readonly concurrencyPerKey: number;
   /** Undefined: the runtime's, if it has one. */
   readonly rate: RateSpec | undefined;
@@ -537,16 +548,18 @@ function specOf(options: TaskOptions): TaskSpec {
   }
   const retry = knownOptions<RetryOptions>(options.retry, `${option}retry.`, RETRY_OPTIONS);
   const minMs = durationMs(retry.min ?? 500, `${option}retry.min`);
+  const concurrency =
+    options.concurrency === undefined
+      ? NO_CONCURRENCY_LIMIT
+      : concurrencySpec(options.concurrency, `${option}concurrency`);
   return {
     name,
     version: wholeNumber(options.version ?? 1, `${option}version`, 1, 0xffff_ffff),
     schema,
     exec: oneOf(options.exec ?? 'thread', `${option}exec`, ['thread', 'inline']),
     queue,
-    concurrency:
-      options.concurrency === undefined
-        ? Number.POSITIVE_INFINITY
-        : wholeNumber(options.concurrency, `${option}concurrency`, 1, 1_000_000),
+    concurrency: concurrency.max,
+    adaptiveConcurrency: concurrency.adaptive,
     concurrencyPerKey: wholeNumber(
       options.concurrencyPerKey ?? 1,
       `${option}concurrencyPerKey`,

@@ -26,6 +26,7 @@ import {
 } from '../pool/deadlines.js';
 import { RunTimes } from '../pool/run-times.js';
 import type { TypeId } from '../timing/task-table.js';
+import type { AdaptiveLimit } from './adaptive-limit.js';
 
 /** For types without a `timeout` of their own. */
 const NET: TimeoutSpec = timeoutSpec({ min: '5m', max: '24h' });
@@ -36,6 +37,8 @@ type TypeFacts = Pick<TaskSpec, 'name' | 'queue' | 'timeout' | 'exec' | 'isBatch
 /** How long tasks of one type may run, and have run. */
 export class TypeTimes {
   readonly times: RunTimes = new RunTimes();
+  /** Learns from the same executions how many may run at once; undefined: that is fixed. */
+  adaptive: AdaptiveLimit | undefined;
   readonly #spec: TypeFacts;
   readonly #limits: Limits;
   readonly #graceMs: number;
@@ -65,6 +68,7 @@ export class TypeTimes {
       timeoutMs: Math.min(this.#limitMsMax, this.#limits.limitMs(this.times) * perCall),
       graceMs: this.#graceMs,
       times: this.times,
+      adaptive: this.adaptive,
       spec: this.#spec,
     };
   }
@@ -73,6 +77,7 @@ export class TypeTimes {
 /** How long one task may run, and where its run time is noted. */
 export interface TimedTask extends WatchedItem {
   readonly times: RunTimes;
+  readonly adaptive: AdaptiveLimit | undefined;
   readonly spec: TypeFacts;
 }
 
@@ -106,9 +111,11 @@ export class Flight implements Watched {
       const at = frame.recordAt(i);
       const runMs = view.getFloat64(at + 8, true);
       sumMs += runMs;
-      if (view.getUint16(at + 4, true) !== Outcome.NOT_STARTED) {
-        this.items[view.getUint32(at, true)]?.times.add(runMs);
-      }
+      const outcome = view.getUint16(at + 4, true);
+      if (outcome === Outcome.NOT_STARTED) continue;
+      const item = this.items[view.getUint32(at, true)];
+      item?.times.add(runMs);
+      if (outcome === Outcome.COMPLETED) item?.adaptive?.noteCompleted(runMs);
     }
     return count === 0 ? undefined : sumMs / count;
   }

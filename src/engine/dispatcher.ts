@@ -23,6 +23,7 @@ import type { BatchListener, Pool } from '../core/pool.js';
 import { readBatchEntry } from '../core/records.js';
 import { Outcome } from '../core/states.js';
 import type { Revision } from '../core/store.js';
+import { isUnavailable } from '../core/unavailable.js';
 import type { Timers } from '../pool/deadlines.js';
 import { type Death, deathOf } from '../pool/loss-policy.js';
 import {
@@ -107,6 +108,7 @@ export class Dispatcher {
   readonly #batchTasksMax: number;
   readonly #pool: Pool;
   readonly #table: TaskTable;
+  readonly #types: TaskTypes;
   readonly #settler: Settler;
   readonly #clock: Clock;
   readonly #turn: AloneTurn;
@@ -135,6 +137,7 @@ export class Dispatcher {
     this.#lead = new ClaimLead(this.#batchTasksMax);
     this.#pool = pool;
     this.#table = table;
+    this.#types = types;
     this.#settler = options.settler;
     this.#clock = options.clock;
     this.#turn = options.turn;
@@ -191,6 +194,7 @@ export class Dispatcher {
   claim(cut: CutHandle, room: ClaimRoom): BatchHandle[] {
     if (this.#isClosing || this.#isHeld) return [];
     const batches = this.#claimAll(cut, room);
+    if (batches.length > 0) this.#types.noteClaims();
     this.#idleness.noteClaim(batches.length > 0);
     return batches;
   }
@@ -399,11 +403,17 @@ export class Dispatcher {
       const bytes = frame.subarray(offsets[i]!, offsets[i]! + lengths[i]!);
       const outcome = outcomes[i] as Outcome;
       const overranMs = flight.overranMs(slot);
+      const { adaptive } = flight.items[slot]!;
+      if (adaptive !== undefined) {
+        if (saysTooMuch(outcome, bytes, overranMs)) adaptive.noteOverloaded();
+        else if (outcome !== Outcome.COMPLETED) adaptive.noteEnded();
+      }
       if (this.#isOrphan(task)) {
         const overran = overranMs === undefined ? {} : { overranMs };
         this.#events.onOrphan(task, { kind: 'outcome', outcome, json: utf8(bytes), ...overran });
       } else this.#settler.settle(task, outcome, bytes, overranMs);
     }
+    this.#types.adapt(instantOf(this.#clock));
     this.#events.onChanged();
   }
 
@@ -432,6 +442,7 @@ export class Dispatcher {
     const death: Death = deathOf(loss) ?? { reason: 'killed', begun: lost.length };
     for (const [i, task] of lost.entries()) {
       const overranMs = slots.length > 0 ? flight?.overranMs(slots[i]!) : undefined;
+      if (overranMs !== undefined) flight?.items[slots[i]!]?.adaptive?.noteOverloaded();
       if (this.#isOrphan(task)) {
         this.#events.onOrphan(task, reportOfLoss(death, overranMs));
       } else if (death.reason === 'shutdown') {
@@ -441,9 +452,18 @@ export class Dispatcher {
       }
     }
     this.#endTurn(batch);
+    this.#types.adapt(instantOf(this.#clock));
     if (lost.length > 0) this.#events.onChanged();
     this.#events.onFree();
   }
+}
+
+/** Whether an outcome says that what the handler calls gets more than it bears. */
+function saysTooMuch(outcome: Outcome, bytes: Uint8Array, overranMs: number | undefined): boolean {
+  if (outcome === Outcome.COMPLETED || outcome === Outcome.SNOOZED) return false;
+  if (overranMs !== undefined) return true;
+  const isFailure = outcome === Outcome.FAILED || outcome === Outcome.FAILED_FOR_GOOD;
+  return isFailure && isUnavailable(JSON.parse(utf8(bytes)));
 }
 
 /** What the owner of a task is told whose thread died here. */

@@ -19,6 +19,7 @@
  */
 import type { Load } from '../coordination/load.js';
 import { type Clock, instantOf } from '../core/clock.js';
+import type { ConcurrencySpec } from '../core/concurrency.js';
 import { MillraceError } from '../core/errors.js';
 import { type Incarnation, requireTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
 import { BaseService } from '../core/service.js';
@@ -41,6 +42,7 @@ import type { Room } from './room.js';
 import { type ShutdownBudget, shutDown } from './shutdown.js';
 import { readStoredTask } from './stored-task.js';
 import type { CancelAnswer, TaskPlace } from './task-desk.js';
+import type { ConcurrencyInfo } from './task-types.js';
 
 export class Engine extends BaseService {
   /** The engine's time, for those who wait on it. */
@@ -258,6 +260,11 @@ export class Engine extends BaseService {
     };
   }
 
+  /** Types whose executions at once are limited, and how many they are; none once it has stopped. */
+  get concurrency(): ConcurrencyInfo[] {
+    return this.#parts.door.isClosed ? [] : this.#parts.types.concurrency;
+  }
+
   /** What there is to do here, for others to place their tasks by. */
   get load(): Load {
     return this.#parts.load;
@@ -293,6 +300,13 @@ export class Engine extends BaseService {
   limitType(name: string, atMost: number): void {
     if (this.#parts.door.isClosed) return;
     this.#parts.types.limit(name, atMost, instantOf(this.clock));
+    this.#parts.executions.requestClaim();
+  }
+
+  /** Other limits of how many of a type run at once, from now on; what runs goes on. */
+  setConcurrency(name: string, concurrency: ConcurrencySpec): void {
+    if (this.#parts.door.isClosed) return;
+    this.#parts.types.setConcurrency(name, concurrency, instantOf(this.clock));
     this.#parts.executions.requestClaim();
   }
 

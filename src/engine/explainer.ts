@@ -123,11 +123,17 @@ export class Explainer {
       };
     }
     if (runningCount >= limit) {
+      const range = types.rangeOf(info.type);
+      const allowed =
+        range === undefined
+          ? `its concurrency of ${limit} allows`
+          : `its adaptive concurrency allows at the moment: ${limit}, within ${range.min} and ${range.max}`;
       return {
         reason: 'concurrency',
         limit,
         running: runningCount,
-        message: `${runningCount} of '${type}' run here, which is all that its concurrency of ${limit} allows`,
+        ...(range && { adaptive: range }),
+        message: `${runningCount} of '${type}' run here, which is all that ${allowed}`,
       };
     }
     if (info.isParked) {

@@ -2,6 +2,7 @@
  * Explanation: why a task is not running, as an answer for people (`message`) and for programs (`reason`, and what
  * belongs to it). The first reason that applies is told, from the task outwards: itself, its type, this node, the others.
  */
+import type { ConcurrencyRange } from '../core/concurrency.js';
 import type { TaskStatus } from '../core/states.js';
 
 /** Why a task is not running. Times are epoch ms. */
@@ -23,7 +24,13 @@ export type Explanation = { readonly message: string } & (
       readonly sinceMs: number;
     }
   /** Its type is at its `concurrency` here. */
-  | { readonly reason: 'concurrency'; readonly limit: number; readonly running: number }
+  | {
+      readonly reason: 'concurrency';
+      readonly limit: number;
+      readonly running: number;
+      /** The bounds of a limit that adapts. */
+      readonly adaptive?: ConcurrencyRange;
+    }
   /** Others with its `concurrencyKey` run, as many as may, or are ready before it. */
   | { readonly reason: 'concurrency-key'; readonly limit: number }
   /** Its type, or its tenant, has begun as many executions as its `rate` allows. */

@@ -98,6 +98,13 @@ export const METRICS = {
     labels: ['type'],
     help: 'Executions of a task type that failed since somebody did not answer: timeouts, broken connections, 503.',
   },
+  concurrencyLimit: {
+    name: 'millrace_concurrency_limit',
+    type: 'gauge',
+    group: 'tasks',
+    labels: ['type'],
+    help: 'How many of a task type may run at once on this node, where that is limited: fixed, adaptive, or 0 by a breaker.',
+  },
   tasksDead: {
     name: 'millrace_tasks_dead_total',
     type: 'counter',

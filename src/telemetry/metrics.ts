@@ -20,6 +20,8 @@ export interface RuntimeFigures {
   readonly openBytes: number;
   readonly waiting: number;
   readonly threads: number;
+  /** How many of a task type may run at once, where that is limited. */
+  readonly concurrency: readonly { readonly task: string; readonly limit: number }[];
 }
 
 export interface MetricsParts {
@@ -53,13 +55,16 @@ export class Metrics extends BaseService {
   /** From now on the runtime's own figures are in it. */
   follow(figures: () => RuntimeFigures): void {
     this.registry.onCollect(() => {
-      const { delayed, ready, running, openBytes, waiting, threads } = figures();
+      const { delayed, ready, running, openBytes, waiting, threads, concurrency } = figures();
       this.registry.cell('tasks', 'delayed').set(delayed);
       this.registry.cell('tasks', 'ready').set(ready);
       this.registry.cell('tasks', 'running').set(running);
       this.registry.cell('openBytes').set(openBytes);
       this.registry.cell('submittersWaiting').set(waiting);
       this.registry.cell('poolThreads').set(threads);
+      for (const { task, limit } of concurrency) {
+        this.registry.cell('concurrencyLimit', task).set(limit);
+      }
     });
   }
 

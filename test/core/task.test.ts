@@ -37,6 +37,7 @@ test('a task has every default filled in', () => {
     exec: 'thread',
     queue: 'default',
     concurrency: Number.POSITIVE_INFINITY,
+    adaptiveConcurrency: undefined,
     concurrencyPerKey: 1,
     rate: undefined,
     retry: { attempts: 3, backoff: 'exponential', minMs: 500, maxMs: 300_000, jitter: 'full' },
@@ -74,6 +75,7 @@ test('a task keeps what was given', () => {
     exec: 'inline',
     queue: 'slow',
     concurrency: 8,
+    adaptiveConcurrency: undefined,
     concurrencyPerKey: 2,
     rate: { limit: 5, perMs: 1_000, by: 'tenant', burst: 5 },
     retry: { attempts: 5, backoff: 'linear', minMs: 1_000, maxMs: 3_600_000, jitter: 'none' },
@@ -83,6 +85,20 @@ test('a task keeps what was given', () => {
     durability: 'volatile',
     isBatched: false,
   });
+});
+
+test('an adaptive concurrency is a word, or its bounds', () => {
+  for (const [concurrency, max, min] of [
+    ['adaptive', 200, 1],
+    [{}, 200, 1],
+    [{ min: 3 }, 200, 3],
+    [{ max: 1_000 }, 1_000, 1],
+    [{ min: 7, max: 7 }, 7, 7],
+  ] as const) {
+    const { spec } = defineTask({ name: 'a', concurrency, run });
+    assert.equal(spec.concurrency, max);
+    assert.deepEqual(spec.adaptiveConcurrency, { min, max });
+  }
 });
 
 test('a retry delay never starts above its bound', () => {
@@ -113,7 +129,9 @@ const JUNK: Readonly<Record<string, readonly unknown[]>> = {
   input: [null, 'string', {}, { '~standard': {} }, () => {}],
   exec: ['Thread', 'process', 1, null],
   queue: ['', 'Upper', 'a/b', 'x'.repeat(64), 5, null],
-  concurrency: [0, -1, 1.5, '8', Infinity, 1_000_001, null],
+  concurrency: [0, -1, 1.5, '8', Infinity, 1_000_001, null, 'Adaptive', [], true, NaN],
+  'concurrency.min': [0, 1.5, 201, '3', null],
+  'concurrency.max': [0, 1.5, 1_000_001, Infinity, '3'],
   retry: [null, 3, 'never', true],
   'retry.attempts': [0, 1.5, '3', Infinity, 65_536, null],
   'retry.backoff': ['constant', 2, null],

@@ -12,6 +12,7 @@ import {
   type BatchTask,
   type Children,
   type Client,
+  type Concurrency,
   defineTask,
   defineTasks,
   type ExecutionContext,
@@ -255,6 +256,13 @@ test('a timeout is a word, a duration, or both in parts', () => {
   }
 });
 
+test('a concurrency is a number, a word, or bounds', () => {
+  for (const concurrency of [8, 'adaptive', {}, { min: 2 }, { min: 2, max: 40 }] as const) {
+    expectTypeOf(concurrency).toExtend<Concurrency>();
+    assert.equal(defineTask({ name: 'a', concurrency, run: () => 1 }).name, 'a');
+  }
+});
+
 test('a handler that does not fit the schema or the contract is an error', () => {
   // Checked by the compiler and never called.
   const use = (): void => {
@@ -266,6 +274,10 @@ test('a handler that does not fit the schema or the contract is an error', () =>
     defineTask({ name: 'a', retries: 3, run: () => 1 });
     // @ts-expect-error: no such unit
     defineTask({ name: 'a', ttl: '5 minutes', run: () => 1 });
+    // @ts-expect-error: neither a number nor adaptive
+    defineTask({ name: 'a', concurrency: 'many', run: () => 1 });
+    // @ts-expect-error: no such bound
+    defineTask({ name: 'a', concurrency: { start: 5 }, run: () => 1 });
     // @ts-expect-error: neither a duration nor adaptive
     defineTask({ name: 'a', timeout: 'soon', run: () => 1 });
     // @ts-expect-error: no such part of a timeout
