@@ -8,6 +8,7 @@ import { hasCode } from '../../../src/core/errors.js';
 import type { Revision, Store } from '../../../src/core/store.js';
 import { systemClock } from '../../../src/timing/system-clock.js';
 import { apply, bytes, del, put } from '../../conformance/store/harness.js';
+import { closing } from '../../support/closing.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
 import { freshNamespace, openEtcd } from '../../support/etcd/store.js';
 import { until } from '../../support/limit.js';
@@ -18,7 +19,8 @@ const QUOTA_BYTES = 64 << 20;
 
 test('of two compactors one compacts, and never past what the other still reads', async (t) => {
   const etcd = await EtcdCluster.start();
-  t.after(() => etcd.close());
+  const atEnd = closing(t);
+  atEnd(() => etcd.close());
   const options = { endpoints: etcd.endpoints, namespace: freshNamespace() };
   const store = await openEtcd(t, options);
   const done: number[] = [];
@@ -35,7 +37,7 @@ test('of two compactors one compacts, and never past what the other still reads'
     const parts = { clock: systemClock, store: at, needed: new NeededRevisions(at), heartbeats };
     const compactor = new Compactor({ ...parts, limits: LIMITS, roundMs: ROUND_MS });
     await compactor.start();
-    t.after(() => compactor.stop());
+    atEnd(() => compactor.stop());
   }
 
   await write(store, 300);
@@ -62,7 +64,8 @@ test('of two compactors one compacts, and never past what the other still reads'
 
 test('pressure rises before the quota is reached, and goes when space is free again', async (t) => {
   const etcd = await EtcdCluster.start({ quotaBytes: QUOTA_BYTES });
-  t.after(() => etcd.close());
+  const atEnd = closing(t);
+  atEnd(() => etcd.close());
   const store = await openEtcd(t, {
     endpoints: etcd.endpoints,
     namespace: freshNamespace(),
@@ -77,7 +80,7 @@ test('pressure rises before the quota is reached, and goes when space is free ag
     roundMs: ROUND_MS,
   });
   await compactor.start();
-  t.after(() => compactor.stop());
+  atEnd(() => compactor.stop());
   const seen = new Set<string>();
   const value = bytes('v'.repeat(64 << 10));
   let keys = 0;

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import type { ChannelPayloads } from '../../../src/core/channels.js';
 import { createRuntime, defineTask, defineTasks } from '../../../src/index.js';
 import { etcdStore } from '../../../src/store/etcd/index.js';
+import { closing } from '../../support/closing.js';
 import { EtcdCluster } from '../../support/etcd/index.js';
 import { freshNamespace } from '../../support/etcd/store.js';
 import type { TcpProxy } from '../../support/tcp-proxy.js';
@@ -34,7 +35,8 @@ test('a slowed etcd degrades the runtime, which recovers with it', {
   timeout: LIMIT_MS,
 }, async (t) => {
   const etcd = await EtcdCluster.start({ hasProxies: true });
-  t.after(() => etcd.close());
+  const atEnd = closing(t);
+  atEnd(() => etcd.close());
   const proxy = etcd.proxies[0] as TcpProxy;
   const runtime = await createRuntime({
     tasks,
@@ -42,7 +44,7 @@ test('a slowed etcd degrades the runtime, which recovers with it', {
     healing: { rules: { watchDelay: WATCH_DELAY } },
     shutdown: { soft: 0, hard: 0 },
   });
-  t.after(() => runtime.close());
+  atEnd(() => runtime.close());
   const low = { priority: -1 };
   await (await runtime.submit(work, 1, low)).result();
 
