@@ -98,6 +98,11 @@ export class Engines {
     for (const engine of this.#all) engine.allowClaimsAhead(isAllowed);
   }
 
+  /** How long each commit of stored tasks waits for more to share it. What is volatile writes nothing. */
+  lingerCommits(lingerMs: number): void {
+    this.stored.lingerCommits(lingerMs);
+  }
+
   /** Whether nothing new begins. */
   holdStarts(isHeld: boolean): void {
     for (const engine of this.#all) engine.holdStarts(isHeld);

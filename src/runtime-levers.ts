@@ -34,6 +34,10 @@ export class RuntimeLevers implements Levers {
     this.#engines.allowClaimsAhead(isAllowed);
   }
 
+  lingerCommits(lingerMs: number): void {
+    this.#engines.lingerCommits(lingerMs);
+  }
+
   async replaceThreads(count: 'one' | 'all', threadId?: number): Promise<void> {
     const threads = count === 'one' ? 1 : (this.#threads?.threadCount ?? 0);
     await this.#threads?.replaceThreads?.(threads, threadId);

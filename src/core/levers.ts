@@ -14,6 +14,8 @@ export interface Levers {
   shedBelow(priority: number | undefined): void;
   /** Whether tasks may be claimed before there is a place for them: faster, and more writing. */
   allowClaimsAhead(isAllowed: boolean): void;
+  /** How long each commit waits for more to share it: fewer and larger ones, and everybody waits longer; 0: no longer than it must. */
+  lingerCommits(lingerMs: number): void;
   /**
    * Replaces worker threads by new ones, the oldest first, one at a time: the successor is ready before its predecessor gets no
    * more tasks, and that ends with the last it has. Resolves when it has ended.

@@ -25,7 +25,8 @@
  * applied: its commit is told, and the lane waits a little. After an unknown outcome no error is definite, so content
  * never changes while its fate is open.
  *
- * What goes into a commit is decided as late as possible: the lane asks its source to cut one when it is free.
+ * What goes into a commit is decided as late as possible: the lane asks its source to cut one when it is free. It can be made to
+ * linger before each: fewer, larger transactions, and everybody waits a little longer.
  */
 
 import { publish } from '../core/channels.js';
@@ -130,6 +131,8 @@ type Verdict =
   | { readonly kind: 'fenced' };
 
 export class CommitLane {
+  /** How long a commit waits for more to share it; 0: for the I/O at hand only. Holds for what is asked for from then on. */
+  lingerMs = 0;
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #source: CommitSource;
@@ -182,11 +185,13 @@ export class CommitLane {
   request(): void {
     if (this.#isScheduled || this.#isFlying || this.#endedBy) return;
     this.#isScheduled = true;
-    // After the I/O at hand, so that what arrives in the same turn shares the commit.
-    this.#clock.wakeSoon(() => {
+    const fly = (): void => {
       this.#isScheduled = false;
       this.#fly();
-    });
+    };
+    // After the I/O at hand, so that what arrives in the same turn shares the commit.
+    if (this.lingerMs > 0) this.#clock.wakeIn(this.lingerMs, fly);
+    else this.#clock.wakeSoon(fly);
   }
 
   /** Resolves when nothing flies and nothing is left to cut. */
@@ -245,7 +250,8 @@ export class CommitLane {
       this.#isFlying = false;
       this.#flying = undefined;
       // Straight into the next cut: whatever piled up has waited for a whole flight already.
-      this.#fly();
+      if (this.lingerMs > 0 && !this.#endedBy) this.request();
+      else this.#fly();
     });
   }
 

@@ -321,6 +321,11 @@ export class Engine extends BaseService {
     this.#parts.executions.allowClaimsAhead(isAllowed);
   }
 
+  /** How long each commit waits for more to share it; 0: no longer than it must. */
+  lingerCommits(lingerMs: number): void {
+    this.#parts.lane.lingerMs = lingerMs;
+  }
+
   /** Whether nothing new begins: tasks wait, what runs goes on. */
   holdStarts(isHeld: boolean): void {
     if (this.#parts.door.isClosed) return;

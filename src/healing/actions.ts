@@ -8,7 +8,7 @@
  *   action               does                                                              a resolved alert
  *   restart-worker       replaces the oldest worker thread, nothing lost                   -
  *   restart-pool         replaces all of them, one after the other                         -
- *   degrade, shed        low priorities are refused, nothing is claimed ahead; for a time  lifts it
+ *   degrade, shed        low priorities are refused, claims and commits fewer; for a time  lifts it
  *   open-breaker         holds a task type back                                            lets it be tried
  *   capture-diagnostics  a report of the process, at most once an hour                     -
  *   exit                 closes, and ends the process with code 75                         -

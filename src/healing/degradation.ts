@@ -1,7 +1,7 @@
 /**
  * Degradation: doing less, on purpose and reversibly, while the store is slow.
  *
- *   watch delay above its limit for so long  -->  degraded: low priorities are shed, nothing is claimed ahead
+ *   watch delay above its limit for so long  -->  degraded: low priorities are shed, nothing is claimed ahead, commits linger
  *   below half of it for as long             -->  as before
  *
  * The two bounds lie apart, so that a delay around the limit does not switch back and forth. Others may degrade a runtime
@@ -29,6 +29,8 @@ export interface DegradationOptions {
 
 /** Submits below this priority are refused while degraded: what says of itself that it can wait. */
 const SHED_BELOW = 0;
+/** Of each commit while degraded: at most twenty a second, and little beside what a slow store takes. */
+const LINGER_MS = 50;
 /** Of the limit: below it, the delay counts as fine again. */
 const RECOVERED_SHARE = 0.5;
 const WATCH_DELAY = 'watch-delay';
@@ -129,6 +131,7 @@ export class Degradation extends BaseService {
   #apply(isDegraded: boolean, reason: string): void {
     this.#levers.shedBelow(isDegraded ? SHED_BELOW : undefined);
     this.#levers.allowClaimsAhead(!isDegraded);
+    this.#levers.lingerCommits(isDegraded ? LINGER_MS : 0);
     publish('millrace:runtime:degraded', () => ({
       incarnation: this.#options.incarnation,
       isDegraded,

@@ -235,7 +235,7 @@ export const LOG_EVENTS: LogEvents = {
     level: ({ isDegraded }) => (isDegraded ? 'warn' : 'info'),
     message: ({ isDegraded }) =>
       isDegraded
-        ? 'the runtime does less: low priorities are refused, nothing is claimed ahead'
+        ? 'the runtime does less: low priorities are refused, nothing is claimed ahead, commits linger'
         : 'the runtime does everything again',
     fields: ({ reason }) => ({ reason }),
   },

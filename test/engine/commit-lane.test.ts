@@ -313,6 +313,53 @@ test('a head that somebody else moved fences the lane, also when an epoch change
   assert.equal(store.sent.length, 1, 'nothing is sent any more');
 });
 
+test('it lingers when it is told to: what comes meanwhile shares the commit, also after one that flew', async () => {
+  const { clock, store, source, lane, submit } = await setup();
+  lane.lingerMs = 50;
+  submit(['a', 't/1']);
+  await clock.advance(49);
+  submit(['b', 't/2']);
+  assert.equal(store.sent.length, 0);
+  await clock.advance(1);
+  assert.deepEqual(source.done.at(-1)?.keys, ['t/1', 't/2']);
+  await clock.advance(100);
+  let answer = (): void => {};
+  store.gate = new Promise((resolve) => {
+    answer = resolve;
+  });
+  submit(['a', 't/3']);
+  await clock.advance(50);
+  submit(['a', 't/4']);
+  answer();
+  store.gate = undefined;
+  await clock.advance(49);
+  submit(['b', 't/5']);
+  assert.deepEqual(source.done.at(-1)?.keys, ['t/3']);
+  await clock.advance(1);
+  assert.deepEqual(source.done.at(-1)?.keys, ['t/4', 't/5']);
+  assert.equal(store.sent.length, 3);
+  await clock.advance(50);
+  await lane.idle();
+  lane.lingerMs = 0;
+  submit(['a', 't/8']);
+  await clock.settle();
+  assert.equal(store.sent.length, 4);
+});
+
+test('a lane that lingers and is fenced is idle', async () => {
+  const { clock, source, submit, own, open, lane } = await setup();
+  const other = await open();
+  other.source.epochs.set('a', await own('a'));
+  other.submit(['a', 't/other']);
+  await clock.settle();
+  lane.lingerMs = 50;
+  submit(['b', 't/1']);
+  const idle = lane.idle();
+  await clock.advance(50);
+  assert.equal(source.fenced?.code, 'ERR_MILLRACE_STORE_LOCKED');
+  await idle;
+});
+
 test('two clones of one process have the same name and number; their contents differ', async () => {
   const { clock, source, submit, open, stored } = await setup();
   const clone = await open();

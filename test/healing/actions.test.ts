@@ -62,6 +62,7 @@ test('each action does its one thing', async (t) => {
     'replace all',
     'shed 0',
     'ahead false',
+    'linger 50',
     'limit mail 0',
     'capture',
     'exit 75',
@@ -191,7 +192,7 @@ test('an alert is acted upon by its label action, aliases included', async (t) =
     assert.deepEqual(desk.receive(notification(labels)), { status: 202, accepted: 1 });
   }
   await desk.idle();
-  assert.deepEqual(pulled, ['replace one', 'shed 0', 'ahead false', 'limit mail 0']);
+  assert.deepEqual(pulled, ['replace one', 'shed 0', 'ahead false', 'linger 50', 'limit mail 0']);
 });
 
 test('a thousand replays, at once and over a day, are one action', async (t) => {
@@ -204,7 +205,14 @@ test('a thousand replays, at once and over a day, are one action', async (t) => 
     desk.receive(body);
     await desk.idle();
   }
-  assert.deepEqual(pulled, ['shed 0', 'ahead false', 'shed undefined', 'ahead true']);
+  assert.deepEqual(pulled, [
+    'shed 0',
+    'ahead false',
+    'linger 50',
+    'shed undefined',
+    'ahead true',
+    'linger 0',
+  ]);
   assert.equal(actions.audit.length, 1);
 });
 
@@ -258,7 +266,7 @@ test('of an alert with very many labels the four that are known count, and nothi
   const body = notification({ ...many, action: 'degrade' }, { annotations: many }, { many });
   assert.deepEqual(desk.receive(body), { status: 202, accepted: 1 });
   await desk.idle();
-  assert.deepEqual(pulled, ['shed 0', 'ahead false']);
+  assert.deepEqual(pulled, ['shed 0', 'ahead false', 'linger 50']);
   assert.ok(!JSON.stringify(actions.audit).includes('mark'));
 });
 
@@ -301,7 +309,7 @@ test('while the store is silent nothing is done: it may have been done already',
   await clock.advance(10_000);
   desk.receive(body);
   await desk.idle();
-  assert.deepEqual(pulled, ['shed 0', 'ahead false']);
+  assert.deepEqual(pulled, ['shed 0', 'ahead false', 'linger 50']);
 });
 
 // --- Local rules ----------------------------------------------------------------------------------------------------
@@ -372,8 +380,8 @@ test('what one rung does not mend, the next one tries', async (t) => {
   await clock.advance(MINUTE_MS);
   assert.deepEqual(pulled, ['replace one', 'replace all']);
   await clock.advance(MINUTE_MS);
-  assert.deepEqual(pulled.slice(2), ['shed 0', 'ahead false']);
+  assert.deepEqual(pulled.slice(2), ['shed 0', 'ahead false', 'linger 50']);
   share = 0.1;
   await clock.advance(5_000);
-  assert.deepEqual(pulled.slice(4), ['shed undefined', 'ahead true']);
+  assert.deepEqual(pulled.slice(5), ['shed undefined', 'ahead true', 'linger 0']);
 });

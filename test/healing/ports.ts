@@ -24,6 +24,7 @@ export function fakePorts(): FakePorts {
       limitType: (type, atMost) => void pulled.push(`limit ${type} ${atMost}`),
       shedBelow: (priority) => void pulled.push(`shed ${priority}`),
       allowClaimsAhead: (isAllowed) => void pulled.push(`ahead ${isAllowed}`),
+      lingerCommits: (lingerMs) => void pulled.push(`linger ${lingerMs}`),
       replaceThreads: async (count, threadId) =>
         void pulled.push(`replace ${count}${threadId === undefined ? '' : ` ${threadId}`}`),
       running: 0,

@@ -37,6 +37,15 @@ async function setup(t: TestContext, options: Partial<RuntimeOptions> = {}) {
     runtime,
     calls,
     submit,
+    /** Transactions while a task becomes due every 5 ms for a second. */
+    async commitsInASecond(): Promise<number> {
+      const before = bed.faults.sent.length;
+      for (let i = 0; i < 200; i++) {
+        void runtime.submit('other', null);
+        await clock.advance(5);
+      }
+      return bed.faults.sent.length - before;
+    },
     set isDown(value: boolean) {
       isDown = value;
     },
@@ -106,4 +115,26 @@ test('while watches are late, low priorities are refused and the rest is taken',
   assert.match(runtime.metrics.prometheus(), /rejected_total\{queue="default",reason="shed"\} 1$/m);
   await late(100);
   await submit('other', { priority: -1 });
+});
+
+test('while degraded commits linger: fewer of them for the same tasks, and as before once it has recovered', async (t) => {
+  const { clock, runtime, commitsInASecond } = await setup(t, {
+    healing: { rules: { watchDelay: { above: '1s', for: '1s' } } },
+  });
+  const tell = async (delayMs: number) => {
+    for (let i = 0; i < 2; i++) {
+      publish('millrace:watch:delay', () => ({ class: 'control', delayMs, commitMs: 1 }));
+      await clock.advance(1_000);
+    }
+  };
+  const before = await commitsInASecond();
+  assert.ok(before >= 200, `${before} commits`);
+  await tell(3_000);
+  const degraded = await commitsInASecond();
+  assert.ok(degraded > 0 && degraded <= 21, `${degraded} commits while degraded`);
+  await clock.advance(200);
+  assert.equal(runtime.stats().open, 0);
+  await tell(10);
+  const after = await commitsInASecond();
+  assert.ok(after >= 200, `${after} commits after`);
 });
