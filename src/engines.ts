@@ -78,6 +78,11 @@ export class Engines {
     for (const engine of this.#all) engine.room.onRecovered = occupy;
   }
 
+  /** Whether there are handlers of a type here. */
+  runsType(type: string): boolean {
+    return this.#all.some((engine) => engine.runsType(type));
+  }
+
   /** How many tasks of a type may run at once here, whatever its `concurrency` says above that. */
   limitType(type: string, atMost: number): void {
     for (const engine of this.#all) engine.limitType(type, atMost);

@@ -22,6 +22,10 @@ export class RuntimeLevers implements Levers {
     this.#close = close;
   }
 
+  runsType(type: string): boolean {
+    return this.#engines.runsType(type);
+  }
+
   limitType(type: string, atMost: number | undefined): void {
     this.#engines.limitType(type, atMost ?? Number.POSITIVE_INFINITY);
   }

@@ -4,6 +4,8 @@
  * Every lever can be pulled twice and put back. None loses a task: what a lever holds back waits.
  */
 export interface Levers {
+  /** Whether tasks of this type run here. */
+  runsType(type: string): boolean;
   /**
    * At most so many executions of a task type at once from now on; 0: none begins. Tasks wait, what runs goes on.
    *

@@ -289,6 +289,11 @@ export class Engine extends BaseService {
     return this.#foreignTypes;
   }
 
+  /** Whether there are handlers of a type here. */
+  runsType(name: string): boolean {
+    return this.#parts.types.has(name);
+  }
+
   /** Whether tasks of a type that does not run here have no room where it runs, as far as is known. */
   isFullElsewhere(type: { readonly queue: string; readonly name: string }): boolean {
     return this.#parts.cluster?.isFullElsewhere({ queue: type.queue, type: type.name }) ?? false;

@@ -124,6 +124,11 @@ export class TaskTypes {
     }
   }
 
+  /** Whether this node has a handler of the type. */
+  has(name: string): boolean {
+    return this.#idOf(name) >= 0;
+  }
+
   /** Those that this node has handlers of. */
   *all(): Generator<readonly [TypeId, TaskSpec]> {
     for (const [type, known] of this.#types.entries()) {

@@ -1,9 +1,9 @@
 /**
  * Actions: what healing does when a rule or an alert asks for it, and the rails that keep it from doing harm.
  *
- *   request -> allowed? -> dry run? -> grace? -> cooling down? -> budget? -> alone in the cluster? -> done
- *                 |           |          |             |             |               |
- *              refused     dry-run   skipped-*   skipped-cooldown  -budget         -busy           every answer is audited
+ *   request -> allowed? known? -> dry run? -> grace? -> cooling down? -> budget? -> alone in the cluster? -> done
+ *                 |                 |          |             |             |               |
+ *              refused           dry-run   skipped-*   skipped-cooldown  -budget         -busy     every answer is audited
  *
  *   action               does                                                              a resolved alert
  *   restart-worker       replaces the oldest worker thread, nothing lost                   -
@@ -15,7 +15,8 @@
  *
  * Restarts and exit disturb: they need the runtime to have been up for a while, cool down for longer each time they are
  * repeated on a target (1, 2, 4 ... 30 min), happen at most four times an hour on a node, and on one node of the cluster at
- * a time. A degradation carries a time: the word that the alert has passed may be lost.
+ * a time. A degradation carries a time: the word that the alert has passed may be lost. A breaker is that of a type that runs here:
+ * whatever else an alert names is refused, and nothing is kept of it.
  */
 import { publish } from '../core/channels.js';
 import type { Clock } from '../core/clock.js';
@@ -186,10 +187,13 @@ export class Actions {
   }
 
   #refusalOf(request: ActionRequest): [ActionResult, string] | undefined {
-    const { action } = request;
+    const { action, target } = request;
     if (!this.isEnabled) return ['skipped-off', 'healing is switched off'];
     if (!this.#options.allowed.has(action)) {
       return ['refused', `healing.actions does not allow ${action}`];
+    }
+    if (action === 'open-breaker' && !this.#levers.runsType(target)) {
+      return ['refused', `no task type '${target.slice(0, 200)}' runs here`];
     }
     const nowMs = this.#clock.monoMs();
     const cooldown = this.#cooldowns.get(keyOf(request));

@@ -73,7 +73,12 @@ export class TypeBreakers extends BaseService {
     return this.#byType.get(type)?.state ?? 'closed';
   }
 
-  /** Opens the breaker of a type, whatever has been counted: somebody else knows better. */
+  /** Types that something is known of: some task has failed, or somebody has opened it. */
+  get typeCount(): number {
+    return this.#byType.size;
+  }
+
+  /** Opens the breaker of a type, whatever has been counted: somebody else knows better. REQUIRES: it runs here. */
   open(type: string): void {
     const breaker = this.#breakerOf(type);
     if (breaker.state !== 'open') this.#open(type, breaker);

@@ -50,7 +50,7 @@ async function setup(t: TestContext, options: Partial<ActionOptions> = {}) {
     await made.start();
     t.after(() => made.stop());
   };
-  return { clock, ports, pulled, actions, ask, desk, degradation, rules };
+  return { clock, ports, pulled, actions, ask, desk, breakers, degradation, rules };
 }
 
 test('each action does its one thing', async (t) => {
@@ -107,6 +107,18 @@ test('while another node heals nothing is restarted here, and the next repetitio
   assert.equal(await ask('degrade'), 'done');
   ports.isBusy = false;
   assert.equal(await ask('restart-worker'), 'done');
+});
+
+test('a breaker is opened of types that run here only: whatever else alerts name is refused, and leaves nothing behind', async (t) => {
+  const { ask, breakers, pulled, actions } = await setup(t);
+  for (let i = 0; i < 10_000; i++)
+    assert.equal(await ask('open-breaker', `made-up-${i}`), 'refused');
+  assert.deepEqual(pulled, []);
+  assert.equal(breakers.typeCount, 0);
+  assert.equal(actions.audit.at(-1)!.detail, "no task type 'made-up-9999' runs here");
+  actions.resolve({ action: 'open-breaker', target: 'made-up-1' });
+  assert.equal(await ask('open-breaker', 'mail'), 'done');
+  assert.deepEqual([breakers.typeCount, breakers.stateOf('mail')], [1, 'open']);
 });
 
 test('a dry run says what would be done and does nothing', async (t) => {

@@ -7,6 +7,8 @@ export interface FakePorts {
   readonly gate: HealGate;
   /** What was pulled, in order. */
   readonly pulled: string[];
+  /** That run here. */
+  readonly types: ReadonlySet<string>;
   /** Another node is healing. */
   isBusy: boolean;
   /** The store does not answer. */
@@ -18,9 +20,11 @@ export function fakePorts(): FakePorts {
   const pulled: string[] = [];
   const ports: FakePorts = {
     pulled,
+    types: new Set(['mail', 'x']),
     isBusy: false,
     isSilent: false,
     levers: {
+      runsType: (type) => ports.types.has(type),
       limitType: (type, atMost) => void pulled.push(`limit ${type} ${atMost}`),
       shedBelow: (priority) => void pulled.push(`shed ${priority}`),
       allowClaimsAhead: (isAllowed) => void pulled.push(`ahead ${isAllowed}`),
