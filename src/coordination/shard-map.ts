@@ -68,10 +68,12 @@ export class ShardMap {
   readonly #waiting = new Map<string, string>();
   /** Owners of all shards of a queue, as long as nothing changes. */
   readonly #owners = new Map<string, readonly (string | undefined)[]>();
+  /** What `shardsFor` says, by queue and type, as long as nothing changes. */
+  readonly #fitting = new Map<string, readonly number[]>();
 
   setMembers(members: readonly Member[]): void {
     this.#members = members;
-    this.#owners.clear();
+    this.#change();
   }
 
   /** @param value - undefined: nothing does any more */
@@ -80,13 +82,13 @@ export class ShardMap {
     const type = value === undefined ? undefined : decodeWaiting(value);
     if (type === undefined) this.#waiting.delete(name);
     else this.#waiting.set(name, type);
-    this.#owners.clear();
+    this.#change();
   }
 
   /** Nothing waits anywhere, as far as is known. */
   forgetWaiting(): void {
     this.#waiting.clear();
-    this.#owners.clear();
+    this.#change();
   }
 
   /** The type that the shard's owner has to run. */
@@ -104,13 +106,15 @@ export class ShardMap {
     return owners;
   }
 
-  /** Shards whose owner is to be somebody who runs the type. */
-  shardsFor(type: string, queue: QueueShards): number[] {
-    const runners = new Set(this.#runnersOf(queue.queue, type).map(({ node }) => node));
-    if (runners.size === 0) return [];
-    return this.ownersOf(queue).flatMap((owner, shard) =>
-      owner !== undefined && runners.has(owner) ? [shard] : [],
-    );
+  /** Shards whose owner is to be somebody who runs the type; the same list as long as nothing changes. */
+  shardsFor(type: string, queue: QueueShards): readonly number[] {
+    const name = `${queue.queue}/${type}`;
+    let shards = this.#fitting.get(name);
+    if (shards === undefined) {
+      shards = this.#findShardsFor(type, queue);
+      this.#fitting.set(name, shards);
+    }
+    return shards;
   }
 
   /** Whether some member of the queue runs the type; also while nothing is known of members. */
@@ -120,6 +124,19 @@ export class ShardMap {
 
   isRunByAll(queue: string, type: string): boolean {
     return this.#membersOf(queue).every((member) => isRunBy(member, type));
+  }
+
+  #change(): void {
+    this.#owners.clear();
+    this.#fitting.clear();
+  }
+
+  #findShardsFor(type: string, queue: QueueShards): number[] {
+    const runners = new Set(this.#runnersOf(queue.queue, type).map(({ node }) => node));
+    if (runners.size === 0) return [];
+    return this.ownersOf(queue).flatMap((owner, shard) =>
+      owner !== undefined && runners.has(owner) ? [shard] : [],
+    );
   }
 
   #ownerOf(at: Place): string | undefined {

@@ -19,6 +19,12 @@ export class ShardOwners {
   /** By queue and node: its shards. */
   readonly #queues = new Map<string, Map<string, Set<number>>>();
   readonly #nodeOf = new Map<Key, string>();
+  #changes = 0;
+
+  /** How often something has changed: what was worked out from the picture holds as long as this does. */
+  get changes(): number {
+    return this.#changes;
+  }
 
   /** A batch of following {@link ALL_OWNERS}. */
   hear({ kind, events }: FollowBatch): void {
@@ -44,6 +50,7 @@ export class ShardOwners {
     this.#remove(entry.key);
     const { queue, shard, node } = ownerOfEntry(entry);
     this.#nodeOf.set(entry.key, node);
+    this.#changes++;
     let nodes = this.#queues.get(queue);
     if (nodes === undefined) {
       nodes = new Map();
@@ -56,6 +63,7 @@ export class ShardOwners {
     const node = this.#nodeOf.get(key);
     if (node === undefined) return;
     this.#nodeOf.delete(key);
+    this.#changes++;
     const { queue, shard } = placeOfKey(key);
     const nodes = this.#queues.get(queue)!;
     const shards = nodes.get(node)!;

@@ -21,6 +21,7 @@ import type { Clock } from '../core/clock.js';
 import type { Random } from '../core/random.js';
 import type { Home } from './closed-frame.js';
 import type { NewSegment } from './intake.js';
+import { type OtherOwner, OtherOwners } from './other-owners.js';
 import type { Shards } from './shards.js';
 
 /** So few ready tasks are never too many: a few commits' worth of claims. */
@@ -49,14 +50,9 @@ export interface PlacementPorts {
   readyAtMost(): number;
 }
 
-/** A node, and its shards that a segment may go to. */
-interface Other {
-  readonly node: string;
-  readonly shards: readonly number[];
-}
-
 export class Placement {
   readonly #ports: PlacementPorts;
+  readonly #others: OtherOwners;
   /** Ends since the last measurement, and what they came to then. */
   #ended = 0;
   #measuredAtMs: number;
@@ -64,6 +60,7 @@ export class Placement {
 
   constructor(ports: PlacementPorts) {
     this.#ports = ports;
+    this.#others = new OtherOwners(ports.owners, ports.node);
     this.#measuredAtMs = ports.clock.monoMs();
   }
 
@@ -91,7 +88,7 @@ export class Placement {
   isFullElsewhere({ queue, type }: Pick<NewSegment, 'queue' | 'type'>): boolean {
     const { board, isHandled, shardsFor } = this.#ports;
     if (isHandled(type)) return false;
-    const others = this.#others(queue, shardsFor(queue, type));
+    const others = this.#preferred(queue, shardsFor(queue, type));
     return others.length > 0 && others.every(({ node }) => board.isFull(node));
   }
 
@@ -125,7 +122,7 @@ export class Placement {
     isHomePossible: boolean,
   ): Home | undefined {
     const { board, random, load } = this.#ports;
-    const others = this.#others(queue, fitting);
+    const others = this.#preferred(queue, fitting);
     if (others.length === 0) return undefined;
     const first = others.length === 1 ? 0 : random.u32() % others.length;
     const step = others.length < 3 ? 1 : 1 + (random.u32() % (others.length - 1));
@@ -140,14 +137,9 @@ export class Placement {
   }
 
   /** Who else owns shards that fit; those that should get nothing only when there is nobody else. */
-  #others(queue: string, fitting: readonly number[]): readonly Other[] {
-    const { owners, board, node: self } = this.#ports;
-    const fits = new Set(fitting);
-    const others = owners.nodesOf(queue).flatMap((node) => {
-      if (node === self) return [];
-      const shards = owners.shardsOf(queue, node).filter((at) => fits.size === 0 || fits.has(at));
-      return shards.length > 0 ? [{ node, shards }] : [];
-    });
+  #preferred(queue: string, fitting: readonly number[]): readonly OtherOwner[] {
+    const { board } = this.#ports;
+    const others = this.#others.of(queue, fitting);
     const fit = others.filter(({ node }) => board.pressureOf(node) !== Number.POSITIVE_INFINITY);
     const roomy = fit.filter(({ node }) => !board.isFull(node));
     if (roomy.length > 0) return roomy;

@@ -46,6 +46,22 @@ describe('ShardMap', () => {
     assert.equal(map.isRun('default', 'z'), false);
   });
 
+  test('what fits a type is one list, until members or what waits change', () => {
+    const map = mapOf(member('a', ['x']), member('b', ['x', 'y']));
+    const first = map.shardsFor('y', QUEUE);
+    assert.equal(map.shardsFor('y', QUEUE), first);
+    const shard = map.ownersOf(QUEUE).indexOf('a');
+    map.setWaiting(waitingKey({ queue: 'default', shard }), encodeWaiting('y'));
+    assert.deepEqual(
+      map.shardsFor('y', QUEUE),
+      [...first, shard].sort((a, b) => a - b),
+    );
+    map.forgetWaiting();
+    assert.deepEqual(map.shardsFor('y', QUEUE), first);
+    map.setMembers([member('a', ['y'])]);
+    assert.equal(map.shardsFor('y', QUEUE).length, 64);
+  });
+
   test('a shard where a type waits goes to a member that runs it, and no other shard moves', () => {
     const map = mapOf(member('a', ['x']), member('b', ['x', 'y']));
     const before = [...map.ownersOf(QUEUE)];
