@@ -10,6 +10,7 @@ test('every fire of 10 000 entries in a year is there once', { timeout: 3_600_00
     days: 365,
     entries: drawEntries(10_000, zones, 3, { hourly: 0.002 }),
     takeoversPerDay: 3,
+    freshShare: 0.1,
     seed: 5,
   });
   assert.ok(fires > 900_000, `${fires} fires`);

@@ -6,29 +6,16 @@ import { seededRandom } from '../../../src/core/random.js';
 import type { Store } from '../../../src/core/store.js';
 import { defineTask, defineTasks } from '../../../src/core/task.js';
 import { Cron } from '../../../src/engine/cron/cron.js';
-import type { CronDefinition } from '../../../src/engine/cron/entry.js';
 import { type Cluster, cluster } from '../../../src/testing/cluster.js';
 import { VirtualClock } from '../../../src/testing/virtual-clock.js';
+import { cronDefinition } from '../../support/cron-definition.js';
 import { within } from '../../support/runtime.js';
 import { scriptedEngine } from '../../support/scripted-engine.js';
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 3_600_000;
 
-const EVERY_SECOND: CronDefinition = {
-  name: 'one',
-  expression: '* * * * * *',
-  timeZone: 'UTC',
-  jitterMs: 0,
-  overlap: 'skip',
-  catchUp: 'one',
-  type: 'work',
-  queue: 'default',
-  tenant: '',
-  priority: 0,
-  ttlMs: 0,
-  payload: '{}',
-};
+const EVERY_SECOND = cronDefinition({ name: 'one', expression: '* * * * * *', payload: '{}' });
 
 interface Ran {
   readonly taskId: string;

@@ -3,6 +3,8 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { Schedule } from '../../../src/engine/cron/schedule.js';
 import { type LocalFields, localClock } from '../../support/local-time.js';
@@ -159,6 +161,23 @@ describe('a schedule', () => {
         message,
       });
     }
+  });
+
+  test('takes a few KiB: a process knows every entry of the cluster', () => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const inUse = (): number => {
+      collect();
+      return process.memoryUsage().heapUsed;
+    };
+    const before = inUse();
+    const schedules = Array.from({ length: 1_000 }, (_, i) => {
+      const schedule = new Schedule(`${i % 60} ${i % 24} * * ${i % 7}`, 'Europe/Berlin');
+      schedule.next(0);
+      return schedule;
+    });
+    const bytesEach = (inUse() - before) / schedules.length;
+    assert.ok(bytesEach < 8_192, `${bytesEach} bytes`);
   });
 });
 

@@ -5,6 +5,7 @@ import type { CronDefinition, CronEntry } from '../../../src/engine/cron/entry.j
 import { decodeEntry, encodeEntry } from '../../../src/engine/cron/entry.js';
 import { Schedule } from '../../../src/engine/cron/schedule.js';
 import { jitterOf, nextStep } from '../../../src/engine/cron/step.js';
+import { cronDefinition } from '../../support/cron-definition.js';
 
 const HOUR_MS = 3_600_000;
 const NOON_MS = Date.parse('2026-05-01T12:00:00Z');
@@ -14,21 +15,7 @@ const last = { task: 'default.0c.0mjuomx7a.jg90kk2d00000001.00' as TaskId, atMs:
 function entry(changes: Partial<CronDefinition & Omit<CronEntry, 'definition'>>): CronEntry {
   const { cursorMs = NOON_MS, queued = [], last: given, ...definition } = changes;
   return {
-    definition: {
-      name: 'hourly',
-      expression: '0 * * * *',
-      timeZone: 'UTC',
-      jitterMs: 0,
-      overlap: 'skip',
-      catchUp: 'one',
-      type: 'work',
-      queue: 'default',
-      tenant: '',
-      priority: 0,
-      ttlMs: 0,
-      payload: 'null',
-      ...definition,
-    },
+    definition: cronDefinition(definition),
     cursorMs,
     queued,
     last: given,
