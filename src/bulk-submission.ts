@@ -23,8 +23,8 @@ import {
 
 /** Frames that are submitted and not acknowledged; above it the source waits. */
 const FLYING_MAX = 64;
-/** The same of keyed tasks, which are frames of one: a few commits' worth. */
-const KEYED_FLYING_MAX = 512;
+/** The same of keyed tasks, each by itself: a few commits' worth. */
+const KEYED_FLYING_MAX = 4_096;
 
 /** What a runtime does for it. */
 export interface BulkPorts {
@@ -188,7 +188,7 @@ export class BulkSubmission<Input> {
     return this.#writer.count === SEGMENT_TASKS_MAX || this.#writer.frameBytes > SEGMENT_BYTES_MAX;
   }
 
-  /** A keyed task is alone in its frame, and may be another one already. */
+  /** A keyed task goes by itself, since it may be another one already. */
   async #submitKeyed(key: string): Promise<boolean> {
     const { text, byteLength } = this.#payload;
     await this.#untilFlying(KEYED_FLYING_MAX - 1);

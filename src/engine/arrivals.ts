@@ -69,22 +69,24 @@ export class Arrivals {
   }
 
   /**
-   * A task with a gate has come into being.
+   * Tasks with a gate have come into being.
    *
    * @param isAwaited - as of `accept`
-   * @returns 0 when this node does not hold it
+   * @returns which task an index of the frame is; 0 when this node does not hold them
    */
-  takeUp(frame: GatedFrame, isAwaited: boolean): TaskHandle {
+  takeUp(frame: GatedFrame, isAwaited: boolean): (index: number) => TaskHandle {
     if (!isAwaited) this.#occupyAgain(frame);
     // Who has the shard by now finds it there.
     const { owner, isInbox } = frame.home;
     const isElsewhere = isInbox || (owner !== undefined && owner.stage !== 'active');
     const isBeyond = !isElsewhere && this.#isBeyond(frame);
-    const isHere = !isElsewhere && !isBeyond;
-    const task = isHere ? this.#ports.table.taskAt(this.adopt(frame), 0) : NOT_HELD;
-    if (!isHere) this.#handOver(frame);
-    if (isBeyond) this.#ports.horizon.of(frame.ref)?.note(frame.ref, 1);
-    return task;
+    if (!isElsewhere && !isBeyond) {
+      const segment = this.adopt(frame);
+      return (index) => this.#ports.table.taskAt(segment, index);
+    }
+    this.#handOver(frame);
+    if (isBeyond) this.#ports.horizon.of(frame.ref)?.note(frame.ref, frame.owner.count);
+    return () => NOT_HELD;
   }
 
   tellSubmitted(

@@ -1,6 +1,6 @@
 /**
  * Frames of tasks on their way into a commit: encoded, closed, with a place in the store; and gates, which decide inside the
- * transaction whether the task of a frame comes into being.
+ * transaction whether the tasks of a frame come into being.
  */
 import type { MillraceError } from '../core/errors.js';
 import type { SegmentRef, TaskId } from '../core/ids.js';
@@ -56,20 +56,35 @@ export interface ClosedFrame extends EncodedFrame {
   readonly bytes: number;
 }
 
-/** Decides within a commit whether a task comes into being. */
+/** What became of a task with a gate. */
+export type Decision =
+  | { readonly kind: 'created' }
+  /** An earlier task stands for it. */
+  | { readonly kind: 'found'; readonly task: TaskId }
+  /** Neither: it was in one frame with others that are found. To be submitted again. */
+  | { readonly kind: 'open' }
+  | { readonly kind: 'refused'; readonly cause: MillraceError };
+
+export const CREATED: Decision = { kind: 'created' };
+
+/** Decides within a commit whether the tasks of a frame come into being: all of them, or none. */
 export interface Gate {
-  /** A nested transaction that puts the frame, or not; at most three operations on either side. */
+  /** What its nested transaction has at most in one of its lists. */
+  readonly operations: number;
+  /** What it adds to a commit beside the frame, about. */
+  readonly bytes: number;
+  /** A nested transaction that puts the frame, or not. */
   operation(frame: ClosedFrame): Operation;
   /**
    * What it came to.
    *
    * @param result - of the nested transaction; undefined when its answer was lost but it was applied
-   * @returns the earlier task that stands for this one; undefined when this one was created
-   * @throws ERR_MILLRACE_STORE_UNAVAILABLE, after which it is asked again; everything else rejects the submission
+   * @returns one for each task of the frame
+   * @throws ERR_MILLRACE_STORE_UNAVAILABLE, after which it is asked again; everything else rejects the submissions
    */
   outcome(
     store: Store,
     frame: ClosedFrame,
     result: OperationResult | undefined,
-  ): Promise<TaskId | undefined>;
+  ): Promise<readonly Decision[]>;
 }

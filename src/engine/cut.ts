@@ -37,7 +37,7 @@ import type { SegmentAdditions } from './segment-additions.js';
 
 /** A segment costs at most so many operations, dead letters aside: file, overlay or its deletion, deletion. */
 const SEGMENT_OPERATIONS = 3;
-/** A nested transaction of a submission with a gate counts itself plus at most three inner operations. */
+/** What the smallest nested transaction of submissions with a gate has in a list; a larger one is no larger than there is room. */
 const NESTED_OPERATIONS = 3;
 /** A segment that is newly claimed from may need two guards: its shard's, and its own. */
 const SEGMENT_GUARDS = 2;
@@ -71,8 +71,8 @@ export interface SharedContext {
 export interface SubmittedFrames {
   /** The next frame, closed; undefined: there is none within `bytesMax`. */
   take(bytesMax: number): ClosedFrame | undefined;
-  /** The next task with a gate. */
-  takeGated(bytesMax: number): GatedFrame | undefined;
+  /** The next tasks with a gate. @param operationsMax - in one list of their nested transaction */
+  takeGated(bytesMax: number, operationsMax: number): GatedFrame | undefined;
   /** Gives a put frame's tasks to the table, ready or waiting, before they can be claimed; not those of an inbox. */
   adopt(frame: ClosedFrame): SegmentHandle;
   /**
@@ -133,6 +133,8 @@ export class Cut implements Commit {
   #letters: readonly Letter[] = [];
   #touched: readonly SegmentHandle[] = [];
   #letterCount = 0;
+  /** The most that a nested transaction has in a list: what the outer lists must leave. */
+  #nested = 0;
   /** Operations that touched segments will still add when overlays are built. */
   #overlaysToCome = 0;
   /** Whether somebody waits for what is put: until its fate has been open for too long. */
@@ -218,7 +220,9 @@ export class Cut implements Commit {
   }
 
   get #operationsLeft(): number {
-    return this.#budget.operationsMax - this.operations.length - this.#overlaysToCome;
+    return (
+      this.#budget.operationsMax - this.operations.length - this.#overlaysToCome - this.#nested
+    );
   }
 
   get #bytesLeft(): number {
@@ -226,7 +230,15 @@ export class Cut implements Commit {
   }
 
   get #guardsLeft(): number {
-    return this.#budget.guardsMax - NESTED_OPERATIONS - this.#guards.size;
+    const nested = Math.max(NESTED_OPERATIONS, this.#nested);
+    return this.#budget.guardsMax - nested - this.#guards.size;
+  }
+
+  /** What a nested transaction may have in a list, if it comes next, with a guard of its own. */
+  get #nestedMax(): number {
+    const { operationsMax, guardsMax } = this.#budget;
+    const outer = this.operations.length + this.#overlaysToCome;
+    return Math.min(operationsMax - outer, guardsMax - this.#guards.size) - 1;
   }
 
   /** Makes the commit stand on these too. @returns whether there was room for them */
@@ -323,25 +335,25 @@ export class Cut implements Commit {
       const segment = isInbox ? (0 as SegmentHandle) : submitted.adopt(frame);
       this.#frames.push({ frame, segment });
     }
-    while (this.#operationsLeft > NESTED_OPERATIONS && this.#guardsLeft > 0) {
-      const frame = submitted.takeGated(this.#bytesLeft);
+    while (this.#nestedMax >= Math.max(NESTED_OPERATIONS, this.#nested)) {
+      const frame = submitted.takeGated(this.#bytesLeft, this.#nestedMax);
       if (frame === undefined) break;
       if (frame.home.owner !== undefined) this.#standOn([frame.home.owner.guard]);
+      this.#nested = Math.max(this.#nested, frame.gate.operations);
       this.#gated.push({ frame, at: this.operations.length });
-      this.#push(frame.operation, frame.bytes + 512);
+      this.#push(frame.operation, frame.bytes);
     }
   }
 
   #claimReady(): void {
     const { shared } = this.#context;
     if (shared?.mayStart === false) return;
-    const nestedReserve = this.#gated.length > 0 ? NESTED_OPERATIONS : 0;
     const cut = this;
     let claimedSegments = 0;
     const room = {
       get segmentsMax(): number {
         if (cut.#bytesLeft <= 0) return 0;
-        const segmentsMax = cut.#operationsLeft - nestedReserve;
+        const segmentsMax = cut.#operationsLeft;
         if (shared === undefined) return segmentsMax;
         // Guards of what was claimed before are not counted yet, so their most is.
         const guardsLeft = cut.#guardsLeft - CLAIM_GUARDS - SEGMENT_GUARDS * claimedSegments;

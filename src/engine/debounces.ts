@@ -19,7 +19,7 @@ import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { parseTaskId, type TaskId, taskId } from '../core/ids.js';
 import type { Compare, Entry, Key, Operation, OperationResult, Store } from '../core/store.js';
-import type { ClosedFrame, Gate } from './closed-frame.js';
+import { type ClosedFrame, CREATED, type Decision, type Gate } from './closed-frame.js';
 import type { Accepted, NewTask } from './intake.js';
 import { ALL_DEBOUNCES, debounceKey, inWindows } from './keys.js';
 import { entriesOf } from './recovery.js';
@@ -157,6 +157,9 @@ interface Next {
 }
 
 class DebounceGate implements Gate {
+  /** Three compares; the key, the segment and the command. */
+  readonly operations = 3;
+  readonly bytes = 1_024;
   readonly #keys: readonly Key[];
   readonly #compares: readonly Compare[];
   readonly #next: Next;
@@ -193,14 +196,14 @@ class DebounceGate implements Gate {
     store: Store,
     frame: ClosedFrame,
     result: OperationResult | undefined,
-  ): Promise<undefined> {
+  ): Promise<readonly Decision[]> {
     const isStored =
       result?.type === 'txn'
         ? result.succeeded
         : (await this.#isStanding(store, frame)) || (await storedSegment(store, frame.ref));
     if (isStored) {
       await this.#next.onStored(taskId(frame.ref, 0));
-      return undefined;
+      return [CREATED];
     }
     throw new MillraceError(
       'ERR_MILLRACE_CLAIM_LOST',

@@ -1,11 +1,12 @@
 /**
  * Submissions with a gate, from the commit that decides about them to the answer of those who wait: what the gate came to is
- * told by the commit's own answer, or read when that was lost; a task that is new is taken up here.
+ * told by the commit's own answer, or read when that was lost; tasks that are new are taken up here.
  *
  *   taken       by a cut: `flying` counts it until it is answered
  *   displaced   its shard is lost: it goes back, to be taken again
  *   unclear     nobody knows for too long: those who wait are told so. One of the others follows all the same
- *   done        applied; open until it is known whether the task came into being
+ *   done        applied; open until it is known whether the tasks came into being. What was refused for another's sake goes
+ *               to be taken again
  *   failed      refused for certain
  */
 import { type Clock, sleep } from '../core/clock.js';
@@ -13,6 +14,7 @@ import { hasCode, type MillraceError } from '../core/errors.js';
 import { requireTaskId, type TaskId } from '../core/ids.js';
 import type { OperationResult, Store } from '../core/store.js';
 import type { TaskHandle } from '../timing/task-table.js';
+import type { Decision } from './closed-frame.js';
 import type { Accepted, GatedFrame, Submission } from './intake.js';
 
 /** What became of a submission is read again after so long. */
@@ -29,18 +31,21 @@ export interface GatedPorts {
   /** The task of an earlier submission, where this node has it. */
   find(task: TaskId): TaskHandle;
   /**
-   * A new task is stored: this node takes it up, if it is one of its own and near. @returns 0 when it did not
+   * New tasks are stored: this node takes them up, if they are of its own and near.
    *
-   * @param isAwaited - whether a submitter has room for it; else it is taken here
+   * @param isAwaited - whether submitters have room for them; else it is taken here
+   * @returns which task an index of the frame is; 0 when it did not
    */
-  takeUp(frame: GatedFrame, isAwaited: boolean): TaskHandle;
+  takeUp(frame: GatedFrame, isAwaited: boolean): (index: number) => TaskHandle;
   tellSubmitted(
     frame: GatedFrame,
     counts: { readonly tasks: number; readonly deduplicated: number },
   ): void;
-  /** One and those that joined it have their answers. */
+  /** It goes with a later commit. */
+  again(submission: Submission): void;
+  /** Some, and those that joined them, have their answers. */
   onSettled(): void;
-  /** A new task is here, and told of. */
+  /** New tasks are here, and told of. */
   onNew(): void;
 }
 
@@ -75,20 +80,21 @@ export class GatedSubmissions {
 
   /** Nobody knows for too long what it came to. */
   unclear(frame: GatedFrame, cause: MillraceError): void {
-    this.#answer(frame, (submission) => submission.reject(cause));
+    for (const one of frame.submissions)
+      this.#answer(one, (submission) => submission.reject(cause));
     this.#unclear.add(frame);
   }
 
   failed(frame: GatedFrame, cause: MillraceError): void {
-    this.#settle(frame, (submission) => submission.reject(cause));
+    this.#settle(frame, (one) => this.#answer(one, (submission) => submission.reject(cause)));
   }
 
   /** @param result - of its nested transaction; undefined when the answer was lost */
   async done(frame: GatedFrame, result: OperationResult | undefined): Promise<void> {
-    let existing: TaskId | undefined;
+    let decisions: readonly Decision[];
     this.#open.add(frame);
     try {
-      existing = await this.#existingTask(frame, result);
+      decisions = await this.#decisions(frame, result);
     } catch (cause) {
       return this.#refuse(frame, cause as MillraceError);
     }
@@ -96,8 +102,8 @@ export class GatedSubmissions {
     const haltedBy = this.#ports.haltedBy();
     if (haltedBy !== undefined) return this.#refuse(frame, haltedBy);
     this.#open.delete(frame);
-    if (existing === undefined) this.#acceptNew(frame);
-    else this.#acceptFound(frame, existing);
+    if (decisions[0]!.kind === 'created') this.#acceptNew(frame);
+    else this.#acceptFound(frame, decisions);
   }
 
   /** Whatever is still open is answered with this. */
@@ -105,38 +111,45 @@ export class GatedSubmissions {
     for (const frame of this.#open) this.#refuse(frame, cause);
   }
 
-  #acceptFound(frame: GatedFrame, existing: TaskId): void {
-    const { segment, index } = requireTaskId(existing);
-    const accepted: Accepted = {
-      segment,
-      index,
-      task: this.#ports.find(existing),
-      isCreated: false,
-    };
-    const found = this.#settle(frame, (submission) => submission.accept(accepted));
+  #acceptFound(frame: GatedFrame, decisions: readonly Decision[]): void {
+    let found = 0;
+    this.#settle(frame, (one, i) => {
+      const decision = decisions[i]!;
+      if (decision.kind === 'found') {
+        const { segment, index } = requireTaskId(decision.task);
+        const task = this.#ports.find(decision.task);
+        const accepted: Accepted = { segment, index, task, isCreated: false };
+        found += this.#answer(one, (submission) => submission.accept(accepted));
+      } else if (decision.kind === 'refused') {
+        this.#answer(one, (submission) => submission.reject(decision.cause));
+      } else {
+        one.rounds++;
+        this.#ports.again(one);
+      }
+    });
     this.#ports.tellSubmitted(frame, { tasks: 0, deduplicated: found });
   }
 
   #acceptNew(frame: GatedFrame): void {
-    const task = this.#ports.takeUp(frame, !this.#unclear.has(frame));
-    const settled = this.#settle(frame, (submission) =>
-      submission.accept({
-        segment: frame.ref,
-        index: 0,
-        task,
-        // Those that joined the first did not create anything.
-        isCreated: submission === frame.submission,
-      }),
-    );
-    this.#ports.tellSubmitted(frame, { tasks: 1, deduplicated: Math.max(0, settled - 1) });
+    const taskAt = this.#ports.takeUp(frame, !this.#unclear.has(frame));
+    let deduplicated = 0;
+    this.#settle(frame, (first, index) => {
+      const [segment, task] = [frame.ref, taskAt(index)];
+      // Those that joined the first did not create anything.
+      const answered = this.#answer(first, (submission) =>
+        submission.accept({ segment, index, task, isCreated: submission === first }),
+      );
+      deduplicated += answered - 1;
+    });
+    this.#ports.tellSubmitted(frame, { tasks: frame.submissions.length, deduplicated });
     this.#ports.onNew();
   }
 
   /** Asks until it is known: a task that is stored and not taken up here would wait for the next start. */
-  async #existingTask(
+  async #decisions(
     frame: GatedFrame,
     result: OperationResult | undefined,
-  ): Promise<TaskId | undefined> {
+  ): Promise<readonly Decision[]> {
     const { store, clock, haltedBy } = this.#ports;
     for (;;) {
       try {
@@ -153,16 +166,15 @@ export class GatedSubmissions {
     if (this.#open.delete(frame)) this.failed(frame, cause);
   }
 
-  /** @returns how many submissions that were; those of an unclear one have been told */
-  #settle(frame: GatedFrame, settle: (submission: Submission) => void): number {
+  /** @param settle - called for each, but for those of an unclear one, which have been told */
+  #settle(frame: GatedFrame, settle: (submission: Submission, index: number) => void): void {
+    if (!this.#unclear.delete(frame)) frame.submissions.forEach(settle);
     this.#flying--;
-    const settled = this.#unclear.delete(frame) ? 0 : this.#answer(frame, settle);
     this.#ports.onSettled();
-    return settled;
   }
 
-  #answer(frame: GatedFrame, settle: (submission: Submission) => void): number {
-    const first = frame.submission;
+  /** @returns how many that were: it, and those that joined it */
+  #answer(first: Submission, settle: (submission: Submission) => void): number {
     settle(first);
     const joined = this.#ports.takeJoined(first);
     for (const submission of joined) settle(submission);

@@ -11,8 +11,9 @@
  * Tasks with a concurrency key go to the shard that this names, so that one node counts what runs of it: their frames are by
  * shard as well.
  *
- * A task with a gate is alone in its segment: whether it comes into being is decided inside the transaction, for each by
- * itself. Idempotency keys are such gates (keyed.ts), and so are the fires of cron entries (cron/fire-gate.ts).
+ * Whether a task with a gate comes into being is decided inside the transaction. Fires of cron entries (cron/fire-gate.ts) and
+ * debounced tasks have a gate and a segment for each. Tasks with idempotency keys share one (keyed.ts), so that the store has less
+ * to do for each, and few do, because one that is there already refuses the others: they come again, and the third time alone.
  */
 import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
@@ -30,11 +31,15 @@ import type {
   Gate,
   Home,
 } from './closed-frame.js';
-import { KeyGate } from './keyed.js';
+import { type KeyedTask, KeyGate, keyedBytes, keyedIn } from './keyed.js';
 import { inboxKey, segmentKey } from './keys.js';
 
 export const SEGMENT_TASKS_MAX = 256;
 export const SEGMENT_BYTES_MAX = 262_144;
+/** Tasks with idempotency keys in one segment. Twice as many cost the store the same for each, a half 6 % more. */
+const KEYED_TASKS_MAX = 16;
+/** So often a keyed task goes with others, which may be there already. */
+const KEYED_ROUNDS_TOGETHER = 2;
 /** Room for one record with its share of header and strings. */
 const RECORD_OVERHEAD_BYTES = 96;
 
@@ -90,6 +95,8 @@ export class Submission {
   readonly accept: (accepted: Accepted) => void;
   /** It is not in the store, and will not be; with `cause.details.mayBeStored` nobody knows. */
   readonly reject: (cause: MillraceError) => void;
+  /** How often it was refused because of others in its frame. */
+  rounds = 0;
 
   constructor(
     task: NewTask,
@@ -102,10 +109,20 @@ export class Submission {
   }
 }
 
-/** A task with a gate, as one nested transaction. */
+/** Tasks with a gate, as one nested transaction. */
 export interface GatedFrame extends ClosedFrame {
-  readonly submission: Submission;
+  /** In the order of the frame. */
+  readonly submissions: readonly Submission[];
   readonly gate: Gate;
+}
+
+/** What a gated frame may take of a commit. */
+export interface GatedBudget {
+  readonly bytesMax: number;
+  /** In one list of its nested transaction. */
+  readonly operationsMax: number;
+  /** Wall clock. */
+  readonly nowMs: number;
 }
 
 /** Single submissions that share a frame. */
@@ -161,7 +178,10 @@ export class Intake {
   readonly #open = new Map<string, OpenFrame>();
   /** Frames that are full, and those that came full. */
   readonly #full = new Fifo<OpenFrame | BulkFrame>();
+  /** Those with a gate of their own. */
   readonly #gated = new Fifo<Submission>();
+  /** Those with an idempotency key, by queue and class of due time like open frames. */
+  readonly #keyed = new Map<string, Fifo<Submission>>();
   /** Keyed submissions in this lane, by scope and key: later ones join the first. */
   readonly #joined = new Map<string, Submission[]>();
   readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
@@ -175,20 +195,21 @@ export class Intake {
   }
 
   get isEmpty(): boolean {
-    return this.#open.size === 0 && this.#full.length === 0 && this.#gated.length === 0;
+    return (
+      this.#open.size === 0 &&
+      this.#full.length === 0 &&
+      this.#gated.length === 0 &&
+      this.#keyed.size === 0
+    );
   }
 
   /** @param nowMs - wall clock, for the class of due time */
   add(submission: Submission, nowMs: number): void {
     const { task } = submission;
-    if (task.idempotencyKey !== undefined) return this.#addKeyed(submission);
+    if (task.idempotencyKey !== undefined) return this.#addKeyed(submission, nowMs);
     if (task.gate !== undefined) return this.#gated.push(submission);
     const bytes = bytesOf(task);
-    const type = this.#handled.has(task.type) ? '' : task.type;
-    const kind = task.isDueByDate ? 'at' : 'in';
-    const shard = this.#shardOf(task);
-    const at = shard === undefined ? '' : `#${shard}`;
-    const frameKey = `${task.queue}${at}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
+    const frameKey = this.#frameKeyOf(task, nowMs);
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -224,28 +245,28 @@ export class Intake {
     return this.#name(this.#encode(frame.submissions), frame, homeOf);
   }
 
-  /** The next task with a gate as a nested transaction. */
-  takeGated(bytesMax: number, nowMs: number, homeOf: HomeOf): GatedFrame | undefined {
+  /** The next tasks with a gate as a nested transaction; undefined when there are none that fit. */
+  takeGated(budget: GatedBudget, homeOf: HomeOf): GatedFrame | undefined {
     const submission = this.#gated.peek();
-    if (submission === undefined) return undefined;
-    const { task } = submission;
-    if (bytesOf(task) > bytesMax) return undefined;
+    if (submission === undefined) return this.#takeKeyed(budget, homeOf);
+    const gate = submission.task.gate!;
+    const bytes = bytesOf(submission.task) + gate.bytes;
+    if (bytes > budget.bytesMax || gate.operations > budget.operationsMax) return undefined;
     this.#gated.shift();
-    const owner = new OpenFrame();
-    owner.submissions.push(submission);
-    const closed = this.#name(this.#encode(owner.submissions), owner, homeOf);
-    const gate =
-      task.gate ??
-      new KeyGate(task.type, task.idempotencyKey!, { nowMs, windowMs: this.#keyWindowMs });
-    return { ...closed, submission, gate, operation: gate.operation(closed) };
+    return this.#gate([submission], gate, homeOf);
   }
 
   /** Its commit was not applied, and its shard is not ours any more: it goes with the next one, to another. */
-  putBack(frame: ClosedFrame | GatedFrame): void {
-    // What joined it has joined it still.
-    if ('gate' in frame) this.#gated.push(frame.submission);
+  putBack(frame: ClosedFrame | GatedFrame, nowMs: number): void {
+    if ('gate' in frame) for (const submission of frame.submissions) this.again(submission, nowMs);
     else if (frame.owner instanceof OpenFrame) this.#full.push(frame.owner);
     else this.#full.push(frame.owner as BulkFrame);
+  }
+
+  /** One with a gate goes with a later commit. What joined it has joined it still. */
+  again(submission: Submission, nowMs: number): void {
+    if (submission.task.idempotencyKey === undefined) this.#gated.push(submission);
+    else this.#waitingLike(submission, nowMs).push(submission);
   }
 
   /** A keyed submission ended; those that joined it hear the same. */
@@ -262,13 +283,15 @@ export class Intake {
     const frames = [...this.#full.takeAll(), ...this.#open.values()];
     this.#open.clear();
     for (const frame of frames) frame.reject(cause);
-    for (const submission of this.#gated.takeAll()) {
+    const gated = [this.#gated, ...this.#keyed.values()].flatMap((fifo) => fifo.takeAll());
+    this.#keyed.clear();
+    for (const submission of gated) {
       submission.reject(cause);
       for (const joined of this.takeJoined(submission)) joined.reject(cause);
     }
   }
 
-  #addKeyed(submission: Submission): void {
+  #addKeyed(submission: Submission, nowMs: number): void {
     const joinKey = joinKeyOf(submission);
     const joined = this.#joined.get(joinKey);
     if (joined !== undefined) {
@@ -276,7 +299,58 @@ export class Intake {
       return;
     }
     this.#joined.set(joinKey, []);
-    this.#gated.push(submission);
+    this.#waitingLike(submission, nowMs).push(submission);
+  }
+
+  /** Those that may share a frame with it. */
+  #waitingLike({ task }: Submission, nowMs: number): Fifo<Submission> {
+    const frameKey = this.#frameKeyOf(task, nowMs);
+    let waiting = this.#keyed.get(frameKey);
+    if (waiting === undefined) {
+      waiting = new Fifo<Submission>();
+      this.#keyed.set(frameKey, waiting);
+    }
+    return waiting;
+  }
+
+  #takeKeyed(budget: GatedBudget, homeOf: HomeOf): GatedFrame | undefined {
+    const [next] = this.#keyed;
+    if (next === undefined) return undefined;
+    const [frameKey, waiting] = next;
+    const submissions = this.#takeTogether(waiting, budget);
+    if (submissions.length === 0) return undefined;
+    // Others have their turn.
+    this.#keyed.delete(frameKey);
+    if (waiting.length > 0) this.#keyed.set(frameKey, waiting);
+    submissions.sort((a, b) => a.task.dueAtMs - b.task.dueAtMs);
+    const { nowMs } = budget;
+    const gate = new KeyGate(submissions.map(keyedTask), { nowMs, windowMs: this.#keyWindowMs });
+    return this.#gate(submissions, gate, homeOf);
+  }
+
+  /** The first ones, as many as may share a segment. */
+  #takeTogether(waiting: Fifo<Submission>, { bytesMax, operationsMax }: GatedBudget): Submission[] {
+    const tasksMax = Math.min(KEYED_TASKS_MAX, this.#segmentTasksMax, keyedIn(operationsMax));
+    const submissions: Submission[] = [];
+    let bytes = 0;
+    for (let next = waiting.peek(); next !== undefined; next = waiting.peek()) {
+      const isFirst = submissions.length === 0;
+      const isAlone = next.rounds >= KEYED_ROUNDS_TOGETHER;
+      bytes += bytesOf(next.task) + keyedBytes(keyedTask(next));
+      if (submissions.length >= tasksMax || bytes > bytesMax) break;
+      if (!isFirst && (isAlone || bytes > SEGMENT_BYTES_MAX)) break;
+      submissions.push(waiting.shift()!);
+      if (isAlone) break;
+    }
+    return submissions;
+  }
+
+  #gate(submissions: readonly Submission[], gate: Gate, homeOf: HomeOf): GatedFrame {
+    const owner = new OpenFrame();
+    owner.submissions.push(...submissions);
+    const closed = this.#name(this.#encode(submissions), owner, homeOf);
+    const operation = gate.operation(closed);
+    return { ...closed, submissions, gate, operation, bytes: closed.bytes + gate.bytes };
   }
 
   #takeOpenFrame(bytesMax: number): OpenFrame | BulkFrame | undefined {
@@ -291,6 +365,15 @@ export class Intake {
       return frame;
     }
     return undefined;
+  }
+
+  /** Tasks with the same may share a frame. */
+  #frameKeyOf(task: NewTask, nowMs: number): string {
+    const type = this.#handled.has(task.type) ? '' : task.type;
+    const kind = task.isDueByDate ? 'at' : 'in';
+    const shard = this.#shardOf(task);
+    const at = shard === undefined ? '' : `#${shard}`;
+    return `${task.queue}${at}/${kind}/${dueClassOf(task.dueAtMs, nowMs)}/${type}`;
   }
 
   /** REQUIRES: sorted by due time. */
@@ -340,6 +423,11 @@ export class Intake {
 /** What a task's record takes in a frame, about. */
 function bytesOf({ payloadBytes, metadata }: NewTask): number {
   return payloadBytes + metadataBytes(metadata) + RECORD_OVERHEAD_BYTES;
+}
+
+/** REQUIRES: it has a key. */
+function keyedTask({ task }: Submission): KeyedTask {
+  return { type: task.type, key: task.idempotencyKey! };
 }
 
 function joinKeyOf(submission: Submission): string {

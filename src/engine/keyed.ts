@@ -1,77 +1,131 @@
 /**
- * Idempotency keys: same key, same task. One nested transaction creates a keyed task, or tells which task has the key
- * already:
+ * Idempotency keys: same key, same task. One nested transaction creates keyed tasks that share a segment, or tells which
+ * tasks have their keys already:
  *
- *   if    neither this window nor the one before nor the next holds the key
- *   then  put the key -> task id, put the segment
- *   else  get the key from all three
+ *   if    of no task this window, the one before or the next holds the key
+ *   then  put each key -> task id, put the segment
+ *   else  get each key from all three
  *
  * The next window has begun on a node whose clock is ahead, and on this one before its clock was set back. A key is thus
  * known for at least one window's width after its first use, and for at most two.
+ *
+ * All of a segment's tasks come into being, or none: those whose keys nobody holds are submitted again when others in the
+ * segment were found. After the second time each goes alone (intake.ts), so that strangers cannot hold it up for ever. Several
+ * in a segment halve what the store does for each (docs/decisions/0019-keyed-tasks-share-segments.md).
  */
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { parseTaskId, type TaskId, taskId } from '../core/ids.js';
 import type { Entry, Key, Operation, OperationResult, Store } from '../core/store.js';
-import type { ClosedFrame, Gate } from './closed-frame.js';
+import { type ClosedFrame, CREATED, type Decision, type Gate } from './closed-frame.js';
 import { idempotencyKey, inWindows } from './keys.js';
 
+/** Of a task: what is compared with nothing, and what is read otherwise. */
+const WINDOWS = 3;
+/** In compares and reads for each window, and in one put. */
+const KEY_COPIES = 2 * WINDOWS + 1;
+const TASK_ID_BYTES = 48;
+
+/** Names a keyed task. */
+export interface KeyedTask {
+  /** Keys of different task types do not meet. */
+  readonly type: string;
+  readonly key: string;
+}
+
+/** What a key adds to a commit, about. */
+export function keyedBytes({ type, key }: KeyedTask): number {
+  return KEY_COPIES * idempotencyKey(0, type, key).length + TASK_ID_BYTES;
+}
+
+/** So many keyed tasks fit into a nested transaction of so many operations. */
+export function keyedIn(operations: number): number {
+  return Math.floor(operations / WINDOWS);
+}
+
 export class KeyGate implements Gate {
-  /** This window, in which a new one is put, the one before, and the next. */
-  readonly #keys: readonly [Key, Key, Key];
+  readonly operations: number;
+  readonly bytes: number;
+  /** Of each task: this window, in which a new one is put, the one before, and the next. */
+  readonly #keys: readonly (readonly [Key, Key, Key])[];
 
   /**
-   * @param type - keys of different task types do not meet
+   * @param tasks - those of the frame, in its order; no two with the same name
    * @param at.nowMs - wall clock
    */
   constructor(
-    type: string,
-    key: string,
+    tasks: readonly KeyedTask[],
     at: { readonly nowMs: number; readonly windowMs: number },
   ) {
-    this.#keys = inWindows(at, (window) => idempotencyKey(window, type, key));
+    this.operations = WINDOWS * tasks.length;
+    this.bytes = tasks.reduce((bytes, task) => bytes + keyedBytes(task), 0);
+    this.#keys = tasks.map(({ type, key }) =>
+      inWindows(at, (window) => idempotencyKey(window, type, key)),
+    );
   }
 
   operation(closed: ClosedFrame): Operation {
-    const id = taskId(closed.ref, 0);
+    const all = this.#keys.flat();
     return {
       type: 'txn',
       txn: {
-        compares: this.#keys.map((key) => ({ target: 'create', key, operator: '=', operand: 0 })),
-        success: [{ type: 'put', key: this.#keys[0], value: Buffer.from(id) }, closed.operation],
-        failure: this.#keys.map((key) => ({ type: 'get', key })),
+        compares: all.map((key) => ({ target: 'create', key, operator: '=', operand: 0 })),
+        success: [
+          ...this.#keys.map(([key], index): Operation => {
+            return { type: 'put', key, value: Buffer.from(taskId(closed.ref, index)) };
+          }),
+          closed.operation,
+        ],
+        failure: all.map((key) => ({ type: 'get', key })),
       },
     };
   }
 
-  /** @throws ERR_MILLRACE_STORE_CORRUPT when the key does not name a task */
   async outcome(
     store: Store,
     frame: ClosedFrame,
     result: OperationResult | undefined,
-  ): Promise<TaskId | undefined> {
-    if (result?.type === 'txn' && result.succeeded) return undefined;
-    const holder =
-      result?.type === 'txn'
-        ? result.results.flatMap((found) => (found.type === 'get' ? (found.entry ?? []) : []))[0]
-        : await this.#holder(store);
-    const id = holder && utf8(holder.value);
-    const place = parseTaskId(id);
-    if (holder === undefined || place === undefined) {
-      throw new MillraceError(
-        'ERR_MILLRACE_STORE_CORRUPT',
-        `idempotency key ${this.#keys[0]} does not name a task`,
-        { details: { key: this.#keys[0], value: id } },
-      );
-    }
-    return place.segment === frame.ref ? undefined : (id as TaskId);
+  ): Promise<readonly Decision[]> {
+    if (result?.type === 'txn' && result.succeeded) return this.#keys.map(() => CREATED);
+    const holders =
+      result?.type === 'txn' ? this.#holdersIn(result.results) : await this.#holders(store);
+    // Somebody has one of the keys, or it would not have been refused: unless all have gone since.
+    const isNobody = holders.every((holder) => holder === undefined);
+    const decisions = holders.map((holder, i): Decision => {
+      if (holder === undefined && !isNobody) return { kind: 'open' };
+      const id = holder && utf8(holder.value);
+      const place = parseTaskId(id);
+      if (place === undefined) return { kind: 'refused', cause: this.#namesNoTask(i, id) };
+      return place.segment === frame.ref ? CREATED : { kind: 'found', task: id as TaskId };
+    });
+    // All or none: the keys of ours that are found stand for those that are not.
+    return decisions.includes(CREATED) ? decisions.map(() => CREATED) : decisions;
   }
 
-  async #holder(store: Store): Promise<Entry | undefined> {
-    for (const key of this.#keys) {
-      const entry = await store.get(key);
-      if (entry !== undefined) return entry;
+  /** Who has each key, by the results of the reads. */
+  #holdersIn(results: readonly OperationResult[]): (Entry | undefined)[] {
+    return this.#keys.map((_, i) => {
+      const found = results.slice(WINDOWS * i, WINDOWS * (i + 1));
+      return found.flatMap((read) => (read.type === 'get' ? (read.entry ?? []) : []))[0];
+    });
+  }
+
+  async #holders(store: Store): Promise<(Entry | undefined)[]> {
+    const holders: (Entry | undefined)[] = [];
+    for (const keys of this.#keys) {
+      let holder: Entry | undefined;
+      for (const key of keys) holder ??= await store.get(key);
+      holders.push(holder);
     }
-    return undefined;
+    return holders;
+  }
+
+  #namesNoTask(index: number, value: string | undefined): MillraceError {
+    const [key] = this.#keys[index]!;
+    return new MillraceError(
+      'ERR_MILLRACE_STORE_CORRUPT',
+      `idempotency key ${key} does not name a task`,
+      { details: { key, value } },
+    );
   }
 }

@@ -75,6 +75,10 @@ export class Submissions implements SubmittedFrames {
       },
       takeUp: (frame, isAwaited) => arrivals.takeUp(frame, isAwaited),
       tellSubmitted: (frame, counts) => arrivals.tellSubmitted(frame, counts),
+      again: (submission) => {
+        intake.again(submission, clock.wallMs());
+        ports.requestCommit();
+      },
       onSettled: () => ports.onAnswered(),
       onNew: () => {
         ports.time.update();
@@ -143,9 +147,9 @@ export class Submissions implements SubmittedFrames {
     return this.#intake.takeFrame(bytesMax, this.#homeOf);
   }
 
-  takeGated(bytesMax: number): GatedFrame | undefined {
+  takeGated(bytesMax: number, operationsMax: number): GatedFrame | undefined {
     const nowMs = this.#ports.clock.wallMs();
-    const frame = this.#intake.takeGated(bytesMax, nowMs, this.#homeOf);
+    const frame = this.#intake.takeGated({ bytesMax, operationsMax, nowMs }, this.#homeOf);
     if (frame) this.#gated.taken();
     return frame;
   }
@@ -168,7 +172,7 @@ export class Submissions implements SubmittedFrames {
 
   onDisplaced(frame: ClosedFrame, isAwaited: boolean): void {
     if ('gate' in frame) this.#gated.displaced(frame as GatedFrame);
-    if (isAwaited) this.#intake.putBack(frame);
+    if (isAwaited) this.#intake.putBack(frame, this.#ports.clock.wallMs());
   }
 
   onGatedDone(frame: GatedFrame, result: OperationResult | undefined): void {

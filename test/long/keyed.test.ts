@@ -17,5 +17,5 @@ test('a million submits with 500 000 keys from two processes at once are 500 000
   const run = await runKeyed(etcd, freshNamespace(), KEYS);
   t.diagnostic(`${run.perSecond} keyed submits a second`);
   assert.deepEqual([run.accepted, run.deduplicated], [KEYS, KEYS]);
-  assert.deepEqual(run.stored, { keys: KEYS, segments: KEYS });
+  assert.deepEqual(run.stored, { keys: KEYS, tasks: KEYS });
 });

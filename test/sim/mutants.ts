@@ -146,14 +146,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'takes no key of this window for known',
     file: 'engine/keyed.js',
-    find: 'compares: this.#keys.map(',
-    replace: 'compares: this.#keys.slice(1).map(',
+    find: 'compares: all.map(',
+    replace: 'compares: this.#keys.flatMap((keys) => keys.slice(1)).map(',
   },
   {
     name: 'never takes up keyed tasks',
     file: 'engine/arrivals.js',
-    find: 'this.#ports.table.taskAt(this.adopt(frame), 0)',
-    replace: '0',
+    find: 'const segment = this.adopt(frame);\n            return (index) => this.#ports.table.taskAt(segment, index);',
+    replace: 'return () => 0;',
   },
   {
     name: 'releases no room',

@@ -233,7 +233,7 @@ function drawTask(
     : chance(0.8)
       ? drawMs(random, 1, 5_000)
       : random.float() * 60_000;
-  // With one task per transaction a large burst of keyed ones is slow, and nothing but that.
+  // Keyed ones take more of a transaction: a large burst of them is slow, and nothing but that.
   const key = burst < 50 && chance(0.2) ? `key ${Math.floor(random.float() * 10)}` : undefined;
   return {
     label,

@@ -3,6 +3,11 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { prefixRange } from '../../src/core/store.js';
+import { tasksOf } from '../../src/engine/far-count.js';
+import { entriesOf } from '../../src/engine/recovery.js';
+import { etcdStore } from '../../src/store/etcd/index.js';
+import { systemClock } from '../../src/timing/system-clock.js';
 import type { EtcdCluster } from './etcd/index.js';
 
 export interface KeyedRun {
@@ -11,8 +16,8 @@ export interface KeyedRun {
   readonly deduplicated: number;
   /** Submits of both in a second, as of the slower. */
   readonly perSecond: number;
-  /** Keys of idempotency and segments, each of one task, that are in the store. */
-  readonly stored: { readonly keys: number; readonly segments: number };
+  /** Keys of idempotency that are in the store, and tasks. */
+  readonly stored: { readonly keys: number; readonly tasks: number };
 }
 
 const PROGRAM = fileURLToPath(new URL('./keyed-program.js', import.meta.url));
@@ -41,18 +46,28 @@ export async function runKeyed(
       JSON.parse(line) as { accepted: number; deduplicated: number; readonly seconds: number },
   );
   await ended;
-  const countOf = async (prefix: string): Promise<number> => {
-    const range = [`/${namespace}/${prefix}`, '--prefix', '--limit=1', '--write-out=fields'];
-    const answer = await etcd.etcdctl('get', ...range);
-    return Number(/"Count" : (\d+)/.exec(answer)?.[1]);
-  };
-  const [keys, owned, inboxes] = [await countOf('k/'), await countOf('t/'), await countOf('i/')];
+  const stored = await countStored(etcd, namespace);
   const sum = (name: 'accepted' | 'deduplicated'): number =>
     told.reduce((total, one) => total + one[name], 0);
   return {
     accepted: sum('accepted'),
     deduplicated: sum('deduplicated'),
     perSecond: Math.round((2 * count) / Math.max(...told.map(({ seconds }) => seconds))),
-    stored: { keys, segments: owned + inboxes },
+    stored,
   };
+}
+
+async function countStored(etcd: EtcdCluster, namespace: string): Promise<KeyedRun['stored']> {
+  const store = await etcdStore({ endpoints: etcd.endpoints, namespace }).open({
+    clock: systemClock,
+  });
+  let tasks = 0;
+  for (const prefix of ['t/', 'i/']) {
+    for await (const { value } of entriesOf(store, prefixRange(prefix))) tasks += tasksOf(value);
+  }
+  await store.close();
+  // The server counts faster than a client reads.
+  const range = [`/${namespace}/k/`, '--prefix', '--limit=1', '--write-out=fields'];
+  const answer = await etcd.etcdctl('get', ...range);
+  return { keys: Number(/"Count" : (\d+)/.exec(answer)?.[1]), tasks };
 }

@@ -10,9 +10,12 @@
 import { MillraceError } from '../../core/errors.js';
 import { taskId } from '../../core/ids.js';
 import type { Key, Operation, OperationResult, Revision, Store } from '../../core/store.js';
-import type { ClosedFrame, Gate } from '../closed-frame.js';
+import { type ClosedFrame, CREATED, type Decision, type Gate } from '../closed-frame.js';
 import { inboxKey, segmentKey } from '../keys.js';
 import { type CronEntry, type CronState, encodeEntry } from './entry.js';
+
+/** What an entry has beside its payload, about. */
+const ENTRY_BYTES = 512;
 
 export interface Fire {
   readonly key: Key;
@@ -24,10 +27,14 @@ export interface Fire {
 }
 
 export class FireGate implements Gate {
+  /** The entry, the segment. */
+  readonly operations = 2;
+  readonly bytes: number;
   readonly #fire: Fire;
 
   constructor(fire: Fire) {
     this.#fire = fire;
+    this.bytes = ENTRY_BYTES + fire.key.length + fire.entry.definition.payload.length;
   }
 
   operation(closed: ClosedFrame): Operation {
@@ -49,15 +56,15 @@ export class FireGate implements Gate {
     store: Store,
     frame: ClosedFrame,
     result: OperationResult | undefined,
-  ): Promise<undefined> {
+  ): Promise<readonly Decision[]> {
     if (result?.type === 'txn') {
-      if (result.succeeded) return;
+      if (result.succeeded) return [CREATED];
     } else {
       // The answer was lost. Nobody but this node touches the segment before it has taken it up; or the shard is another's
       // by now, who finds there what was put.
       const { ref, home } = frame;
       const segment = await store.get(home.isInbox ? inboxKey(ref) : segmentKey(ref));
-      if (segment !== undefined) return;
+      if (segment !== undefined) return [CREATED];
     }
     const { key, atMs } = this.#fire;
     throw new MillraceError('ERR_MILLRACE_STALE_REVISION', `cron entry ${key} has moved on`, {

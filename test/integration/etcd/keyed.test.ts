@@ -17,5 +17,5 @@ test('20 000 submits with 10 000 keys from two processes at once are 10 000 task
   const run = await runKeyed(etcd, freshNamespace(), KEYS);
   t.diagnostic(`${run.perSecond} keyed submits a second`);
   assert.deepEqual([run.accepted, run.deduplicated], [KEYS, KEYS]);
-  assert.deepEqual(run.stored, { keys: KEYS, segments: KEYS });
+  assert.deepEqual(run.stored, { keys: KEYS, tasks: KEYS });
 });
