@@ -78,6 +78,24 @@ test('names find their own entry and no other, also those that look like the key
   );
 });
 
+test('an entry with a name that is encoded stays its own when its value is replaced by one as long, or by none', () => {
+  const cache = new RevisionCache(seededRandom(1), 256 * KIB);
+  const key = entryKey('acme', 'user', 'a b');
+  const isOnlyItself = (): void => {
+    assert.notEqual(cache.find('acme', 'user', 'a b'), 0);
+    // What its key says, taken for a name, is the name of another entry.
+    assert.equal(cache.find('acme', 'user', 'a%20b'), 0);
+  };
+  fill(cache, key, 7, Buffer.from('x'));
+  isOnlyItself();
+  cache.apply(entryOf(key, 8, Buffer.from('y')));
+  isOnlyItself();
+  cache.applyAbsence(key, 9 as Revision);
+  isOnlyItself();
+  cache.applyAbsence(key, 10 as Revision);
+  isOnlyItself();
+});
+
 test('a name or a key that is too long for any entry is not there', () => {
   const cache = new RevisionCache(seededRandom(1), 256 * KIB);
   fill(cache, entryKey('acme', 'user', 'x'.repeat(700)), 7, Buffer.from('x'));

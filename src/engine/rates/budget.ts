@@ -70,8 +70,6 @@ export class Budget {
   #known: Known | undefined;
   #share = 0;
   #want: number;
-  /** A smaller share that may be under way: it holds until the key has moved on from `after`. */
-  #shrinking: { readonly to: number; readonly after: Revision | 0 } | undefined;
   #isStepping = false;
   #isAskedAgain = false;
 
@@ -118,7 +116,6 @@ export class Budget {
 
   /** This node's lease is over, and so is its share. */
   loseShare(): void {
-    this.#shrinking = undefined;
     this.#apply(0);
   }
 
@@ -128,14 +125,10 @@ export class Budget {
     this.#ports.onShare(share, isFirst);
   }
 
-  /** Takes over what the store says is ours, unless less of it is under way. */
+  /** Takes over what the store says is ours. REQUIRES: it is news, so what we let go of and could not write is over. */
   #actBy(): void {
     const known = this.#known!;
-    if (this.#shrinking !== undefined && known.modRevision > this.#shrinking.after) {
-      this.#shrinking = undefined;
-    }
-    const stored = this.#mine(known)?.share ?? 0;
-    this.#apply(Math.min(stored, this.#shrinking?.to ?? 1), known.holders?.length === 1);
+    this.#apply(this.#mine(known)?.share ?? 0, known.holders?.length === 1);
   }
 
   #mine({ holders }: Known): Holder | undefined {
@@ -172,10 +165,7 @@ export class Budget {
     const plan = known && this.#plan(known);
     if (known === undefined || plan === undefined) return 'settled';
     const { holders, dead, share } = plan;
-    if (share < this.#share) {
-      this.#shrinking = { to: share, after: known.modRevision };
-      this.#apply(share);
-    }
+    if (share < this.#share) this.#apply(share);
     const { store, members } = this.#ports;
     const outcome = await store.txn({
       compares: [
