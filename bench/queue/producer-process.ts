@@ -79,13 +79,16 @@ async function openerOf({
   contender,
   url,
 }: Address): Promise<(space: string) => Promise<Producer>> {
-  const module = contender.startsWith('millrace')
-    ? await import('./clients/millrace.js')
-    : contender.startsWith('bullmq')
-      ? await import('./clients/bullmq.js')
-      : contender === 'pg-boss'
-        ? await import('./clients/pg-boss.js')
-        : await import('./clients/graphile.js');
+  if (contender.startsWith('millrace')) {
+    const { openProducer } = await import('./clients/millrace.js');
+    const kind = contender.endsWith('-features') ? 'featured' : 'inline';
+    return (space) => openProducer(url, space, kind);
+  }
+  const module = contender.startsWith('bullmq')
+    ? await import('./clients/bullmq.js')
+    : contender === 'pg-boss'
+      ? await import('./clients/pg-boss.js')
+      : await import('./clients/graphile.js');
   return (space) => module.openProducer(url, space);
 }
 

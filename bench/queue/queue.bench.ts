@@ -40,7 +40,8 @@ const TAKEOVER = ['takeoverP50Ms', 'takeoverMaxMs'];
 const WORK = 'work';
 const PENDING = 'pending';
 const TAKEN_OVER = 'takeover';
-const PARTS = [{ name: WORK }, { name: PENDING, nodeFlags: ['--expose-gc'] }];
+const PARTS = [{ name: WORK }, { name: PENDING, nodeFlags: ['--expose-gc'] }, { name: TAKEN_OVER }];
+const PENDING_RSS = 'rssMB@1Mpending';
 /** A node is killed, noticed after its session's 5 s, and started again. */
 const KILL_SECONDS = 8;
 const START_SECONDS = 6;
@@ -64,14 +65,21 @@ export default defineBench<Settings>({
       about: "the worker's main thread, the queue loaded beforehand",
     },
     rssMB: memory("the worker's process after the load"),
-    'rssMB@1Mpending': memory('the same with 1 M tasks that wait for a time'),
+    [PENDING_RSS]: memory('the same with 1 M tasks that wait for a time'),
     takeoverP50Ms: time('from kill -9 of a node to its tasks running elsewhere, median'),
     takeoverMaxMs: time('the same, longest'),
   },
   options: { tasks: 'tasks of the bulk loads (default 200000, --quick 20000)' },
-  ours: ['millrace-etcd', 'millrace-etcd-thread', 'millrace-etcd-3node', 'millrace-embedded'],
+  ours: [
+    'millrace-etcd',
+    'millrace-etcd-features',
+    'millrace-etcd-thread',
+    'millrace-etcd-3node',
+    'millrace-embedded',
+  ],
   contenders: [
     onEtcd('millrace-etcd', 'inline', 1),
+    onEtcd('millrace-etcd-features', 'featured', 1),
     onEtcd('millrace-etcd-thread', 'thread', 1),
     onEtcd('millrace-etcd-3node', 'inline', 3),
     {
@@ -79,8 +87,8 @@ export default defineBench<Settings>({
       version: millraceVersion(),
       durability: syncedDurability(),
       settings: { exec: 'inline', store: 'fileStore', producer: "the worker's process" },
-      metrics: [...PEER_METRICS, 'rssMB@1Mpending'],
-      parts: PARTS,
+      metrics: [...PEER_METRICS, PENDING_RSS],
+      parts: PARTS.filter(({ name }) => name !== TAKEN_OVER),
       async run(settings, context) {
         const { embedded } = await import('./clients/millrace.js');
         return partOf('millrace-embedded', settings, context, async () =>
@@ -154,22 +162,32 @@ async function partOf(
 
 type BenchContender = Parameters<typeof defineBench<Settings>>[0]['contenders'][number];
 
-function onEtcd(name: string, exec: 'inline' | 'thread', nodes: number): BenchContender {
-  const isFleet = exec === 'inline' && nodes === 1;
+function onEtcd(
+  name: string,
+  kind: 'inline' | 'thread' | 'featured',
+  nodes: number,
+): BenchContender {
+  const isPlain = kind !== 'featured';
+  const isFleet = kind === 'inline' && nodes === 1;
+  const exec = kind === 'thread' ? 'thread' : 'inline';
+  const features =
+    kind === 'featured'
+      ? { features: '16 tenants, 4 priorities, a rate, a concurrency limit' }
+      : {};
   return {
     name,
     version: millraceVersion(),
     durability: `${syncedDurability()}, on ${nodes === 1 ? 'one etcd' : 'two of three etcds'}`,
-    settings: { exec, nodes, producer: 'a client' },
-    metrics: [...PEER_METRICS, 'rssMB@1Mpending', ...(isFleet ? TAKEOVER : [])],
-    parts: isFleet ? [...PARTS, { name: TAKEN_OVER }] : PARTS,
+    settings: { exec, nodes, producer: 'a client', ...features },
+    metrics: [...PEER_METRICS, ...(isPlain ? [PENDING_RSS] : []), ...(isFleet ? TAKEOVER : [])],
+    parts: PARTS.filter(({ name }) => (name === TAKEN_OVER ? isFleet : isPlain || name === WORK)),
     async run(settings, context) {
       if (context.part === TAKEN_OVER) {
         const { takeover } = await import('./takeover.js');
         return takeover(settings.kills);
       }
       const millrace = await import('./clients/millrace.js');
-      return partOf(name, settings, context, () => millrace.onEtcd(exec, nodes));
+      return partOf(name, settings, context, () => millrace.onEtcd(kind, nodes));
     },
   };
 }

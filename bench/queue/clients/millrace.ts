@@ -4,17 +4,32 @@
  */
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { type Client, createClient, createRuntime, fileStore } from '../../../src/index.js';
+import {
+  type Client,
+  createClient,
+  createRuntime,
+  fileStore,
+  type SubmitOptions,
+} from '../../../src/index.js';
 import { etcdStore } from '../../../src/store/etcd/index.js';
 import type { StoreFactory } from '../../../src/store/factory.js';
 import { systemClock } from '../../../src/timing/system-clock.js';
 import { EtcdCluster } from '../../../test/support/etcd/index.js';
+import { featured } from '../featured-tasks.js';
 import { noop } from '../inline-tasks.js';
 import { type Contestant, type Item, itemOf, type Producer, type Worker } from '../queue.js';
 
-type Exec = 'inline' | 'thread';
+/** Which tasks: without anything, on the main thread or on others; or with priorities, tenants, and limits on the main thread. */
+type Kind = 'inline' | 'thread' | 'featured';
 
 const QUEUE = { maxTasks: 2_000_000 };
+const MODULES = {
+  inline: new URL('../inline-tasks.js', import.meta.url),
+  thread: new URL('../tasks.js', import.meta.url),
+  featured: new URL('../featured-tasks.js', import.meta.url),
+} as const;
+const TENANTS = 16;
+const PRIORITIES = 4;
 
 export function embedded(directory: string): Contestant {
   const open = (space: string): Promise<Worker> =>
@@ -34,14 +49,19 @@ function storeAt(url: string, namespace: string): StoreFactory {
 }
 
 /** @param url - the etcd's endpoints, with commas between them */
-export async function openProducer(url: string, space: string): Promise<Producer> {
-  const client = await createClient({ store: storeAt(url, space), tasks: [noop], queue: QUEUE });
-  return { ...handingIn(client), close: () => client.close() };
+export async function openProducer(
+  url: string,
+  space: string,
+  kind: Kind = 'inline',
+): Promise<Producer> {
+  const tasks = kind === 'featured' ? [featured] : [noop];
+  const client = await createClient({ store: storeAt(url, space), tasks, queue: QUEUE });
+  return { ...handingIn(client, kind), close: () => client.close() };
 }
 
 /** Starts a cluster of its own. @param nodes - of etcd, all on this machine */
 export async function onEtcd(
-  exec: Exec,
+  kind: Kind,
   nodes: number,
 ): Promise<Contestant & { readonly url: string }> {
   const etcd = await EtcdCluster.start({ nodes });
@@ -50,8 +70,8 @@ export async function onEtcd(
   return {
     url,
     producer: 'process',
-    openProducer: (space) => openProducer(url, space),
-    openWorker: (space) => openWorker(exec, storeAt(url, space)),
+    openProducer: (space) => openProducer(url, space, kind),
+    openWorker: (space) => openWorker(kind, storeAt(url, space)),
     commitTimesMs: (count) => commitTimesMs(storeAt(url, 'bare'), count),
     async notes() {
       const bytes = await etcd.nodes[0]?.metric('etcd_mvcc_db_total_size_in_bytes');
@@ -61,30 +81,40 @@ export async function onEtcd(
   };
 }
 
-async function openWorker(exec: Exec, store: StoreFactory): Promise<Worker> {
+async function openWorker(kind: Kind, store: StoreFactory): Promise<Worker> {
   const runtime = await createRuntime({
-    tasks:
-      exec === 'inline'
-        ? new URL('../inline-tasks.js', import.meta.url)
-        : new URL('../tasks.js', import.meta.url),
+    tasks: MODULES[kind],
     store,
     threads: { max: availableParallelism() },
     queue: QUEUE,
     shutdown: { soft: '1s', hard: '2s' },
   });
-  return { ...handingIn(runtime), settled: () => runtime.drain(), close: () => runtime.close() };
+  return {
+    ...handingIn(runtime, kind),
+    settled: () => runtime.drain(),
+    close: () => runtime.close(),
+  };
 }
 
 function handingIn(
   client: Pick<Client, 'submit' | 'submitMany'>,
+  kind: Kind,
 ): Pick<Producer, 'bulk' | 'submitAll' | 'submit'> {
+  const task = kind === 'featured' ? featured : noop;
+  let calls = 0;
+  const options = (): Pick<SubmitOptions, 'tenant' | 'priority'> => {
+    if (kind !== 'featured') return {};
+    const call = calls++;
+    return { tenant: `tenant-${call % TENANTS}`, priority: call % PRIORITIES };
+  };
   return {
     bulk: { items: 5_000, lanes: 4 },
     async submitAll(items, dueAtMs) {
-      await client.submitMany(noop, items, dueAtMs === undefined ? {} : { at: dueAtMs });
+      const at = dueAtMs === undefined ? {} : { at: dueAtMs };
+      await client.submitMany(task, items, { ...options(), ...at });
     },
     async submit(item: Item) {
-      await client.submit(noop, item);
+      await client.submit(task, item, options());
     },
   };
 }
