@@ -11,7 +11,7 @@
  *
  * All of a segment's tasks come into being, or none: those whose keys nobody holds are submitted again when others in the
  * segment were found. After the second time each goes alone (intake.ts), so that strangers cannot hold it up for ever. Several
- * in a segment halve what the store does for each (docs/decisions/0019-keyed-tasks-share-segments.md).
+ * in a segment halve what the store does for each (docs/decisions/0020-keyed-tasks-share-segments.md).
  */
 import { MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
