@@ -47,7 +47,7 @@ export class Amendments {
     };
     this.additions = new SegmentAdditions({
       table,
-      writes: (segment) => holder.writes(segment),
+      stillWrites: (segment) => holder.stillWrites(segment),
       onWritten: () => {
         this.#redrives.onWritten();
         this.#reschedules.onWritten();
@@ -56,14 +56,14 @@ export class Amendments {
     const common = { clock, table, additions: this.additions, onChanged };
     this.#reschedules = new Reschedules({
       ...common,
-      isOurs: (ref) => holder.isOurs(ref),
+      mayBeginIn: (ref) => holder.mayBeginIn(ref),
       farOf: (ref) => horizon.of(ref),
       onDated: (ref) => time.wallTimes.add(table.findSegment(ref)),
     });
     this.#redrives = new Redrives({
       ...common,
       store,
-      isOurs: (ref) => holder.isOurs(ref),
+      mayBeginIn: (ref) => holder.mayBeginIn(ref),
       adopt: (segment, ref) => holder.takeBack(segment, ref),
       onOpened: (payloadBytes) => room.occupy(payloadBytes, 1),
       onRedriven: (ref, tasks) => {

@@ -21,6 +21,7 @@ import { instantOf } from '../core/clock.js';
 import type { MillraceError } from '../core/errors.js';
 import { type SegmentRef, type TaskId, taskId } from '../core/ids.js';
 import { TaskState } from '../core/states.js';
+import type { LeaseId } from '../core/store.js';
 import type { SegmentHandle, Settled, TaskHandle } from '../timing/task-table.js';
 import type { Home } from './closed-frame.js';
 import type { ClusterOptions, ClusterPorts } from './cluster-ports.js';
@@ -278,6 +279,11 @@ export class Cluster implements ShardHolder {
     return true;
   }
 
+  /** Of this node's session; undefined: it has none now. */
+  get leaseId(): LeaseId | undefined {
+    return this.#options.session.leaseId;
+  }
+
   // --- ShardHolder ------------------------------------------------------------------------------------------------
 
   /** Whether anything may be started under the session's lease. */
@@ -289,11 +295,11 @@ export class Cluster implements ShardHolder {
     return this.#placement.home(segment);
   }
 
-  isOurs(segment: SegmentRef): boolean {
+  mayBeginIn(segment: SegmentRef): boolean {
     return this.#activeShard(segment) !== undefined;
   }
 
-  writes(segment: SegmentHandle): boolean {
+  stillWrites(segment: SegmentHandle): boolean {
     return this.shards.shardOf(segment) !== undefined;
   }
 

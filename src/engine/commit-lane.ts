@@ -26,7 +26,8 @@
  * never changes while its fate is open.
  *
  * What goes into a commit is decided as late as possible: the lane asks its source to cut one when it is free. It can be made to
- * linger before each: fewer, larger transactions, and everybody waits a little longer.
+ * linger before each: fewer, larger transactions, and everybody waits a little longer. What has been decided elsewhere goes before
+ * that, as a commit of its own (`insert`).
  */
 
 import { publish } from '../core/channels.js';
@@ -144,6 +145,8 @@ export class CommitLane {
   #mayLinger = false;
   /** Each content has one of its own, also those that are never applied. */
   #contentNumber = 0;
+  /** Made elsewhere; each goes by itself. */
+  readonly #inserted: Commit[] = [];
   #isScheduled = false;
   #isFlying = false;
   /** The commit that flies, as long as its fate is awaited. */
@@ -194,6 +197,13 @@ export class CommitLane {
     else this.#clock.wakeSoon(fly);
   }
 
+  /** Writes a commit that was made elsewhere, before the next one of the source. An ended lane fails it at once. */
+  insert(commit: Commit): void {
+    if (this.#endedBy) return commit.onFailed(this.#endedBy);
+    this.#inserted.push(commit);
+    this.request();
+  }
+
   /** Resolves when nothing flies and nothing is left to cut. */
   idle(): Promise<void> {
     if (!this.#isScheduled && !this.#isFlying) return Promise.resolve();
@@ -209,6 +219,7 @@ export class CommitLane {
     this.#endedBy = cause;
     this.#flying?.onFailed(cause);
     this.#flying = undefined;
+    this.#failInserted(cause);
     this.#settleIdle();
   }
 
@@ -238,7 +249,7 @@ export class CommitLane {
     // Asked for while one was cut: its end comes back here.
     if (this.#isFlying) return;
     if (this.#endedBy) return this.#settleIdle();
-    const commit = this.#source.cut(this.#budget);
+    const commit = this.#inserted.shift() ?? this.#source.cut(this.#budget);
     if (commit === undefined) {
       // Cutting may have asked for another cut.
       if (!this.#isScheduled) this.#settleIdle();
@@ -373,7 +384,12 @@ export class CommitLane {
       { details: { head: this.#headKey, incarnation: this.#incarnation } },
     );
     commit.onFailed(this.#endedBy);
+    this.#failInserted(this.#endedBy);
     this.#source.onFenced(this.#endedBy);
+  }
+
+  #failInserted(cause: MillraceError): void {
+    for (const commit of this.#inserted.splice(0)) commit.onFailed(cause);
   }
 
   #settleIdle(): void {

@@ -19,7 +19,7 @@ import type { MillraceError } from '../core/errors.js';
 import type { SegmentRef } from '../core/ids.js';
 import { taskId } from '../core/ids.js';
 import type { TaskState } from '../core/states.js';
-import type { Operation, OperationResult, Revision } from '../core/store.js';
+import type { LeaseId, Operation, OperationResult, Revision } from '../core/store.js';
 import type {
   BatchHandle,
   CutHandle,
@@ -53,6 +53,8 @@ const KEY_BYTES = 64;
 export interface SharedContext {
   /** Whether anything may be started now. */
   readonly mayStart: boolean;
+  /** What is claimed holds as long as this does; undefined: there is none now. */
+  readonly leaseId: LeaseId | undefined;
   /** What claiming stands on. */
   readonly pauses: ModGuard;
   /** What writing of a segment stands on. */
@@ -129,6 +131,8 @@ export class Cut implements Commit {
   readonly #frames: { readonly frame: ClosedFrame; readonly segment: SegmentHandle }[] = [];
   readonly #gated: { readonly frame: GatedFrame; readonly at: number }[] = [];
   readonly #claims: Claim[] = [];
+  /** Of this node when it claimed. */
+  readonly #leaseId: LeaseId | undefined;
   readonly #guards = new Map<string, AnyGuard>();
   #letters: readonly Letter[] = [];
   #touched: readonly SegmentHandle[] = [];
@@ -163,6 +167,7 @@ export class Cut implements Commit {
     this.#cut = context.table.beginCut();
     this.#budget = budget;
     this.#part = part;
+    this.#leaseId = context.shared?.leaseId;
     this.#overlaysToCome = context.additions.operations;
     this.bytes = context.additions.bytes;
   }
@@ -174,7 +179,8 @@ export class Cut implements Commit {
       submitted.onAccepted(frame, segment, this.#isAwaited);
     }
     for (const { frame, at } of this.#gated) submitted.onGatedDone(frame, results?.[at]);
-    for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, revision);
+    const terms = { token: revision, leaseId: this.#leaseId };
+    for (const { dispatcher, batches } of this.#claims) dispatcher.launch(batches, terms);
     context.onSettled(this.#table.settle(this.#cut));
     context.additions.onWritten(this.#touched);
     for (const segment of this.#finishedSegments) this.#drop(segment);

@@ -79,9 +79,11 @@ export class Cutter implements CommitSource, CutContext {
   // --- CommitSource -----------------------------------------------------------------------------------------------
 
   cut(budget: CommitBudget): Commit | undefined {
-    const { door, cluster, amendments, horizon, rates, time, incarnation } = this.#parts;
+    const { door, cluster, executions, amendments, horizon, rates, time, incarnation } =
+      this.#parts;
     door.endStall();
     cluster?.beforeCut();
+    executions.putBackStale();
     amendments.beforeCut();
     horizon.settle();
     const part = `${incarnation}${(this.#count++).toString(36).padStart(8, '0')}`;

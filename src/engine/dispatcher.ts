@@ -6,6 +6,9 @@
  *   launch()   the commit is done: batch frames with the commit's revision as fencing token run
  *   unclaim()  the commit failed: back to ready, as if nothing had been
  *
+ * What was claimed under a lease that has ended is not launched: the node is dead to others, who run it by now, or are about to.
+ * If its claim stands all the same, whoever owns the task by then is told that it has not been started (`putBackStale`).
+ *
  * A result counts only for the claim that runs: the table knows each batch, and each slot answers once. While a batch
  * runs, its tasks are held to their limits (deadlines.ts).
  *
@@ -22,7 +25,7 @@ import type { Incarnation, SegmentRef, TaskId } from '../core/ids.js';
 import type { BatchListener, Pool } from '../core/pool.js';
 import { readBatchEntry } from '../core/records.js';
 import { Outcome } from '../core/states.js';
-import type { Revision } from '../core/store.js';
+import type { LeaseId, Revision } from '../core/store.js';
 import { isUnavailable } from '../core/unavailable.js';
 import type { Timers } from '../pool/deadlines.js';
 import { type Death, deathOf } from '../pool/loss-policy.js';
@@ -60,14 +63,23 @@ export interface ClaimRoom {
   note(claimed: { readonly segments: number; readonly segmentTasks: number }): void;
 }
 
-interface ClaimedBatch {
-  readonly batch: BatchHandle;
+/** What a claim stands on. */
+export interface ClaimTerms {
+  /** The commit's revision. */
   readonly token: Revision;
+  /** Of this node when it claimed; undefined where nobody shares the store. */
+  readonly leaseId: LeaseId | undefined;
+}
+
+interface ClaimedBatch extends ClaimTerms {
+  readonly batch: BatchHandle;
 }
 
 export interface DispatcherEvents {
   /** Whether anything may be started now; `resume()` follows when that changes. */
   mayStart(): boolean;
+  /** Of this node now; undefined: it has none, or nobody shares the store. */
+  leaseId(): LeaseId | undefined;
   /** A batch reports or ends: before anything of it is settled. */
   beforeReport(): void;
   /** Something changed that a commit has to write. */
@@ -126,6 +138,8 @@ export class Dispatcher {
   #waiting: ClaimedBatch[] = [];
   /** The one that runs alone, claimed for good, until the thread in reserve is free. */
   #waitingAlone: ClaimedBatch | undefined;
+  /** Claimed for good under a lease that has ended. */
+  #stale: BatchHandle[] = [];
   readonly #flights = new Map<BatchHandle, Flight>();
   #isClosing = false;
   #isHeld = false;
@@ -244,14 +258,14 @@ export class Dispatcher {
   }
 
   /** The claim is durable: runs the batches, each task with `token`. */
-  launch(batches: readonly BatchHandle[], token: Revision): void {
+  launch(batches: readonly BatchHandle[], terms: ClaimTerms): void {
     if (this.#isClosing) return this.unclaim(batches);
     for (const batch of batches) {
       if (batch === this.#turn.holder) {
-        this.#waitingAlone = { batch, token };
+        this.#waitingAlone = { ...terms, batch };
       } else {
         this.#claimedCount--;
-        this.#waiting.push({ batch, token });
+        this.#waiting.push({ ...terms, batch });
       }
     }
     this.#launchAlone();
@@ -262,6 +276,12 @@ export class Dispatcher {
   unclaim(batches: readonly BatchHandle[]): void {
     for (const batch of batches) if (batch !== this.#turn.holder) this.#claimedCount--;
     this.#putBack(batches);
+  }
+
+  /** Starts nothing of what was claimed under a lease that has ended. REQUIRES: its shards have been let go of. */
+  putBackStale(): void {
+    this.#setStaleAside();
+    this.#putBack(this.#stale.splice(0));
   }
 
   /** Whether batches may be claimed before there is a place for them. */
@@ -293,7 +313,7 @@ export class Dispatcher {
     const waiting = this.#waiting.splice(0);
     if (this.#waitingAlone !== undefined) waiting.push(this.#waitingAlone);
     this.#waitingAlone = undefined;
-    this.#putBack(waiting.map(({ batch }) => batch));
+    this.#putBack([...this.#stale.splice(0), ...waiting.map(({ batch }) => batch)]);
   }
 
   /** Aborts the signal of everything that runs. */
@@ -340,8 +360,21 @@ export class Dispatcher {
     return this.#table.inspect(task)?.isReleased === true;
   }
 
+  #setStaleAside(): void {
+    const leaseId = this.#events.leaseId();
+    const isStale = (claimed: ClaimedBatch): boolean => claimed.leaseId !== leaseId;
+    if (this.#waiting.some(isStale)) {
+      this.#stale.push(...this.#waiting.filter(isStale).map(({ batch }) => batch));
+      this.#waiting = this.#waiting.filter((claimed) => !isStale(claimed));
+    }
+    if (this.#waitingAlone === undefined || !isStale(this.#waitingAlone)) return;
+    this.#stale.push(this.#waitingAlone.batch);
+    this.#waitingAlone = undefined;
+  }
+
   #launchWaiting(): void {
     if (this.#isHeld || !this.#events.mayStart()) return;
+    this.#setStaleAside();
     while (this.#waiting.length > 0 && this.#pool.freePlaces > 0) {
       this.#run(this.#waiting.shift()!);
     }
@@ -350,7 +383,9 @@ export class Dispatcher {
   #launchAlone(): void {
     if (this.#waitingAlone === undefined || !this.#pool.isReserveFree) return;
     if (this.#isHeld || !this.#events.mayStart()) return;
+    this.#setStaleAside();
     const claimed = this.#waitingAlone;
+    if (claimed === undefined) return;
     this.#waitingAlone = undefined;
     this.#run(claimed, { isAlone: true });
   }

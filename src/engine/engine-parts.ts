@@ -181,6 +181,7 @@ export class EngineParts {
       store,
       incarnation,
       isShared: cluster !== undefined,
+      insert: (commit) => this.lane.insert(commit),
       apply: (pauses) => {
         if (!this.door.isClosed) resting.apply(pauses);
       },

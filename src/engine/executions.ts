@@ -131,6 +131,11 @@ export class Executions {
     for (const dispatcher of this.dispatchers) dispatcher.resume();
   }
 
+  /** Starts nothing of what was claimed under a lease that has ended. REQUIRES: its shards have been let go of. */
+  putBackStale(): void {
+    for (const dispatcher of this.dispatchers) dispatcher.putBackStale();
+  }
+
   /** Claims nothing from here on. */
   stopClaiming(): void {
     this.#settler.isClosing = true;
@@ -151,6 +156,7 @@ export class Executions {
       incarnation,
       events: {
         mayStart: () => cluster?.mayStart ?? true,
+        leaseId: () => cluster?.leaseId,
         beforeReport: () => time.noteDrift(),
         onOrphan: (task, report) => cluster?.report(task, this.#settler.toldOf(task, report)),
         onChanged: () => {

@@ -74,11 +74,11 @@ export class LoneShards implements ShardHolder {
     return ONLY_HOME;
   }
 
-  isOurs(): boolean {
+  mayBeginIn(): boolean {
     return true;
   }
 
-  writes(): boolean {
+  stillWrites(): boolean {
     return true;
   }
 

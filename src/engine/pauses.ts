@@ -8,27 +8,30 @@
  *                     before it has read them
  *
  * So from the moment that `pause()` resolves no commit claims anything of it any more, also where the watch is late. What was
- * claimed before runs on, and so does what is about to run by it: about 10 ms of work. Where a store has one writer, there
- * is nobody to race with, and claims stand on nothing.
+ * claimed before runs on, and so does what is about to run by it: about 10 ms of work.
+ *
+ * Where a store has one writer, claims stand on nothing, and a change is a commit of the lane: its head keeps out a process
+ * that was given up for dead, whose changes the one that replaced it would never hear of.
  *
  * What rests stays where it is in the ready queues of the table: a type is given no room, a tenant is stopped there.
  * Neither costs anything per task, holds up anybody else, or makes a task lose its turn.
  */
-import { isTransient } from '../core/backoff.js';
 import { publish } from '../core/channels.js';
 import { type Clock, sleep } from '../core/clock.js';
 import { hasCode, isMillraceError, MillraceError } from '../core/errors.js';
 import { utf8 } from '../core/frame.js';
 import { keepFollowing } from '../core/keep-following.js';
 import type { Random } from '../core/random.js';
-import { type Entry, keyAfter, type Revision, type Store, type TxnOutcome } from '../core/store.js';
-import type { ModGuard } from './commit-lane.js';
+import { type Entry, keyAfter, type Operation, type Revision, type Store } from '../core/store.js';
+import type { Commit, ModGuard } from './commit-lane.js';
 import { PAUSES_KEY } from './keys.js';
 
 const FORMAT = 1;
 /** After an answer that says nothing. */
 const RETRY_MS = 200;
 const TRIES_MAX = 25;
+/** How long a change waits for the lane. */
+const LANE_MAX_MS = 5_000;
 
 export const PAUSE_KINDS = ['task', 'queue', 'tenant'] as const;
 
@@ -51,11 +54,20 @@ export interface PausePorts {
   readonly incarnation: string;
   /** Whether other nodes write to the store. */
   readonly isShared: boolean;
+  /** Puts a commit into the lane. */
+  insert(commit: Commit): void;
   /** These rest from now on, and nothing else. */
   apply(pauses: readonly Pause[]): void;
   /** There may be something to claim. */
   onChanged(): void;
 }
+
+/** What became of a change. */
+type Written =
+  | { readonly kind: 'done'; readonly revision: Revision }
+  /** Somebody has changed them since they were read. */
+  | { readonly kind: 'refused' }
+  | { readonly kind: 'unknown'; readonly cause: MillraceError };
 
 export class Pauses {
   /** Called with what rests whenever that changes; for an engine that follows this one. */
@@ -68,8 +80,6 @@ export class Pauses {
   #isStale = false;
   /** Another engine says what rests. */
   #isLed = false;
-  /** What a change without an answer may still do is being ended. */
-  #isOutwriting = false;
   #background: Promise<unknown> = Promise.resolve();
 
   constructor(ports: PausePorts) {
@@ -114,6 +124,7 @@ export class Pauses {
    * Resolves when it is durable: from then on nothing of it is claimed anywhere. Once more is fine, and changes nothing.
    *
    * @throws ERR_MILLRACE_STORE_UNAVAILABLE when that is not known after some seconds
+   * @throws ERR_MILLRACE_STORE_LOCKED when somebody else has the store that was this process's own
    */
   pause(target: PauseTarget): Promise<void> {
     const sinceMs = this.#ports.clock.wallMs();
@@ -155,66 +166,64 @@ export class Pauses {
   async #change(decide: (pauses: readonly Pause[]) => readonly Pause[]): Promise<void> {
     const { clock, store, isShared } = this.#ports;
     let cause: MillraceError | undefined;
-    try {
-      for (let tries = 0; tries < TRIES_MAX; tries++) {
-        const entry = await store.get(PAUSES_KEY);
-        const found = decode(entry);
-        const wanted = decide(found);
-        // After an unknown outcome this is how it is found to have been applied.
-        if (wanted === found) return this.#take(entry);
-        const outcome = await this.#put(wanted, entry);
-        if (outcome.kind === 'done') return this.#note(wanted, outcome.revision);
-        if (outcome.kind === 'unknown') {
-          cause = outcome.cause;
-          await sleep(clock, RETRY_MS);
-        }
-      }
-      throw new MillraceError(
-        'ERR_MILLRACE_STORE_UNAVAILABLE',
-        'the store does not say whether the pause was changed; look at stats().paused, and ask again',
-        { details: { retryAfterMs: 1_000 }, cause },
-      );
-    } catch (error) {
-      // Where others write, the watch tells what becomes of it.
-      if (cause !== undefined && !isShared) this.#outwrite();
-      throw error;
+    for (let tries = 0; tries < TRIES_MAX; tries++) {
+      const entry = await store.get(PAUSES_KEY);
+      const found = decode(entry);
+      const wanted = decide(found);
+      // After an unknown outcome this is how it is found to have been applied.
+      if (wanted === found) return this.#take(entry);
+      const seen = entry?.modRevision ?? (0 as Revision);
+      const written = await (isShared ? this.#put(wanted, seen) : this.#commit(wanted, seen));
+      if (written.kind === 'done') return this.#note(wanted, written.revision);
+      if (written.kind === 'refused') continue;
+      cause = written.cause;
+      // The lane goes on until it knows.
+      if (!isShared) break;
+      await sleep(clock, RETRY_MS);
     }
+    throw new MillraceError(
+      'ERR_MILLRACE_STORE_UNAVAILABLE',
+      'the store does not say whether the pause was changed; look at stats().paused, and ask again',
+      { details: { retryAfterMs: 1_000 }, cause },
+    );
   }
 
-  #put(pauses: readonly Pause[], over: Entry | undefined): Promise<TxnOutcome> {
-    const value = Buffer.from(JSON.stringify({ format: FORMAT, pauses }));
-    const operand = over?.modRevision ?? 0;
+  #put(pauses: readonly Pause[], seen: Revision): Promise<Written> {
     return this.#ports.store.txn({
-      compares: [{ target: 'mod', key: PAUSES_KEY, operator: '=', operand }],
-      success: [{ type: 'put', key: PAUSES_KEY, value }],
+      compares: [{ target: 'mod', key: PAUSES_KEY, operator: '=', operand: seen }],
+      success: [putOf(pauses)],
     });
   }
 
-  /**
-   * Copies of a change that has had no answer may be applied at any time. A write of what is there ends them all, and
-   * from then on what is there is known.
-   */
-  #outwrite(): void {
-    if (this.#isOutwriting) return;
-    this.#isOutwriting = true;
-    this.#background = this.#outwriteAll().finally(() => {
-      this.#isOutwriting = false;
+  /** What has no answer in time is noted when it has been written after all. */
+  #commit(pauses: readonly Pause[], seen: Revision): Promise<Written> {
+    const { clock, insert } = this.#ports;
+    const operation = putOf(pauses);
+    return new Promise((resolve, reject) => {
+      const tooLong = clock.wakeIn(LANE_MAX_MS, () => unclear(laneIsBusy()));
+      const unclear = (cause: MillraceError): void => resolve({ kind: 'unknown', cause });
+      insert({
+        operations: [operation],
+        bytes: operation.value.length,
+        guarded: {
+          guards: [{ key: PAUSES_KEY, modRevision: seen }],
+          onBroken: () => {
+            tooLong.cancel();
+            resolve({ kind: 'refused' });
+          },
+        },
+        onDone: (revision) => {
+          tooLong.cancel();
+          this.#note(pauses, revision);
+          resolve({ kind: 'done', revision });
+        },
+        onUnclear: unclear,
+        onFailed: (cause) => {
+          tooLong.cancel();
+          reject(cause);
+        },
+      });
     });
-  }
-
-  async #outwriteAll(): Promise<void> {
-    const { clock, store } = this.#ports;
-    while (!this.#closing.signal.aborted) {
-      try {
-        const entry = await store.get(PAUSES_KEY);
-        const pauses = decode(entry);
-        const outcome = await this.#put(pauses, entry);
-        if (outcome.kind === 'done') return this.#note(pauses, outcome.revision);
-      } catch (error) {
-        if (!isTransient(error)) return;
-      }
-      await sleep(clock, RETRY_MS, this.#closing.signal).catch(() => {});
-    }
   }
 
   async #follow(): Promise<void> {
@@ -270,6 +279,18 @@ export class Pauses {
       count: this.#pauses.filter((pause) => pause.kind === kind).length,
     }));
   }
+}
+
+function putOf(pauses: readonly Pause[]): Extract<Operation, { readonly type: 'put' }> {
+  const value = Buffer.from(JSON.stringify({ format: FORMAT, pauses }));
+  return { type: 'put', key: PAUSES_KEY, value };
+}
+
+function laneIsBusy(): MillraceError {
+  return new MillraceError(
+    'ERR_MILLRACE_STORE_UNAVAILABLE',
+    `the store has given no definite answer to what goes before for ${LANE_MAX_MS} ms`,
+  );
 }
 
 /** What rests by what the store says. @throws ERR_MILLRACE_STORE_UNAVAILABLE, _CORRUPT, _FORMAT */

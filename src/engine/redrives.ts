@@ -38,8 +38,8 @@ export interface RedrivePorts {
   readonly store: Store;
   readonly table: TaskTable;
   readonly additions: SegmentAdditions;
-  /** Whether this node may write to the shard that a segment is in. */
-  isOurs(segment: SegmentRef): boolean;
+  /** Whether something new may be begun in the shard that a segment is in. */
+  mayBeginIn(segment: SegmentRef): boolean;
   /** A segment that was put anew is in the table, held: it is this node's, and to be started. */
   adopt(segment: SegmentHandle, ref: SegmentRef): void;
   /** One more task is open, of so many bytes. */
@@ -123,9 +123,9 @@ export class Redrives {
   }
 
   #bringBack({ id, letters, isStored, answer }: Wanted): void {
-    const { table, isOurs } = this.#ports;
+    const { table, mayBeginIn } = this.#ports;
     const { segment: ref, index } = requireTaskId(id);
-    if (!isOurs(ref)) return answer('moved');
+    if (!mayBeginIn(ref)) return answer('moved');
     const joined = this.#joined.get(id);
     // It is open in memory only: who hears so has to be right after a crash.
     if (joined !== undefined) return void joined.push(answer);

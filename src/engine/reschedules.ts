@@ -34,8 +34,8 @@ export interface ReschedulePorts {
   readonly clock: Clock;
   readonly table: TaskTable;
   readonly additions: SegmentAdditions;
-  /** Whether this node may write to the shard that a segment is in. */
-  isOurs(segment: SegmentRef): boolean;
+  /** Whether something new may be begun in the shard that a segment is in. */
+  mayBeginIn(segment: SegmentRef): boolean;
   /** Where a segment of ours may be beyond the horizon. */
   farOf(segment: SegmentRef): FarSegments | undefined;
   /** Tasks of a segment in the table wait for moments of the wall clock. */
@@ -91,9 +91,9 @@ export class Reschedules {
   }
 
   #change({ id, due, answer }: Wanted): void {
-    const { clock, table, additions, isOurs, onDated } = this.#ports;
+    const { clock, table, additions, mayBeginIn, onDated } = this.#ports;
     const { segment: ref, index } = requireTaskId(id);
-    if (!isOurs(ref)) return answer('moved');
+    if (!mayBeginIn(ref)) return answer('moved');
     const segment = table.findSegment(ref);
     const now = instantOf(clock);
     const { dueAtMs, isByDate } = due;

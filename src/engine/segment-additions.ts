@@ -15,8 +15,8 @@ export interface Addition {
 
 export interface AdditionPorts {
   readonly table: TaskTable;
-  /** Whether what changes in a segment is written by this node: also while it lets go of its shard. */
-  writes(segment: SegmentHandle): boolean;
+  /** Whether what has changed in a segment is this node's to write: until it lets go of the shard. */
+  stillWrites(segment: SegmentHandle): boolean;
   /** Some have been written, and are told. */
   onWritten(): void;
 }
@@ -54,11 +54,11 @@ export class SegmentAdditions {
    * segment must not go without what belongs to it. REQUIRES: no commit is under way.
    */
   beforeCut(): void {
-    const { table, writes } = this.#ports;
+    const { table, stillWrites } = this.#ports;
     for (const segment of this.#bySegment.keys()) {
       const ref = table.segmentRef(segment);
       const isHere = ref !== undefined && table.findSegment(ref) === segment;
-      if (!(isHere && writes(segment))) this.#settle(segment, 'moved');
+      if (!(isHere && stillWrites(segment))) this.#settle(segment, 'moved');
     }
   }
 

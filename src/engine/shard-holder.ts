@@ -13,10 +13,13 @@ export interface ShardHolder {
   readonly mayStart: boolean;
   /** Where the next new segment goes. */
   home(segment: NewSegment): Home;
-  /** Whether anything new may be done in the shard that a segment is in. */
-  isOurs(segment: SegmentRef): boolean;
-  /** Whether what changes in a segment of the table is written by this node: also while it lets go of its shard. */
-  writes(segment: SegmentHandle): boolean;
+  /**
+   * Whether something new may be begun in the shard that a segment is in: the shard is active here. Not in one that is being
+   * left, although what was begun there is still written: see {@link stillWrites}.
+   */
+  mayBeginIn(segment: SegmentRef): boolean;
+  /** Whether what has changed in a segment of the table is this node's to write: until it lets go of the shard. */
+  stillWrites(segment: SegmentHandle): boolean;
   /** Whether tasks of a shard are this node's to start now. */
   startsIn(shard: ShardPlace): boolean;
   /** A segment beyond the horizon has been put into a shard of ours. */

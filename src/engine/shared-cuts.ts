@@ -2,6 +2,7 @@
  * SharedCuts: what commits stand on where nodes share the store, and who hears of letters and of broken guards.
  */
 import type { SegmentRef } from '../core/ids.js';
+import type { LeaseId } from '../core/store.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 import type { Cluster } from './cluster.js';
 import type { AnyGuard, Guard, ModGuard } from './commit-lane.js';
@@ -24,6 +25,10 @@ export class SharedCuts implements SharedContext {
 
   get mayStart(): boolean {
     return this.#parts.cluster.mayStart && this.#parts.pauses.isKnown;
+  }
+
+  get leaseId(): LeaseId | undefined {
+    return this.#parts.cluster.leaseId;
   }
 
   get pauses(): ModGuard {

@@ -62,7 +62,13 @@ export class StoredEnds {
     return undefined;
   }
 
+  /** A dead letter that is redriven between two reads of one look is in neither place: the next look finds it open. */
   async #look(shard: Shard, id: TaskId): Promise<StoredEnd | undefined> {
+    const found = await this.#lookOnce(shard, id);
+    return found === 'gone' ? this.#lookOnce(shard, id) : found;
+  }
+
+  async #lookOnce(shard: Shard, id: TaskId): Promise<StoredEnd | undefined> {
     const { store, shards, horizon } = this.#ports;
     const { segment } = requireTaskId(id);
     const before = this.#inTable(id);

@@ -199,7 +199,7 @@ export class TaskDesk {
     const { clock, cluster, door } = this.#ports;
     for (;;) {
       if (door.refusal) throw door.refusal;
-      if (cluster !== undefined && !cluster.isOurs(requireTaskId(ids[0]).segment)) {
+      if (cluster !== undefined && !cluster.mayBeginIn(requireTaskId(ids[0]).segment)) {
         const redriven = cluster.remote.redrive(ids);
         this.#ports.requestCommit();
         return redriven;
@@ -262,6 +262,10 @@ export class TaskDesk {
   async #storedEnd(id: TaskId): Promise<TaskEnd> {
     const filed = await findFinished(this.#ports.store, id);
     if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
+    // A dead letter that was redriven meanwhile is open again.
+    const { segment, index } = requireTaskId(id);
+    const held = this.find(segment, index);
+    if (this.#ports.table.watch(held) === 'watching') return this.waiters.wait(held);
     throw goneError(id);
   }
 }

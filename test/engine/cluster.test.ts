@@ -569,6 +569,56 @@ describe('a cluster of engines', () => {
     assert.equal(end.json, '"done"');
   });
 
+  describe('what was claimed under a lease that has ended', () => {
+    /** A node whose claim of a task is in the store, and that does not hear of it: it is cut off. */
+    async function cutOff(t: TestContext) {
+      const cluster = await scriptedCluster(t);
+      const a = await cluster.join(['work'], 2);
+      await settled(cluster);
+      a.store.fates.push('answer lost');
+      a.submit(cluster.newTask('1')).catch(() => {});
+      await cluster.clock.settle();
+      assert.equal((await cluster.keys('s/')).length, 1, 'it is claimed');
+      a.store.isCut = true;
+      a.store.readsFail = true;
+      const heal = (): void => {
+        a.store.isCut = false;
+        a.store.readsFail = false;
+      };
+      return { cluster, a, heal };
+    }
+
+    test('is not started beside its next owner, who took it for lost', async (t) => {
+      const { cluster, a, heal } = await cutOff(t);
+      const b = await cluster.join(['work'], 2);
+      await cluster.until('b runs it', () => b.pool.batches.length === 1, 4 * CLUSTER_TTL_MS);
+      heal();
+      await settled(cluster);
+      await settled(cluster);
+      assert.equal(a.pool.batches.length, 0);
+      completing(b)();
+      await cluster.until('it ended', async () => (await cluster.keys('t/')).length === 0);
+    });
+
+    test('has not been started, and is no loss for whoever owns it next', async (t) => {
+      const { cluster, a, heal } = await cutOff(t);
+      let losses = 0;
+      const onLost = (): void => {
+        losses++;
+      };
+      subscribe('millrace:task:lost', onLost);
+      t.after(() => unsubscribe('millrace:task:lost', onLost));
+      await cluster.store.revokeLease(a.coordination.session.leaseId!);
+      heal();
+      await cluster.until('it runs', () => a.pool.batches.length === 1);
+      completing(a)();
+      await cluster.until('it ended', async () => (await cluster.keys('t/')).length === 0);
+      assert.equal(losses, 0);
+      assert.equal(a.open, 0);
+      assert.deepEqual(await cluster.keys('c/'), []);
+    });
+  });
+
   for (const { how, outcome, json, told } of [
     { how: 'completed', outcome: Outcome.COMPLETED, json: '"done"', told: /^"done"$/ },
     {

@@ -68,13 +68,12 @@ describe('what rests on one node', () => {
 
   test('a pause without an answer that comes later all the same is known to be there', async () => {
     const { engine, pool, clock, store, submit, pause } = await setup();
-    store.fates.push('late');
+    store.fates.push('late', ...Array.from({ length: 20 }, () => 'request lost' as const));
     const asked = pause('task', 'work');
-    store.readsFail = true;
     await assert.rejects(asked, (error) => hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE'));
     await store.applyLate();
-    store.readsFail = false;
-    await clock.advance(1_000);
+    store.fates.length = 0;
+    await clock.advance(3_000);
     assert.deepEqual(
       engine.pauses.all.map(({ name }) => name),
       ['work'],
@@ -151,6 +150,40 @@ describe('what rests on one node', () => {
     engine.limitType('work', 5);
     await clock.advance(1);
     assert.deepEqual(begun(pool), ['work ']);
+  });
+
+  test('a process that was given up for dead pauses nothing, and says why', async () => {
+    const { engine, clock, open, newTask, pause, resume, store } = await setup();
+    const next = await within(clock, 10_000, open());
+    const submitted = new Promise((resolve, reject) => {
+      next.engine.submit(newTask('of the next'), resolve, reject);
+    });
+    await clock.advance(1);
+    await submitted;
+    const isLocked = (error: unknown): boolean => hasCode(error, 'ERR_MILLRACE_STORE_LOCKED');
+    await assert.rejects(pause('task', 'work'), isLocked);
+    assert.equal(await store.get(PAUSES_KEY), undefined);
+    assert.deepEqual([engine.pauses.all, next.engine.pauses.all], [[], []]);
+    await within(clock, 10_000, next.engine.pauses.pause({ kind: 'task', name: 'work' }));
+    await assert.rejects(resume('task', 'work'), isLocked);
+    assert.equal(next.engine.pauses.all.length, 1);
+  });
+
+  test('two changes of one moment: both are there', async () => {
+    const { engine, pause } = await setup();
+    await Promise.all([pause('task', 'work'), pause('tenant', 'acme')]);
+    assert.equal(engine.pauses.all.length, 2);
+  });
+
+  test('a pause that the store has not answered when the engine ends is told so', async () => {
+    const { engine, clock, store, pause } = await setup();
+    store.gate = new Promise(() => {});
+    const asked = pause('task', 'work');
+    asked.catch(() => {});
+    await clock.advance(1);
+    const stopped = within(clock, 10_000, engine.stop());
+    await assert.rejects(asked, (error) => hasCode(error, 'ERR_MILLRACE_STORE_UNAVAILABLE'));
+    await stopped;
   });
 
   test('an answer that is lost is found out, whichever way it went', async () => {

@@ -184,6 +184,43 @@ describe('a dead letter that is redriven', () => {
     assert.deepEqual(await keys('t/'), []);
   });
 
+  test('is not gone for whoever asks here how it ends while it comes back', async () => {
+    const { engine, pool, store, submit, run, soon } = await setup();
+    const [accepted] = await submit(1);
+    await run({ pool }, () => true);
+    let isRedriven = false;
+    store.beforeGet = async (key) => {
+      if (!key.startsWith('d/') || isRedriven) return;
+      isRedriven = true;
+      await engine.redrive(ids([accepted!]));
+    };
+    const end = soon(engine.ended(accepted!));
+    await run({ pool }, () => false);
+    assert.equal((await end).json, '"0"');
+  });
+
+  test('is not gone for whoever asks its owner how it ends while it comes back', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const worker = await cluster.join(['work'], 1);
+    const producer = await cluster.join([]);
+    await cluster.clock.advance(1_000);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('1')));
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    finish(worker.pool, () => true);
+    await cluster.until('it has failed', async () => (await cluster.keys('d/')).length === 1);
+    let isRedriven = false;
+    worker.store.beforeGet = async (key) => {
+      if (!key.startsWith('d/') || isRedriven) return;
+      isRedriven = true;
+      await worker.engine.redrive([idOf(accepted)]);
+    };
+    const end = cluster.within(producer.engine.ended({ ...accepted, task: 0 as never }));
+    end.catch(() => {});
+    await cluster.until('it runs again', () => worker.pool.batches.length === 1);
+    finish(worker.pool, () => false);
+    assert.equal((await end).json, '"1"');
+  });
+
   test('is brought back by the owner of its shard, whichever node asks', async (t) => {
     const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
     const worker = await cluster.join();

@@ -108,7 +108,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     await this.until(isQuiet, LIVENESS_MS);
     this.#isResting = true;
     await this.pass(3_000);
-    this.oracle.judgeEnd();
+    this.oracle.answers.judgeEnd();
     await this.#judgeRest();
     await this.#close();
   }

@@ -19,8 +19,8 @@ export class LaneLaw implements Law {
   judge({ writes, node }: AppliedWrites): void {
     const heads = writes.filter(({ key }) => key.startsWith('h/'));
     for (const { value } of heads) if (value !== undefined) this.#onHead(value, node);
-    // The format of the store is said once, before anything else; what rests, and cron entries, by whoever is asked.
-    const puts = writes.filter(({ key, value }) => value !== undefined && !/^[vpe]\//.test(key));
+    // The format of the store is said once, before anything else; cron entries by whoever is asked.
+    const puts = writes.filter(({ key, value }) => value !== undefined && !/^[ve]\//.test(key));
     if (heads.length === 0 && puts.length > 0) {
       this.#violate('S5', `${node.name} writes past its lane: ${puts[0]!.key}`);
     }
@@ -35,6 +35,10 @@ export class LaneLaw implements Law {
   epochOf(): undefined {}
 
   sessionOf(): undefined {}
+
+  hasOutlivedItsLease(): boolean {
+    return false;
+  }
 
   #onHead(value: Uint8Array, node: SimNode): void {
     const { incarnation } = JSON.parse(utf8(value)) as { incarnation: string };

@@ -35,6 +35,8 @@ export interface Law {
   readonly isShared: boolean;
   /** The membership of a node by now; undefined: it has none, or the world knows no members. */
   sessionOf(node: SimNode): Revision | undefined;
+  /** Whether the lease that a node goes by is over in the store, which is the truth. */
+  hasOutlivedItsLease(node: SimNode): boolean;
 }
 
 /** What a transaction has written, nested ones included. */

@@ -60,6 +60,11 @@ export class LockBook {
     this.#revoked.add(leaseId);
   }
 
+  /** Whether somebody else has ended a lease: its node may not know it. */
+  isRevoked(leaseId: LeaseId | undefined): boolean {
+    return this.#revoked.has(leaseId);
+  }
+
   /** What a node holds is no longer what it can know of: it stands still. */
   disturbed(node: SimNode): void {
     for (const holding of this.#holdings) if (holding.node === node) this.#holdings.delete(holding);

@@ -63,11 +63,11 @@ export class LoneRun extends Run {
     await this.probe(PROBE_LABEL + 1);
     await this.until(isQuiet, LIVENESS_MS);
     await this.pass(10_000);
-    this.oracle.judgeEnd();
+    this.oracle.answers.judgeEnd();
     const node = this.#current!;
     // The janitor's round may be under way: it comes every minute, whatever else happens, and is soon over.
     await this.until(() => node.connection?.outstanding === 0, ROUND_MAX_MS);
-    if (!node.isOver) this.oracle.judgeAnswers(node);
+    if (!node.isOver) this.oracle.answers.judgeAnswers(node);
     if (node.state === 'running') node.judgeRest();
     else this.oracle.violate('S14', `${node.name} is ${node.state} after healing`);
     if (node.isOver) return;

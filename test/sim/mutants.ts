@@ -69,7 +69,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'runs before the claim is durable',
     file: 'engine/cut.js',
     find: 'cut.#writeOverlays();',
-    replace: 'for (const { dispatcher, batches } of cut.#claims) dispatcher.launch(batches, 1);',
+    replace:
+      'for (const { dispatcher, batches } of cut.#claims) dispatcher.launch(batches, { token: 1 });',
   },
   {
     name: 'forgets the overlay of a claim',
@@ -252,11 +253,11 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'false',
   },
   {
-    name: 'accepts the result of any executor',
+    name: 'accepts the result of any execution',
     world: 'cluster',
     file: 'engine/command-desk.js',
-    find: 'elsewhere.executorOf(task) === executor',
-    replace: 'true',
+    find: 'if (!this.#isExecutedBy(task, from, result))',
+    replace: 'if (this.#ports.table.inspect(task)?.state !== TaskState.RUNNING)',
   },
   {
     name: 'deletes a subscription with its first end',
@@ -271,6 +272,13 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'engine/cluster.js',
     find: "return this.#options.session.state === 'live';",
     replace: 'return true;',
+  },
+  {
+    name: 'starts what it claimed under a lease that has ended',
+    world: 'cluster',
+    file: 'engine/dispatcher.js',
+    find: 'claimed.leaseId !== leaseId',
+    replace: 'false',
   },
   {
     name: 'tells nobody that it leaves',
@@ -341,6 +349,13 @@ export const MUTANTS: readonly Mutant[] = [
     file: 'coordination/session.js',
     find: '        this.#sentAtMs = sentAtMs;\n        this.#ttlMs = ttlMs;',
     replace: '        this.#sentAtMs = this.#clock.monoMs();\n        this.#ttlMs = ttlMs;',
+  },
+  {
+    name: 'counts its lease by the wall clock',
+    world: 'cluster',
+    file: 'coordination/session.js',
+    find: '+ Math.max(0, this.#offset() - this.#offsetMs);\n    }\n    judge() {\n        const drift = this.#offset() - this.#offsetMs;',
+    replace: '+ this.#offset() - this.#offsetMs;\n    }\n    judge() {\n        const drift = 0;',
   },
   {
     name: 'holds a lock under a session that is fenced',

@@ -74,6 +74,10 @@ export type Step =
 export const TYPES = ['work', 'once', 'limited', 'inline'] as const;
 export type TypeName = (typeof TYPES)[number];
 
+/** Of every type: fixed, without jitter, so that the next start is known. */
+export const RETRY_MS = 200;
+export const ATTEMPTS = 3;
+
 const TENANTS = ['', '', 'acme', 'zenith'];
 
 export interface PlannedTask {

@@ -2,7 +2,7 @@
  * What every run has, in either world: the kernel, a plan, a store that misbehaves, the oracle, and a result.
  */
 import { channel } from 'node:diagnostics_channel';
-import type { ChannelName } from '../../src/core/channels.js';
+import type { ChannelName, ChannelPayloads } from '../../src/core/channels.js';
 import type { Random } from '../../src/core/random.js';
 import type { LeaseId, Txn } from '../../src/core/store.js';
 import type { SimConnection } from '../../src/testing/sim-connection.js';
@@ -88,6 +88,7 @@ const WATCHED: readonly ChannelName[] = [
   'millrace:shard:lost',
   'millrace:watch:relisted',
   'millrace:member:evicting',
+  'millrace:store:corrupt',
 ];
 
 export abstract class Run<P extends Plan = Plan> {
@@ -251,7 +252,6 @@ export abstract class Run<P extends Plan = Plan> {
     let tries = 0;
     do {
       if (tries++ === RESUMES_MAX) return this.oracle.violate('S14', 'what rests cannot go on');
-      // Each of them: who has a store for itself does not see what somebody has changed there who was believed dead.
       for (const type of TYPES) this.anyNode()?.setResting(type, false);
       await this.pass(1_000);
     } while (this.oracle.resting.size > 0);
@@ -292,7 +292,7 @@ export abstract class Run<P extends Plan = Plan> {
     const delayMs = 300;
     this.submitProbe(label, delayMs);
     const limitMs = delayMs + LATE_MAX_MS + skewMs;
-    const isStarted = await this.until(() => this.oracle.hasStarted(label), limitMs);
+    const isStarted = await this.until(() => this.oracle.runs.hasStarted(label), limitMs);
     if (!isStarted) this.oracle.violate('S8', `the probe has not started within ${limitMs} ms`);
   }
 
@@ -335,6 +335,11 @@ export abstract class Run<P extends Plan = Plan> {
         const { leaseId, shard, epoch } = event as Readonly<Record<string, unknown>>;
         const named = [leaseId, shard, epoch].filter((value) => value !== undefined);
         if (named.length > 0) this.trace(`${name} ${named.join(' ')}`);
+        // Nothing but engines writes there: who does not understand it has swallowed an error of its own.
+        if (name === 'millrace:store:corrupt') {
+          const { key, cause } = event as ChannelPayloads['millrace:store:corrupt'];
+          this.oracle.violate('S16', `${key} is taken for corrupt: ${cause}`);
+        }
         if (name === 'millrace:member:evicting') this.oracle.locks.revoked(leaseId as LeaseId);
       };
       channel(name).subscribe(listener);

@@ -9,7 +9,7 @@
  *   overlays of an inbox     also under the create revision of the segment, so that none of it comes back
  */
 import type { SegmentRef } from '../../src/core/ids.js';
-import type { Entry, Key, Revision, Txn } from '../../src/core/store.js';
+import type { Entry, Key, LeaseId, Revision, Txn } from '../../src/core/store.js';
 import type { SimStore } from '../../src/testing/sim-store.js';
 import type { AppliedWrites, Law, Write } from './law.js';
 import { LOCK_NAME } from './lock-book.js';
@@ -27,7 +27,8 @@ export class ShardLaw implements Law {
   readonly #owners = new Map<string, SimNode>();
   /** Segments in inboxes. */
   readonly #inbox = new Set<Key>();
-
+  /** Leases that records of members have hung on. */
+  readonly #leases = new Set<LeaseId>();
   readonly #shardCount: () => number;
   /** Somebody has put an owner key. @param shard - `<queue>.<shard>` */
   onClaim: ((shard: string, node: SimNode) => void) | undefined;
@@ -45,6 +46,7 @@ export class ShardLaw implements Law {
       const { key, value } = write;
       const [kind, name] = key.split('/');
       if (kind === 'o' && value !== undefined) this.#onClaim(`${key}@${revision}`, node);
+      if (kind === 'n' && value !== undefined) this.#leases.add(this.#recordOf(node)!.leaseId!);
       const isOwn = name === node.incarnation;
       if ('nbh'.includes(kind!) && value !== undefined && !isOwn) {
         this.#violate('S5', `${node.name} writes ${key} of another node`);
@@ -70,7 +72,18 @@ export class ShardLaw implements Law {
   }
 
   sessionOf(node: SimNode): Revision | undefined {
-    return this.#entries(`n/${node.incarnation}`)[0]?.createRevision;
+    return this.#recordOf(node)?.createRevision;
+  }
+
+  hasOutlivedItsLease(node: SimNode): boolean {
+    const { leaseId } = node;
+    // Of one that no record has hung on nothing is known.
+    if (leaseId === undefined || !this.#leases.has(leaseId)) return false;
+    return this.#recordOf(node)?.leaseId !== leaseId;
+  }
+
+  #recordOf({ incarnation }: SimNode): Entry | undefined {
+    return this.#entries(`n/${incarnation}`)[0];
   }
 
   /** When nothing is left to do: what the store still holds. */

@@ -25,8 +25,8 @@ import type { SimStore } from '../../src/testing/sim-store.js';
 import type { SimProcess, World } from '../../src/testing/world.js';
 import { definitionOf } from './cron-book.js';
 import { GUARDED_KEY, LOCK_NAME } from './lock-book.js';
-import { ATTEMPTS, type Oracle, RETRY_MS } from './oracle.js';
-import type { PlannedCron, PlannedTask, TypeName } from './plan.js';
+import type { Oracle } from './oracle.js';
+import { ATTEMPTS, type PlannedCron, type PlannedTask, RETRY_MS, type TypeName } from './plan.js';
 import { type PoolWorld, SimPool } from './sim-pool.js';
 
 const retry = { attempts: ATTEMPTS, backoff: 'fixed', min: RETRY_MS, jitter: 'none' } as const;
@@ -230,7 +230,7 @@ export class SimNode {
     });
     const dueAtMs = wallMs + Math.ceil(task.delayMs);
     const dueMonoMs = clock.monoMs() + task.delayMs;
-    oracle.submitted(task, this, dueMonoMs);
+    oracle.answers.submitted(task, this, dueMonoMs);
     this.#permits++;
     this.#engine!.submit(
       {
@@ -254,13 +254,13 @@ export class SimNode {
         if (!accepted.isCreated) this.#permits--;
         const id = taskId(accepted.segment, accepted.index);
         trace(`accepted ${this.name} ${task.label} ${id}`);
-        oracle.acceptedAs(task.label, id, accepted.isCreated);
+        oracle.answers.acceptedAs(task.label, id, accepted.isCreated);
         this.#sim.onAccepted(this, task, accepted);
       },
       (cause) => {
         this.#permits--;
         trace(`refused ${this.name} ${task.label} ${cause.code}`);
-        oracle.refused(task.label, cause.code, this.#isCertain(cause));
+        oracle.answers.refused(task.label, cause.code, this.#isCertain(cause));
         if (hasCode(cause, 'ERR_MILLRACE_STORE_LOCKED')) this.#onFenced();
       },
     );
@@ -280,7 +280,7 @@ export class SimNode {
     this.#isFenced = true;
     oracle.fenced(this);
     this.process.clock.wakeIn(FENCED_MS, () => {
-      oracle.judgeAnswers(this);
+      oracle.answers.judgeAnswers(this);
       this.kill();
     });
   }
@@ -291,7 +291,7 @@ export class SimNode {
     const id = taskId(place.segment, place.index);
     const version = oracle.versionOf(id);
     this.#await(`ended ${id}`, id, this.#engine!.ended(place), (end) =>
-      oracle.heardEnd(id, end, version),
+      oracle.answers.heardEnd(id, end, version),
     );
   }
 
@@ -300,7 +300,7 @@ export class SimNode {
     const id = taskId(place.segment, place.index);
     const { oracle } = this.#sim;
     this.#await(`cancel ${id}`, id, this.#engine!.cancel(place, 'simulated'), (answer) =>
-      oracle.heardCancel(id, answer),
+      oracle.answers.heardCancel(id, answer),
     );
   }
 
@@ -314,7 +314,7 @@ export class SimNode {
       const { oracle } = this.#sim;
       const ids = letters.map(([id]) => id);
       this.#await('redrive', ids[0]!, this.#engine!.redrive(ids), (redriven) => {
-        oracle.heardRedriven(letters, redriven);
+        oracle.answers.heardRedriven(letters, redriven);
         if (this.state !== 'running') return;
         for (const id of redriven) this.follow({ ...requireTaskId(id), task: NOT_HELD });
       });
@@ -407,7 +407,7 @@ export class SimNode {
       .then(onAnswer, (error) => {
         this.#mustBeTyped(error, what);
         if (hasCode(error, 'ERR_MILLRACE_STORE_LOCKED')) this.#onFenced();
-        if (hasCode(error, 'ERR_MILLRACE_TASK_GONE')) this.#sim.oracle.heardGone(id);
+        if (hasCode(error, 'ERR_MILLRACE_TASK_GONE')) this.#sim.oracle.answers.heardGone(id);
       });
   }
 
@@ -421,7 +421,7 @@ export class SimNode {
 
   #judgeAnswers(): void {
     const { oracle } = this.#sim;
-    oracle.judgeAnswers(this);
+    oracle.answers.judgeAnswers(this);
     if (this.#awaited > 0) oracle.violate('S10', `${this.name}: ${this.#awaited} not answered`);
   }
 
@@ -450,20 +450,17 @@ export class SimNode {
       random: this.#random.fork('pool'),
       hasEchoes,
       isMortal,
-      onLaunch: () => {
-        const state = this.#coordination?.session.state ?? 'live';
-        if (state === 'live') return;
-        oracle.violate('S5', `${this.name} starts tasks, and its session is ${state}`);
-      },
+      onLaunch: (batch) =>
+        oracle.launched(batch, this, this.#coordination?.session.state ?? 'live'),
       onStart: (record) => {
-        const earlier = oracle.runsOf(record);
-        const { task, run } = oracle.started(record, this);
+        const earlier = oracle.runs.runsOf(record);
+        const { task, run } = oracle.runs.started(record, this);
         const step = task.script[Math.min(earlier, task.script.length - 1)]!;
         return { record, step, runMs: task.runMs, run };
       },
       onEffect: () => oracle.count('effect'),
-      onReport: (execution, outcome) => oracle.reported(execution, outcome),
-      onLost: (execution) => oracle.lost(execution),
+      onReport: (execution, outcome) => oracle.runs.reported(execution, outcome),
+      onLost: (execution) => oracle.runs.lost(execution),
     };
     return new SimPool(world, threads);
   }

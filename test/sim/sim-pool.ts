@@ -36,7 +36,7 @@ export interface PoolWorld {
   /** Whether threads can die. */
   readonly isMortal: boolean;
   /** The engine hands over a batch. */
-  onLaunch(): void;
+  onLaunch(batch: readonly BatchRecord[]): void;
   /** A handler is called. */
   onStart(record: BatchRecord): Execution;
   /** Its work is done. */
@@ -118,7 +118,6 @@ export class SimPool implements Pool {
   }
 
   #begin(frame: Uint8Array, listener: BatchListener, leave: () => void): RunningBatch {
-    this.world.onLaunch();
     const batch = new SimBatch(this.world, frame, listener, (restartMs) => {
       this.#running.delete(batch);
       if (this.#running.size === 0) for (const resolve of this.#onIdle.splice(0)) resolve();
@@ -156,6 +155,7 @@ class SimBatch implements RunningBatch {
     this.#listener = listener;
     this.#leave = leave;
     this.#startedAtMs = this.#records.map(() => 0);
+    world.onLaunch(this.#records);
     world.clock.wakeIn(drawMs(world.random, 0, 0.5), () => this.#step());
   }
 

@@ -36,7 +36,8 @@ export interface End {
   readonly json: string;
 }
 
-export interface Claim extends Pick<StateRecord, 'executor' | 'attempt' | 'dueAtMs' | 'version'> {
+export interface Claim
+  extends Pick<StateRecord, 'executor' | 'attempt' | 'losses' | 'dueAtMs' | 'version'> {
   /** Of the shard, for whoever claimed. */
   readonly epoch: Revision | undefined;
   /** The membership of whoever claimed. */
@@ -49,6 +50,8 @@ export interface Run {
   readonly task: StoredTask;
   readonly token: number;
   readonly attempt: number;
+  /** Of the task before it: a loss gives the attempt back, so only both name the execution. */
+  readonly losses: number;
   readonly version: number;
   readonly epoch: Revision | undefined;
   /** The membership of its node when it was claimed. */
@@ -155,6 +158,11 @@ export function lastRun(task: StoredTask): Run | undefined {
     if (run.version === task.version && (last === undefined || run.token > last.token)) last = run;
   }
   return last;
+}
+
+/** Of the last claim that the store has seen, as a revision; 0: none. */
+export function newestClaim({ claims }: StoredTask): number {
+  return Math.max(0, ...claims.keys());
 }
 
 /** What it ended with in a version, or any later one. */
