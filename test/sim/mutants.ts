@@ -242,7 +242,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'tells that it does not run what it runs',
     world: 'cluster',
     file: 'engine/orphans.js',
-    find: ' || this.#tasks.has(nameOf(execution))',
+    find: ' || this.#tasks.has(nameOfExecution(execution))',
     replace: '',
   },
   {
@@ -298,7 +298,7 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'drops submissions of a shard that is lost',
     world: 'cluster',
     file: 'engine/submissions.js',
-    find: 'this.#intake.putBack(frame);',
+    find: 'this.#intake.putBack(frame, this.#ports.clock.wallMs());',
     replace: ';',
   },
   {

@@ -220,12 +220,15 @@ export abstract class Run<P extends Plan = Plan> {
   /** Everything that the plan submits, and what the nemesis does, until `heal`. */
   protected begin(): void {
     for (const { atMs, tasks } of this.plan.bursts) {
-      this.world.at(atMs, () => {
-        for (const task of tasks) this.anyNode()?.submit(task);
-      });
+      this.world.at(atMs, () => this.submit(tasks));
     }
     this.#scheduleNemesis();
     if (this.plan.classes.has('redrive')) this.#scheduleRedrives();
+  }
+
+  /** To whoever is there. */
+  protected submit(tasks: readonly PlannedTask[]): void {
+    for (const task of tasks) this.anyNode()?.submit(task);
   }
 
   /** Some time within `maxMs` from now. */
