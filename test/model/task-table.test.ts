@@ -607,12 +607,16 @@ class Pair {
     const rooms = new Map(NAMES.map((name) => [name as string, hasRoom(name)]));
     const isHere = ({ source }: ModelTask): boolean =>
       TYPES.some((type) => type.name === source.type && type.place === place);
-    const first = tasks
-      .filter((task) => task.ready !== undefined && mustBeAlone(task) === isAlone)
-      .filter((task) => (isAlone ? isHere(task) : rooms.get(task.source.type)))
-      .sort((a, b) => b.source.priority - a.source.priority || a.ready! - b.ready!)[0];
-    // Of those that run alone, the first waits for the limit of its type, and the others behind it.
-    return first !== undefined && rooms.get(first.source.type) ? first : undefined;
+    const ready = tasks
+      .filter((task) => task.ready !== undefined && mustBeAlone(task) === isAlone && isHere(task))
+      .sort((a, b) => b.source.priority - a.source.priority || a.ready! - b.ready!);
+    const first = ready.findIndex((task) => rooms.get(task.source.type));
+    if (isAlone) {
+      // One that waits for the limit of its type does not hold up the others: it goes behind them.
+      const passedOver = first === -1 ? ready : ready.slice(0, first);
+      for (const task of passedOver) task.ready = this.#order++;
+    }
+    return ready[first];
   }
 
   #unclaim(batch: ModelBatch): void {
