@@ -288,8 +288,11 @@ export class Cron extends BaseService {
       if (lastIsOpen && entry.queued.length > 0) this.#awaitEnd(known, entry.last!.task);
       return;
     }
-    if (step.replaces)
+    if (step.replaces) {
       await this.#ports.tasks.cancel(entry.last!.task, 'replaced by the next fire');
+      // The step is one from the entry as it was: another node may have taken it meanwhile.
+      if (this.isStopping || known.entry !== entry) return;
+    }
     if (step.fireAtMs === undefined) await this.#move(known, step.state);
     else await this.#fire(known, step, step.fireAtMs);
     await this.#refresh(known);

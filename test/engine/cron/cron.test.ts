@@ -1,11 +1,14 @@
 /** Cron entries on whole runtimes, in virtual time: once per fire, whatever becomes of the nodes. */
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
-import { requireTaskId } from '../../../src/core/ids.js';
+import { newIncarnation, requireTaskId, segmentRef } from '../../../src/core/ids.js';
 import { seededRandom } from '../../../src/core/random.js';
 import type { Store } from '../../../src/core/store.js';
 import { defineTask, defineTasks } from '../../../src/core/task.js';
+import type { ClosedFrame } from '../../../src/engine/closed-frame.js';
 import { Cron } from '../../../src/engine/cron/cron.js';
+import type { Accepted } from '../../../src/engine/intake.js';
+import { memoryStore } from '../../../src/store/index.js';
 import { type Cluster, cluster } from '../../../src/testing/cluster.js';
 import { VirtualClock } from '../../../src/testing/virtual-clock.js';
 import { cronDefinition } from '../../support/cron-definition.js';
@@ -202,6 +205,86 @@ test('a fire whose answer was lost runs all the same, once', async () => {
   assert.deepEqual(
     pool.batches[0]!.tasks.map((task) => [task.segment, task.index]),
     [[segment, index]],
+  );
+});
+
+test('a step that waits for the task it replaces is not taken when another node takes it meanwhile', async (t) => {
+  const clock = new VirtualClock();
+  const factory = memoryStore();
+  const store = await factory.open({ clock });
+  const fires: number[] = [];
+  let owner = 'a';
+  const join = async (node: string, cancel: () => Promise<void>): Promise<Cron> => {
+    const random = seededRandom(node.charCodeAt(0));
+    const incarnation = newIncarnation(() => random.u32());
+    let count = 0;
+    const cron = new Cron({
+      clock,
+      random: seededRandom(1),
+      store,
+      shardCount: 1,
+      holder: { startsIn: () => owner === node },
+      tasks: {
+        async submit(task) {
+          const ref = segmentRef(
+            { queue: task.queue, shard: 0, dueAtMs: task.dueAtMs },
+            incarnation,
+            count++,
+          );
+          const put = { type: 'put', key: `t/${ref}`, value: Buffer.from(node) } as const;
+          const frame = { ref, operation: put, home: { isInbox: false } } as unknown as ClosedFrame;
+          const outcome = await store.txn({
+            compares: [],
+            success: [task.gate!.operation(frame)],
+          });
+          assert.ok(outcome.kind === 'done');
+          await task.gate!.outcome(store, frame, outcome.results[0]);
+          fires.push(task.dueAtMs);
+          return { segment: ref, index: 0, task: 0 as Accepted['task'], isCreated: true };
+        },
+        isOpen: async () => true,
+        untilEnded: () => new Promise(() => {}),
+        cancel,
+      },
+    });
+    await cron.start();
+    t.after(() => cron.stop());
+    return cron;
+  };
+  let cancelled = (): void => {};
+  const a = await join(
+    'a',
+    () =>
+      new Promise((resolve) => {
+        cancelled = resolve;
+      }),
+  );
+  const b = await join('b', async () => {});
+  await within(
+    clock,
+    1_000,
+    a.define(
+      cronDefinition({
+        expression: '* * * * * *',
+        overlap: 'replace',
+      }),
+    ),
+  );
+  // One fire, and the next one waits for what it replaces.
+  await clock.advance(2_500);
+  assert.equal(fires.length, 1);
+  owner = 'b';
+  b.onShardsChanged();
+  await clock.advance(3_000);
+  const byB = fires.length;
+  assert.ok(byB > 2);
+  owner = 'nobody';
+  cancelled();
+  await clock.advance(3_000);
+  assert.equal(fires.length, byB);
+  assert.deepEqual(
+    fires,
+    [...new Set(fires)].sort((x, y) => x - y),
   );
 });
 
