@@ -94,10 +94,16 @@ export class Amendments {
     this.#reschedules.beforeCut();
   }
 
-  /** Nothing is written any more. */
+  /** Takes nothing more in. What has been taken in is still written: its overlays must not go without it. */
   close(): void {
     this.#redrives.close();
     this.#reschedules.close();
+  }
+
+  /** Nothing is written any more. */
+  end(): void {
+    // What had been read for already when no more was taken in.
+    this.close();
     this.additions.close();
   }
 }

@@ -134,6 +134,7 @@ export class Engine extends BaseService {
     submissions.rejectUnsent(refusal);
     submissions.refuseOpen(refusal);
     lane.abandon(refusal);
+    amendments.end();
     await noMoreFires;
     table.close();
   }

@@ -95,6 +95,20 @@ describe('a dead letter that is redriven', () => {
     });
   }
 
+  test('is written whole or not at all by a runtime that closes meanwhile', async () => {
+    const { engine, store, pool, submit, run, soon, keys, clock } = await setup();
+    const accepted = await submit(1);
+    await run({ pool }, () => true);
+    store.fates.push('full');
+    const redriven = engine.redrive(ids(accepted)).catch(() => []);
+    // Its first commit has been refused, and the next one is that of the end.
+    await clock.advance(50);
+    await soon(engine.shutdown({ softMs: 0, hardMs: 0 }));
+    const isBack = (await soon(redriven)).length > 0;
+    assert.deepEqual([await keys('d/'), await keys('t/')], isBack ? [[], ['t/']] : [['d/'], []]);
+    assert.equal((await keys('s/')).length <= (await keys('t/')).length, true);
+  });
+
   test('comes back to its segment while others of it are open, and may fail again', async () => {
     const { engine, pool, submit, run, soon, keys, clock } = await setup();
     const accepted = await submit(3);
