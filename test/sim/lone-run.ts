@@ -11,7 +11,7 @@
  */
 import { drawMs } from '../../src/testing/store-faults.js';
 import { LaneLaw } from './lane-law.js';
-import { drawLonePlan, type PlannedTask } from './plan.js';
+import { drawLonePlan } from './plan.js';
 import { PROBE_LABEL, Run, type SimOptions } from './run.js';
 import { type NodeWorld, SimNode } from './sim-node.js';
 
@@ -31,8 +31,6 @@ const ACTS = [
   'wallJump',
   'rest',
 ] as const;
-/** Who submits looks again after so long. */
-const ABSENT_MS = 500;
 const JUMPS_MS = [1_000, -1_000, 60_000, -60_000, -600_000, 3_600_000, 86_400_000];
 
 export class LoneRun extends Run {
@@ -77,12 +75,6 @@ export class LoneRun extends Run {
     if (!(await this.until(() => node.isOver, 20_000))) {
       this.oracle.violate('S14', `${node.name} does not close`);
     }
-  }
-
-  /** As soon as the process is there: often it is not. */
-  protected override submit(tasks: readonly PlannedTask[]): void {
-    if (this.#isRunning || this.isHealed) return super.submit(tasks);
-    this.world.at(ABSENT_MS, () => this.submit(tasks));
   }
 
   protected anyNode(): SimNode | undefined {

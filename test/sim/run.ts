@@ -43,6 +43,8 @@ export interface SimResult {
 }
 
 const MIN_ACCEPTED = 10;
+/** Who submits looks again after so long whether a node is there. */
+const ABSENT_MS = 500;
 /** More would be a storm without end. */
 const EVENTS_MAX = 400_000;
 /** Labels of probes, above those of all planned tasks. */
@@ -220,15 +222,16 @@ export abstract class Run<P extends Plan = Plan> {
   /** Everything that the plan submits, and what the nemesis does, until `heal`. */
   protected begin(): void {
     for (const { atMs, tasks } of this.plan.bursts) {
-      this.world.at(atMs, () => this.submit(tasks));
+      this.world.at(atMs, () => this.#submit(tasks));
     }
     this.#scheduleNemesis();
     if (this.plan.classes.has('redrive')) this.#scheduleRedrives();
   }
 
-  /** To whoever is there. */
-  protected submit(tasks: readonly PlannedTask[]): void {
-    for (const task of tasks) this.anyNode()?.submit(task);
+  /** To whoever is there, as soon as somebody is: during the faults that is often nobody. */
+  #submit(tasks: readonly PlannedTask[]): void {
+    if (this.anyNode() !== undefined) for (const task of tasks) this.anyNode()?.submit(task);
+    else if (!this.isHealed) this.world.at(ABSENT_MS, () => this.#submit(tasks));
   }
 
   /** Some time within `maxMs` from now. */
