@@ -64,7 +64,8 @@ export interface PausePorts {
 
 /** What became of a change. */
 type Written =
-  | { readonly kind: 'done'; readonly revision: Revision }
+  /** And noted. */
+  | { readonly kind: 'done' }
   /** Somebody has changed them since they were read. */
   | { readonly kind: 'refused' }
   | { readonly kind: 'unknown'; readonly cause: MillraceError };
@@ -174,7 +175,7 @@ export class Pauses {
       if (wanted === found) return this.#take(entry);
       const seen = entry?.modRevision ?? (0 as Revision);
       const written = await (isShared ? this.#put(wanted, seen) : this.#commit(wanted, seen));
-      if (written.kind === 'done') return this.#note(wanted, written.revision);
+      if (written.kind === 'done') return;
       if (written.kind === 'refused') continue;
       cause = written.cause;
       // The lane goes on until it knows.
@@ -188,11 +189,13 @@ export class Pauses {
     );
   }
 
-  #put(pauses: readonly Pause[], seen: Revision): Promise<Written> {
-    return this.#ports.store.txn({
+  async #put(pauses: readonly Pause[], seen: Revision): Promise<Written> {
+    const outcome = await this.#ports.store.txn({
       compares: [{ target: 'mod', key: PAUSES_KEY, operator: '=', operand: seen }],
       success: [putOf(pauses)],
     });
+    if (outcome.kind === 'done') this.#note(pauses, outcome.revision);
+    return outcome;
   }
 
   /** What has no answer in time is noted when it has been written after all. */
@@ -215,7 +218,7 @@ export class Pauses {
         onDone: (revision) => {
           tooLong.cancel();
           this.#note(pauses, revision);
-          resolve({ kind: 'done', revision });
+          resolve({ kind: 'done' });
         },
         onUnclear: unclear,
         onFailed: (cause) => {
