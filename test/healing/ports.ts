@@ -2,6 +2,10 @@
 import type { HealGate } from '../../src/core/heal-gate.js';
 import type { Levers } from '../../src/core/levers.js';
 
+/** What degrading pulls, and what recovering pulls. */
+export const DEGRADED: readonly string[] = ['shed 0', 'ahead false', 'linger 50'];
+export const RECOVERED: readonly string[] = ['shed undefined', 'ahead true', 'linger 0'];
+
 export interface FakePorts {
   readonly levers: Levers;
   readonly gate: HealGate;

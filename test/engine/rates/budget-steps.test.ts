@@ -153,24 +153,26 @@ test('what it lets go of is gone before it is written, and stays so while that i
   ]);
 });
 
+/** A budget that had all of it and has let go of a half for `a`, which could not be written. */
+async function halved(t: TestContext) {
+  const bed = await setup(t);
+  const { store, budget, joinedAt, us, join, hear, thereAre } = bed;
+  await thereAre(['us', joinedAt]);
+  await hear([us(1)]);
+  const a = await join('a');
+  store.fates.push('ok', 'request lost');
+  await thereAre(['us', joinedAt], ['a', a]);
+  await hear([us(1), { node: 'a', joinedAt: a, share: 0, want: 1 }]);
+  assert.equal(budget.share, 0.5);
+  return { ...bed, a };
+}
+
 test('what it let go of comes back when the key has moved on without that, and else once it is written', async (t) => {
-  const open = async () => {
-    const bed = await setup(t);
-    const { store, budget, joinedAt, us, join, hear, thereAre } = bed;
-    await thereAre(['us', joinedAt]);
-    await hear([us(1)]);
-    const a = await join('a');
-    store.fates.push('ok', 'request lost');
-    await thereAre(['us', joinedAt], ['a', a]);
-    await hear([us(1), { node: 'a', joinedAt: a, share: 0, want: 1 }]);
-    assert.equal(budget.share, 0.5);
-    return { ...bed, a };
-  };
-  const moved = await open();
+  const moved = await halved(t);
   await moved.hear([moved.us(1), { node: 'a', joinedAt: moved.a, share: 0, want: 0 }]);
   assert.equal(moved.budget.share, 1);
 
-  const { clock, store, budget, joinedAt, thereAre, shares } = await open();
+  const { clock, store, budget, joinedAt, thereAre, shares } = await halved(t);
   await store.txn({ compares: [], success: [{ type: 'delete', key: 'n/a' }] });
   await thereAre(['us', joinedAt]);
   await clock.advance(60_000);
@@ -233,13 +235,7 @@ test('who is fenced takes nothing more', async (t) => {
 });
 
 test('with its lease its share is lost, and what was under way with it', async (t) => {
-  const { clock, store, budget, told, joinedAt, us, join, hear, thereAre } = await setup(t);
-  await thereAre(['us', joinedAt]);
-  await hear([us(1)]);
-  const a = await join('a');
-  store.fates.push('ok', 'request lost');
-  await thereAre(['us', joinedAt], ['a', a]);
-  await hear([us(1), { node: 'a', joinedAt: a, share: 0, want: 1 }]);
+  const { clock, budget, told } = await halved(t);
   budget.loseShare();
   budget.loseShare();
   assert.deepEqual(told, [
