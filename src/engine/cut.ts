@@ -15,7 +15,7 @@
  * back; when a guard is broken, too, and what was submitted goes to another shard. Submitters do not wait for ever: when its
  * fate stays open they are told so, and what they submitted is nobody's to hear of.
  */
-import type { MillraceError } from '../core/errors.js';
+import { invariant, type MillraceError } from '../core/errors.js';
 import type { SegmentRef } from '../core/ids.js';
 import { taskId } from '../core/ids.js';
 import type { TaskState } from '../core/states.js';
@@ -247,8 +247,13 @@ export class Cut implements Commit {
     return Math.min(operationsMax - outer, guardsMax - this.#guards.size) - 1;
   }
 
-  /** Makes the commit stand on these too. @returns whether there was room for them */
-  #standOn(guards: readonly AnyGuard[]): boolean {
+  /** Makes the commit stand on these too. REQUIRES: room was left for them. */
+  #standOn(guards: readonly AnyGuard[]): void {
+    invariant(this.#tryToStandOn(guards), 'cut.guards');
+  }
+
+  /** @returns whether there was room for them */
+  #tryToStandOn(guards: readonly AnyGuard[]): boolean {
     const added = guards.filter(({ key }) => !this.#guards.has(key));
     if (added.length > this.#guardsLeft) return false;
     for (const guard of added) this.#guards.set(guard.key, guard);
@@ -267,7 +272,7 @@ export class Cut implements Commit {
       if (this.#operationsLeft < SEGMENT_OPERATIONS + 1 || this.#bytesLeft <= 0) return;
       const segment = this.#table.firstDirty();
       if (segment === 0 || left.has(segment)) return;
-      if (!this.#standOn(this.#context.shared?.guardsOf(segment) ?? NO_GUARDS)) return;
+      if (!this.#tryToStandOn(this.#context.shared?.guardsOf(segment) ?? NO_GUARDS)) return;
       if (this.#fileSegment(segment) > 0) left.add(segment);
     }
   }
@@ -319,7 +324,8 @@ export class Cut implements Commit {
       const bytes = key.length + (value?.length ?? 0) + KEY_BYTES;
       const hasRoom =
         this.#letterCount < LETTERS_MAX && this.#operationsLeft > 0 && bytes <= this.#bytesLeft;
-      if (!hasRoom || !this.#standOn(shard === undefined ? NO_GUARDS : [shard.guard])) return false;
+      const guards = shard === undefined ? NO_GUARDS : [shard.guard];
+      if (!hasRoom || !this.#tryToStandOn(guards)) return false;
       this.#letterCount++;
       this.#push(
         value === undefined ? { type: 'delete', key } : { type: 'put', key, value },
@@ -354,6 +360,8 @@ export class Cut implements Commit {
   #claimReady(): void {
     const { shared } = this.#context;
     if (shared?.mayStart === false) return;
+    // Segments that were touched before bring their guards; what rests is one more all the same.
+    if (shared !== undefined && this.#guardsLeft < CLAIM_GUARDS) return;
     const cut = this;
     let claimedSegments = 0;
     const room = {
@@ -389,6 +397,7 @@ export class Cut implements Commit {
       if (isFinished) continue;
       const overlay = this.#table.overlay(segment);
       if (overlay === undefined) continue;
+      // Those of filed segments are among them; claiming has left room for its own.
       this.#standOn(this.#context.shared?.guardsOf(segment) ?? NO_GUARDS);
       const key = overlayKey(this.#table.segmentRef(segment) as SegmentRef);
       this.#push({ type: 'put', key, value: overlay }, 0);

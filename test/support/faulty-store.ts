@@ -59,6 +59,8 @@ export class FaultyStore implements Store {
   isLost: (txn: Txn) => boolean = () => false;
   /** Ranges that cannot be read. */
   failsRead: (range: KeyRange) => boolean = () => false;
+  /** Of one transaction, as its user is told. @defaultValue the store's own */
+  operationsMax: number | undefined;
   /** Called before a key is read. */
   beforeGet: ((key: Key) => Promise<void>) | undefined;
   /** Transactions after so many are never answered, nor applied: the process is dead by then. */
@@ -83,7 +85,8 @@ export class FaultyStore implements Store {
   }
 
   get limits(): StoreLimits {
-    return this.#inner.limits;
+    const { limits } = this.#inner;
+    return { ...limits, operationsMax: this.operationsMax ?? limits.operationsMax };
   }
 
   async txn(txn: Txn, options?: MutationOptions): Promise<TxnOutcome> {

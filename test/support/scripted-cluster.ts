@@ -48,9 +48,15 @@ export interface ScriptedCluster {
   keys(prefix: string): Promise<string[]>;
 }
 
+/**
+ * @param contract - of all its types
+ * @param options.operationsMax - of one transaction. @defaultValue the store's own
+ * @param options.completedMs - how long what has ended well is kept. @defaultValue an hour
+ */
 export async function scriptedCluster(
   t: TestContext,
   contract: Partial<ContractOptions> = {},
+  options: { readonly operationsMax?: number; readonly completedMs?: number } = {},
 ): Promise<ScriptedCluster> {
   const clock = new VirtualClock();
   const factory = memoryStore();
@@ -66,6 +72,7 @@ export async function scriptedCluster(
     const random = seededRandom(nodes.length + 1);
     const incarnation = newIncarnation(() => random.u32());
     const store = new FaultyStore(await factory.open({ clock }), clock);
+    store.operationsMax = options.operationsMax;
     const specs = types.map((name) => defineTask({ name, ...contract, run: () => {} }).spec);
     const queues = types.length === 0 ? [] : [{ queue: 'default', shardCount: SHARDS }];
     const coordination = new Coordination(
@@ -91,7 +98,7 @@ export async function scriptedCluster(
       node: incarnation,
       cluster: { session, members, supervisor, queues, shardCount: SHARDS },
       retention: {
-        completedMs: 3_600_000,
+        completedMs: options.completedMs ?? 3_600_000,
         completedBytesMax: 1e9,
         failedMs: 3_600_000,
         failedBytesMax: 1e9,
