@@ -2,6 +2,7 @@
  * Many seeds of one world, in a test: none violates anything, and together they reach what they are for.
  */
 import assert from 'node:assert/strict';
+import { inThread } from '../support/in-thread.js';
 import type { SimResult, WorldName } from './run.js';
 import { simulate } from './simulation.js';
 
@@ -46,8 +47,7 @@ export async function expectNoViolation(
   seeds: readonly number[],
   reached: readonly string[],
 ): Promise<void> {
-  const results: SimResult[] = [];
-  for (const seed of seeds) results.push(await simulate(seed, { world }));
+  const results = await inThread(import.meta.url, simulateAll, world, seeds);
   const violations = results.flatMap(({ seed, violations }) =>
     violations.map(
       (violation) => `npm run sim -- --world ${world} --seed ${seed} --trace: ${violation}`,
@@ -61,6 +61,15 @@ export async function expectNoViolation(
     [...REACHED_IN_BOTH, ...reached].filter((what) => !seen.has(what)),
     [],
   );
+}
+
+export async function simulateAll(
+  world: WorldName,
+  seeds: readonly number[],
+): Promise<SimResult[]> {
+  const results: SimResult[] = [];
+  for (const seed of seeds) results.push(await simulate(seed, { world }));
+  return results;
 }
 
 /** Of 1 to `last`, those of a world: every third is a cluster. */
