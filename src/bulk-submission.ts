@@ -14,12 +14,8 @@ import { FrameKind, FrameWriter } from './core/frame.js';
 import type { SegmentRef } from './core/ids.js';
 import { writeTask } from './core/records.js';
 import type { Engine } from './engine/engine.js';
-import {
-  type Accepted,
-  type NewTask,
-  SEGMENT_BYTES_MAX,
-  SEGMENT_TASKS_MAX,
-} from './engine/intake.js';
+import { SEGMENT_BYTES_MAX, SEGMENT_TASKS_MAX } from './engine/intake.js';
+import type { Accepted, NewTask } from './engine/submission.js';
 
 /** Frames that are submitted and not acknowledged; above it the source waits. */
 const FLYING_MAX = 64;

@@ -4,7 +4,7 @@
 import { type Duration, durationMs } from './core/durations.js';
 import { invalidOption, knownOptions, shortText } from './core/options.js';
 import type { DueOptions } from './due-time.js';
-import type { Debounce } from './engine/intake.js';
+import type { Debounce } from './engine/submission.js';
 
 export interface DebounceOptions {
   /** Submissions of a task with the same key stand in for one another, from any node. At most 200 characters. */

@@ -15,7 +15,7 @@ import {
 } from './core/task-metadata.js';
 import { debounceOf } from './debounce-options.js';
 import { dueTime } from './due-time.js';
-import type { NewTask } from './engine/intake.js';
+import type { NewTask } from './engine/submission.js';
 import type { RuntimeAdmission } from './runtime-admission.js';
 import type { RuntimeLevers } from './runtime-levers.js';
 import { checkSubmitOptions, type SubmitOptions } from './submit-options.js';

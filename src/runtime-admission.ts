@@ -11,7 +11,7 @@ import { type ChannelPayloads, publish } from './core/channels.js';
 import { type Clock, sleep } from './core/clock.js';
 import { MillraceError } from './core/errors.js';
 import { type AnyTask, hasHandler, type TaskSpec } from './core/task.js';
-import type { NewTask } from './engine/intake.js';
+import type { NewTask } from './engine/submission.js';
 import type { Engines } from './engines.js';
 import { Admission } from './pool/admission.js';
 import type { ResolvedOptions } from './runtime-options.js';

@@ -11,7 +11,7 @@ import { type SegmentRef, type TaskId, taskId } from './core/ids.js';
 import { type Settlement, statusOf, TaskState } from './core/states.js';
 import { errorOfEnd, valueOfEnd } from './engine/ends.js';
 import type { Engine } from './engine/engine.js';
-import type { Accepted } from './engine/intake.js';
+import type { Accepted } from './engine/submission.js';
 
 /** After so many frames out of a plain list the event loop has a turn. */
 const FRAMES_PER_TURN = 8;

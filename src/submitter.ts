@@ -11,7 +11,7 @@ import { invalidOption } from './core/options.js';
 import type { TaskSpec } from './core/task.js';
 import { encodeMetadata } from './core/task-metadata.js';
 import type { Engine } from './engine/engine.js';
-import type { Accepted, NewTask } from './engine/intake.js';
+import type { Accepted, NewTask } from './engine/submission.js';
 import type { Engines } from './engines.js';
 import type { NewTasks } from './new-tasks.js';
 import type { RuntimeAdmission } from './runtime-admission.js';

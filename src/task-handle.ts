@@ -13,7 +13,7 @@ import { type Settlement, statusOf, TaskState, type TaskStatus } from './core/st
 import { type DueOptions, dueTime } from './due-time.js';
 import { errorOfEnd, type TaskEnd, valueOfEnd } from './engine/ends.js';
 import type { Engine } from './engine/engine.js';
-import type { Accepted } from './engine/intake.js';
+import type { Accepted } from './engine/submission.js';
 import type { CancelAnswer } from './engine/task-desk.js';
 
 export interface WaitOptions {

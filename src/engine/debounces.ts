@@ -20,10 +20,10 @@ import { utf8 } from '../core/frame.js';
 import { parseTaskId, type TaskId, taskId } from '../core/ids.js';
 import type { Compare, Entry, Key, Operation, OperationResult, Store } from '../core/store.js';
 import { type ClosedFrame, CREATED, type Decision, type Gate } from './closed-frame.js';
-import type { Accepted, NewTask } from './intake.js';
 import { ALL_DEBOUNCES, debounceKey, inWindows } from './keys.js';
 import { entriesOf } from './recovery.js';
 import { storedSegment } from './stored-task.js';
+import type { Accepted, NewTask } from './submission.js';
 
 export interface DebouncePorts {
   readonly clock: Clock;

@@ -34,13 +34,13 @@ import type { EngineOptions, EngineStats } from './engine-options.js';
 import { EngineParts } from './engine-parts.js';
 import type { Explanation } from './explanation.js';
 import { inspectionOf, type TaskInspection } from './inspection.js';
-import type { Accepted, NewTask } from './intake.js';
 import { requireLayout } from './layout.js';
 import type { Pauses } from './pauses.js';
 import type { NewDue } from './reschedules.js';
 import type { Room } from './room.js';
 import { type ShutdownBudget, shutDown } from './shutdown.js';
 import { readStoredTask } from './stored-task.js';
+import type { Accepted, NewTask } from './submission.js';
 import type { CancelAnswer, TaskPlace } from './task-desk.js';
 import type { ConcurrencyInfo } from './task-types.js';
 

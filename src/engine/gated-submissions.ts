@@ -15,7 +15,8 @@ import { requireTaskId, type TaskId } from '../core/ids.js';
 import type { OperationResult, Store } from '../core/store.js';
 import type { TaskHandle } from '../timing/task-table.js';
 import type { Decision } from './closed-frame.js';
-import type { Accepted, GatedFrame, Submission } from './intake.js';
+import type { GatedFrame } from './intake.js';
+import type { Accepted, Submission } from './submission.js';
 
 /** What became of a submission is read again after so long. */
 const READ_DELAY_MS = 200;

@@ -12,16 +12,15 @@
  * shard as well.
  *
  * Whether a task with a gate comes into being is decided inside the transaction. Fires of cron entries (cron/fire-gate.ts) and
- * debounced tasks have a gate and a segment for each. Tasks with idempotency keys share one (keyed.ts), so that the store has less
- * to do for each, and few do, because one that is there already refuses the others: they come again, and the third time alone.
+ * debounced tasks have a gate and a segment for each. Tasks with idempotency keys share one, a few of them (keyed-queue.ts), so that
+ * the store has less to do for each.
  */
 import type { MillraceError } from '../core/errors.js';
 import { Fifo } from '../core/fifo.js';
 import { FrameKind, FrameWriter } from '../core/frame.js';
 import { hash32 } from '../core/hash.js';
 import { type Incarnation, type SegmentRef, segmentRef } from '../core/ids.js';
-import { type TaskToWrite, writeTask } from '../core/records.js';
-import { metadataBytes } from '../core/task-metadata.js';
+import { writeTask } from '../core/records.js';
 import type { TaskHandle } from '../timing/task-table.js';
 import type {
   BulkFrame,
@@ -31,49 +30,13 @@ import type {
   Gate,
   Home,
 } from './closed-frame.js';
-import { type KeyedTask, KeyGate, keyedBytes, keyedIn } from './keyed.js';
+import { KeyGate } from './keyed.js';
+import { KeyedQueue, keyedTask } from './keyed-queue.js';
 import { inboxKey, segmentKey } from './keys.js';
+import { type NewTask, recordBytes, type Submission } from './submission.js';
 
 export const SEGMENT_TASKS_MAX = 256;
 export const SEGMENT_BYTES_MAX = 262_144;
-/** Tasks with idempotency keys in one segment. Twice as many cost the store the same for each, a half 6 % more. */
-const KEYED_TASKS_MAX = 16;
-/** So often a keyed task goes with others, which may be there already. */
-const KEYED_ROUNDS_TOGETHER = 2;
-/** Room for one record with its share of header and strings. */
-const RECORD_OVERHEAD_BYTES = 96;
-
-/** How a task is debounced; see debounces.ts. */
-export interface Debounce {
-  readonly key: string;
-  /** From the last submission to when the task is due. */
-  readonly waitMs: number;
-  /** From the first one, at most; Infinity: no bound. */
-  readonly maxMs: number;
-}
-
-/** A task as the engine takes it: checked, encoded, with times resolved. */
-export interface NewTask extends TaskToWrite {
-  readonly queue: string;
-  /** On the monotonic clock; exact where `dueAtMs` is rounded to the wall clock. */
-  readonly dueMonoMs: number;
-  /** Whether it is due at a moment of the wall clock, and not after a delay. @defaultValue false */
-  readonly isDueByDate?: boolean;
-  readonly idempotencyKey: string | undefined;
-  /** Of several with one key, the last one runs; `dueAtMs` is then worked out anew. */
-  readonly debounce?: Debounce;
-  /** What decides whether it comes into being, where that is not its key. */
-  readonly gate?: Gate;
-}
-
-/** A task that stands for a submission: the one it created, or an earlier one with the same idempotency key. */
-export interface Accepted {
-  readonly segment: SegmentRef;
-  readonly index: number;
-  /** 0 when this node's table did not have it. */
-  readonly task: TaskHandle;
-  readonly isCreated: boolean;
-}
 
 /** What is to be put, for whoever says where. */
 export interface NewSegment {
@@ -87,27 +50,6 @@ export interface NewSegment {
 }
 
 export type HomeOf = (segment: NewSegment) => Home;
-
-/** One task between submit() and its acknowledgement. */
-export class Submission {
-  readonly task: NewTask;
-  /** It is durable. */
-  readonly accept: (accepted: Accepted) => void;
-  /** It is not in the store, and will not be; with `cause.details.mayBeStored` nobody knows. */
-  readonly reject: (cause: MillraceError) => void;
-  /** How often it was refused because of others in its frame. */
-  rounds = 0;
-
-  constructor(
-    task: NewTask,
-    accept: (accepted: Accepted) => void,
-    reject: (cause: MillraceError) => void,
-  ) {
-    this.task = task;
-    this.accept = accept;
-    this.reject = reject;
-  }
-}
 
 /** Tasks with a gate, as one nested transaction. */
 export interface GatedFrame extends ClosedFrame {
@@ -180,14 +122,16 @@ export class Intake {
   readonly #full = new Fifo<OpenFrame | BulkFrame>();
   /** Those with a gate of their own. */
   readonly #gated = new Fifo<Submission>();
-  /** Those with an idempotency key, by queue and class of due time like open frames. */
-  readonly #keyed = new Map<string, Fifo<Submission>>();
-  /** Keyed submissions in this lane, by scope and key: later ones join the first. */
-  readonly #joined = new Map<string, Submission[]>();
+  /** Those with an idempotency key. */
+  readonly #keyed: KeyedQueue;
   readonly #writer = new FrameWriter(FrameKind.TASKS, { records: SEGMENT_TASKS_MAX });
 
   constructor(options: IntakeOptions) {
     this.#segmentTasksMax = options.segmentTasksMax ?? SEGMENT_TASKS_MAX;
+    this.#keyed = new KeyedQueue({
+      tasksMax: this.#segmentTasksMax,
+      bytesMax: SEGMENT_BYTES_MAX,
+    });
     this.#incarnation = options.incarnation;
     this.#keyWindowMs = options.keyWindowMs;
     this.#handled = options.handled;
@@ -199,17 +143,17 @@ export class Intake {
       this.#open.size === 0 &&
       this.#full.length === 0 &&
       this.#gated.length === 0 &&
-      this.#keyed.size === 0
+      this.#keyed.isEmpty
     );
   }
 
   /** @param nowMs - wall clock, for the class of due time */
   add(submission: Submission, nowMs: number): void {
     const { task } = submission;
-    if (task.idempotencyKey !== undefined) return this.#addKeyed(submission, nowMs);
-    if (task.gate !== undefined) return this.#gated.push(submission);
-    const bytes = bytesOf(task);
     const frameKey = this.#frameKeyOf(task, nowMs);
+    if (task.idempotencyKey !== undefined) return this.#keyed.add(submission, frameKey);
+    if (task.gate !== undefined) return this.#gated.push(submission);
+    const bytes = recordBytes(task);
     let frame = this.#open.get(frameKey);
     if (frame !== undefined && frame.bytes + bytes > SEGMENT_BYTES_MAX) {
       this.#full.push(frame);
@@ -250,7 +194,7 @@ export class Intake {
     const submission = this.#gated.peek();
     if (submission === undefined) return this.#takeKeyed(budget, homeOf);
     const gate = submission.task.gate!;
-    const bytes = bytesOf(submission.task) + gate.bytes;
+    const bytes = recordBytes(submission.task) + gate.bytes;
     if (bytes > budget.bytesMax || gate.operations > budget.operationsMax) return undefined;
     this.#gated.shift();
     return this.#gate([submission], gate, homeOf);
@@ -265,17 +209,15 @@ export class Intake {
 
   /** One with a gate goes with a later commit. What joined it has joined it still. */
   again(submission: Submission, nowMs: number): void {
-    if (submission.task.idempotencyKey === undefined) this.#gated.push(submission);
-    else this.#waitingLike(submission, nowMs).push(submission);
+    const { task } = submission;
+    if (task.idempotencyKey === undefined) this.#gated.push(submission);
+    else this.#keyed.again(submission, this.#frameKeyOf(task, nowMs));
   }
 
   /** A keyed submission ended; those that joined it hear the same. */
   takeJoined(submission: Submission): readonly Submission[] {
     if (submission.task.idempotencyKey === undefined) return [];
-    const joinKey = joinKeyOf(submission);
-    const joined = this.#joined.get(joinKey) ?? [];
-    this.#joined.delete(joinKey);
-    return joined;
+    return this.#keyed.takeJoined(submission);
   }
 
   /** Rejects everything not yet cut. */
@@ -283,66 +225,19 @@ export class Intake {
     const frames = [...this.#full.takeAll(), ...this.#open.values()];
     this.#open.clear();
     for (const frame of frames) frame.reject(cause);
-    const gated = [this.#gated, ...this.#keyed.values()].flatMap((fifo) => fifo.takeAll());
-    this.#keyed.clear();
-    for (const submission of gated) {
+    for (const submission of [...this.#gated.takeAll(), ...this.#keyed.takeAll()]) {
       submission.reject(cause);
       for (const joined of this.takeJoined(submission)) joined.reject(cause);
     }
   }
 
-  #addKeyed(submission: Submission, nowMs: number): void {
-    const joinKey = joinKeyOf(submission);
-    const joined = this.#joined.get(joinKey);
-    if (joined !== undefined) {
-      joined.push(submission);
-      return;
-    }
-    this.#joined.set(joinKey, []);
-    this.#waitingLike(submission, nowMs).push(submission);
-  }
-
-  /** Those that may share a frame with it. */
-  #waitingLike({ task }: Submission, nowMs: number): Fifo<Submission> {
-    const frameKey = this.#frameKeyOf(task, nowMs);
-    let waiting = this.#keyed.get(frameKey);
-    if (waiting === undefined) {
-      waiting = new Fifo<Submission>();
-      this.#keyed.set(frameKey, waiting);
-    }
-    return waiting;
-  }
-
   #takeKeyed(budget: GatedBudget, homeOf: HomeOf): GatedFrame | undefined {
-    const [next] = this.#keyed;
-    if (next === undefined) return undefined;
-    const [frameKey, waiting] = next;
-    const submissions = this.#takeTogether(waiting, budget);
+    const submissions = this.#keyed.take(budget);
     if (submissions.length === 0) return undefined;
-    // Others have their turn.
-    this.#keyed.delete(frameKey);
-    if (waiting.length > 0) this.#keyed.set(frameKey, waiting);
     submissions.sort((a, b) => a.task.dueAtMs - b.task.dueAtMs);
     const { nowMs } = budget;
     const gate = new KeyGate(submissions.map(keyedTask), { nowMs, windowMs: this.#keyWindowMs });
     return this.#gate(submissions, gate, homeOf);
-  }
-
-  /** The first ones, as many as may share a segment. */
-  #takeTogether(waiting: Fifo<Submission>, { bytesMax, operationsMax }: GatedBudget): Submission[] {
-    const tasksMax = Math.min(KEYED_TASKS_MAX, this.#segmentTasksMax, keyedIn(operationsMax));
-    const submissions: Submission[] = [];
-    let bytes = 0;
-    for (let next = waiting.peek(); next !== undefined; next = waiting.peek()) {
-      const isFirst = submissions.length === 0;
-      const isAlone = next.rounds >= KEYED_ROUNDS_TOGETHER;
-      bytes += bytesOf(next.task) + keyedBytes(keyedTask(next));
-      if (submissions.length >= tasksMax || bytes > bytesMax) break;
-      if (!isFirst && (isAlone || bytes > SEGMENT_BYTES_MAX)) break;
-      submissions.push(waiting.shift()!);
-      if (isAlone) break;
-    }
-    return submissions;
   }
 
   #gate(submissions: readonly Submission[], gate: Gate, homeOf: HomeOf): GatedFrame {
@@ -418,20 +313,6 @@ export class Intake {
       bytes: frame.length + 64,
     };
   }
-}
-
-/** What a task's record takes in a frame, about. */
-function bytesOf({ payloadBytes, metadata }: NewTask): number {
-  return payloadBytes + metadataBytes(metadata) + RECORD_OVERHEAD_BYTES;
-}
-
-/** REQUIRES: it has a key. */
-function keyedTask({ task }: Submission): KeyedTask {
-  return { type: task.type, key: task.idempotencyKey! };
-}
-
-function joinKeyOf(submission: Submission): string {
-  return `${submission.task.type}\n${submission.task.idempotencyKey}`;
 }
 
 /**

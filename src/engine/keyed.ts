@@ -10,7 +10,7 @@
  * known for at least one window's width after its first use, and for at most two.
  *
  * All of a segment's tasks come into being, or none: those whose keys nobody holds are submitted again when others in the
- * segment were found. After the second time each goes alone (intake.ts), so that strangers cannot hold it up for ever. Several
+ * segment were found. After the second time each goes alone (keyed-queue.ts), so that strangers cannot hold it up for ever. Several
  * in a segment halve what the store does for each (docs/decisions/0020-keyed-tasks-share-segments.md).
  */
 import { MillraceError } from '../core/errors.js';

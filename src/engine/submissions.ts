@@ -19,15 +19,8 @@ import type { SubmittedFrames } from './cut.js';
 import { Debounces } from './debounces.js';
 import { type Door, mayBeStored } from './door.js';
 import { GatedSubmissions } from './gated-submissions.js';
-import {
-  type Accepted,
-  type GatedFrame,
-  type HomeOf,
-  Intake,
-  type IntakeOptions,
-  type NewTask,
-  Submission,
-} from './intake.js';
+import { type GatedFrame, type HomeOf, Intake, type IntakeOptions } from './intake.js';
+import { type Accepted, type NewTask, Submission } from './submission.js';
 import type { TaskDesk } from './task-desk.js';
 import type { TimeKeeper } from './time-keeper.js';
 

@@ -24,12 +24,12 @@ import type { Executions } from './executions.js';
 import type { FarSegments } from './far-segments.js';
 import { findFinished } from './finished.js';
 import type { Horizon } from './horizon.js';
-import type { Accepted } from './intake.js';
 import type { CancelAnswer as AnswerOfOwner } from './letters.js';
 import { ProgressStream } from './progress.js';
 import type { RedriveAnswer } from './redrives.js';
 import type { NewDue, RescheduleAnswer } from './reschedules.js';
 import { storedState } from './stored-task.js';
+import type { Accepted } from './submission.js';
 
 /** Where a task is; `task` is 0 when that is not known. */
 export type TaskPlace = Pick<Accepted, 'segment' | 'index' | 'task'>;

@@ -3,7 +3,7 @@ import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { describe, type TestContext, test } from 'node:test';
 import { hasCode } from '../../src/core/errors.js';
 import { TaskState } from '../../src/core/states.js';
-import type { Accepted } from '../../src/engine/intake.js';
+import type { Accepted } from '../../src/engine/submission.js';
 import {
   CLUSTER_TTL_MS,
   completing,

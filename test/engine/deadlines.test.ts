@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { test } from 'node:test';
 import type { Engine } from '../../src/engine/engine.js';
-import type { Accepted } from '../../src/engine/intake.js';
+import type { Accepted } from '../../src/engine/submission.js';
 import type { VirtualClock } from '../../src/testing/virtual-clock.js';
 import { within } from '../support/runtime.js';
 import { created, lost, scriptedEngine, slotsOf } from '../support/scripted-engine.js';

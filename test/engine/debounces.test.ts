@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { Accepted, Debounce, NewTask } from '../../src/engine/intake.js';
+import type { Accepted, Debounce, NewTask } from '../../src/engine/submission.js';
 import { NOT_HELD } from '../../src/engine/task-desk.js';
 import { within } from '../support/runtime.js';
 import { idOf, type ScriptedNode, scriptedCluster } from '../support/scripted-cluster.js';

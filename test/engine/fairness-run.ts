@@ -4,7 +4,7 @@
  */
 import { seededRandom } from '../../src/core/random.js';
 import { Outcome } from '../../src/core/states.js';
-import type { NewTask } from '../../src/engine/intake.js';
+import type { NewTask } from '../../src/engine/submission.js';
 import { scriptedEngine, slotsOf } from '../support/scripted-engine.js';
 import type { ScriptedBatch } from '../support/scripted-pool.js';
 

@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Txn } from '../../src/core/store.js';
-import type { Accepted } from '../../src/engine/intake.js';
 import { inboxKey, PAUSES_KEY } from '../../src/engine/keys.js';
+import type { Accepted } from '../../src/engine/submission.js';
 import {
   completing,
   type ScriptedCluster,

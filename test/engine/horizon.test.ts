@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { hasCode } from '../../src/core/errors.js';
-import type { Accepted, NewTask } from '../../src/engine/intake.js';
+import type { Accepted, NewTask } from '../../src/engine/submission.js';
 import { within } from '../support/runtime.js';
 import {
   CLUSTER_TTL_MS,

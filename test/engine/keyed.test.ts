@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import { taskId } from '../../src/core/ids.js';
 import { prefixRange, type Store } from '../../src/core/store.js';
 import { tasksOf } from '../../src/engine/far-count.js';
-import type { Accepted } from '../../src/engine/intake.js';
 import { entriesOf } from '../../src/engine/recovery.js';
+import type { Accepted } from '../../src/engine/submission.js';
 import { within } from '../support/runtime.js';
 import { type ScriptedSetup, scriptedEngine } from '../support/scripted-engine.js';
 

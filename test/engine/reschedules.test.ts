@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { hasCode, type MillraceError } from '../../src/core/errors.js';
 import type { Engine } from '../../src/engine/engine.js';
-import type { Accepted, NewTask } from '../../src/engine/intake.js';
+import type { Accepted, NewTask } from '../../src/engine/submission.js';
 import { NOT_HELD } from '../../src/engine/task-desk.js';
 import { within } from '../support/runtime.js';
 import { completing, idOf, scriptedCluster } from '../support/scripted-cluster.js';

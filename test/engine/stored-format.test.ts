@@ -10,7 +10,6 @@ import { hasCode } from '../../src/core/errors.js';
 import { requireTaskId, type TaskId } from '../../src/core/ids.js';
 import { TaskState } from '../../src/core/states.js';
 import type { Store } from '../../src/core/store.js';
-import type { Accepted } from '../../src/engine/intake.js';
 import {
   type Command,
   decodeCommand,
@@ -18,6 +17,7 @@ import {
   encodeLetter,
   type Mail,
 } from '../../src/engine/letters.js';
+import type { Accepted } from '../../src/engine/submission.js';
 import {
   completing,
   idOf,

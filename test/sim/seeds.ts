@@ -3,8 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { inThread } from '../support/in-thread.js';
-import type { SimResult, WorldName } from './run.js';
-import { simulate } from './simulation.js';
+import type { WorldName } from './run.js';
+import { simulateAll } from './simulation.js';
+
+const SIMULATION = new URL('./simulation.js', import.meta.url).href;
 
 /** So many of them must have had work and faults: of lone ones 165 of 200 do, of clusters 94 of 100. */
 const COUNTED_SHARE: Readonly<Record<WorldName, number>> = { lone: 0.75, cluster: 0.85 };
@@ -47,7 +49,7 @@ export async function expectNoViolation(
   seeds: readonly number[],
   reached: readonly string[],
 ): Promise<void> {
-  const results = await inThread(import.meta.url, simulateAll, world, seeds);
+  const results = await inThread(SIMULATION, simulateAll, world, seeds);
   const violations = results.flatMap(({ seed, violations }) =>
     violations.map(
       (violation) => `npm run sim -- --world ${world} --seed ${seed} --trace: ${violation}`,
@@ -61,15 +63,6 @@ export async function expectNoViolation(
     [...REACHED_IN_BOTH, ...reached].filter((what) => !seen.has(what)),
     [],
   );
-}
-
-export async function simulateAll(
-  world: WorldName,
-  seeds: readonly number[],
-): Promise<SimResult[]> {
-  const results: SimResult[] = [];
-  for (const seed of seeds) results.push(await simulate(seed, { world }));
-  return results;
 }
 
 /** Of 1 to `last`, those of a world: every third is a cluster. */

@@ -18,7 +18,7 @@ import type { Random } from '../../src/core/random.js';
 import type { LeaseId } from '../../src/core/store.js';
 import { defineTask } from '../../src/core/task.js';
 import { Engine } from '../../src/engine/engine.js';
-import type { Accepted } from '../../src/engine/intake.js';
+import type { Accepted } from '../../src/engine/submission.js';
 import { NOT_HELD, type TaskPlace } from '../../src/engine/task-desk.js';
 import type { SimConnection } from '../../src/testing/sim-connection.js';
 import type { SimStore } from '../../src/testing/sim-store.js';

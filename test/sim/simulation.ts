@@ -4,7 +4,7 @@
 import { ClusterRun } from './cluster-run.js';
 import { forbidGlobals } from './guard.js';
 import { LoneRun } from './lone-run.js';
-import type { SimOptions, SimResult } from './run.js';
+import type { SimOptions, SimResult, WorldName } from './run.js';
 
 export async function simulate(seed: number, options: SimOptions = {}): Promise<SimResult> {
   const allow = forbidGlobals();
@@ -24,4 +24,14 @@ export async function simulate(seed: number, options: SimOptions = {}): Promise<
     process.off('unhandledRejection', onRejection);
     process.off('uncaughtException', onRejection);
   }
+}
+
+/** Seeds of one world, one after the other. */
+export async function simulateAll(
+  world: WorldName,
+  seeds: readonly number[],
+): Promise<SimResult[]> {
+  const results: SimResult[] = [];
+  for (const seed of seeds) results.push(await simulate(seed, { world }));
+  return results;
 }

@@ -13,7 +13,7 @@ import type { Operation, Store } from '../../src/core/store.js';
 import type { ClosedFrame } from '../../src/engine/closed-frame.js';
 import { Cron } from '../../src/engine/cron/cron.js';
 import { type CronDefinition, decodeEntry } from '../../src/engine/cron/entry.js';
-import type { Accepted, NewTask } from '../../src/engine/intake.js';
+import type { Accepted, NewTask } from '../../src/engine/submission.js';
 import { memoryStore } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
 import { cronDefinition } from './cron-definition.js';

@@ -8,7 +8,7 @@ import { seededRandom } from '../../src/core/random.js';
 import { type ContractOptions, defineTask } from '../../src/core/task.js';
 import { Engine } from '../../src/engine/engine.js';
 import type { EngineOptions } from '../../src/engine/engine-options.js';
-import type { Accepted, NewTask } from '../../src/engine/intake.js';
+import type { Accepted, NewTask } from '../../src/engine/submission.js';
 import { memoryStore } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
 import { FaultyStore } from './faulty-store.js';

@@ -3,8 +3,8 @@
  */
 import { hasCode } from '../../core/errors.js';
 import { requireTaskId, type TaskId } from '../../core/ids.js';
-import type { Accepted, NewTask } from '../intake.js';
 import type { Room } from '../room.js';
+import type { Accepted, NewTask } from '../submission.js';
 import type { Submissions } from '../submissions.js';
 import { NOT_HELD, type TaskDesk, type TaskPlace } from '../task-desk.js';
 import type { CronTasks } from './cron.js';

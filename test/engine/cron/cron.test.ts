@@ -7,7 +7,7 @@ import type { Store } from '../../../src/core/store.js';
 import { defineTask, defineTasks } from '../../../src/core/task.js';
 import type { ClosedFrame } from '../../../src/engine/closed-frame.js';
 import { Cron } from '../../../src/engine/cron/cron.js';
-import type { Accepted } from '../../../src/engine/intake.js';
+import type { Accepted } from '../../../src/engine/submission.js';
 import { memoryStore } from '../../../src/store/index.js';
 import { type Cluster, cluster } from '../../../src/testing/cluster.js';
 import { VirtualClock } from '../../../src/testing/virtual-clock.js';

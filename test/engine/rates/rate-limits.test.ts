@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { taskId } from '../../../src/core/ids.js';
 import { type RateOptions, rateSpec } from '../../../src/core/rate.js';
 import { Outcome } from '../../../src/core/states.js';
-import type { Accepted } from '../../../src/engine/intake.js';
+import type { Accepted } from '../../../src/engine/submission.js';
 import { within } from '../../support/runtime.js';
 import { scriptedEngine, slotsOf } from '../../support/scripted-engine.js';
 
