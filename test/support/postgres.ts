@@ -47,7 +47,8 @@ export async function startPostgres(folder: string): Promise<PostgresServer> {
     [...args, ...settings.flatMap((setting) => ['-c', setting])],
     { identity },
   );
-  await server.answers(port);
+  // It listens before, and turns away whoever comes.
+  await server.says('ready to accept connections');
   const { stdout } = await run(program, ['--version']);
   return {
     url: `postgres://postgres@127.0.0.1:${port}/postgres`,

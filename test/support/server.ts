@@ -26,6 +26,8 @@ export interface ServerOptions {
 export interface StartedServer {
   /** Resolves when it listens. @throws NotToBeHad when it ends instead, or takes too long */
   answers(port: number): Promise<void>;
+  /** Resolves when its log has a text: some listen before they take anybody. @throws as `answers` */
+  says(text: string): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -55,16 +57,18 @@ export function startServer(
     hasEnded = true;
   });
   const callOff = child.pid === undefined ? undefined : killAtEnd(child.pid);
-  return {
-    async answers(port) {
-      const lateAt = performance.now() + START_MS_MAX;
-      while (!(await listens(port))) {
-        if (hasEnded || performance.now() > lateAt) {
-          throw new NotToBeHad(`${program} does not start: ${log.trim().split('\n').at(-1)}`);
-        }
-        await sleep(20);
+  const startUntil = async (isUp: () => boolean | Promise<boolean>): Promise<void> => {
+    const lateAt = performance.now() + START_MS_MAX;
+    while (!(await isUp())) {
+      if (hasEnded || performance.now() > lateAt) {
+        throw new NotToBeHad(`${program} does not start: ${log.trim().split('\n').at(-1)}`);
       }
-    },
+      await sleep(20);
+    }
+  };
+  return {
+    answers: (port) => startUntil(() => listens(port)),
+    says: (text) => startUntil(() => log.includes(text)),
     async close() {
       // PostgreSQL lets clients that are about to leave do so, and with the second signal ends the others; Redis takes either.
       child.kill('SIGTERM');
