@@ -1,13 +1,18 @@
 /**
  * The part of the oracle that knows cron entries: each fire happens once, in its turn, with its task.
  *
- *   S1   no fire is left out, where all are to be made up for        S4   an entry's cursor never goes back
+ *   S1   no fire is left out, where all are to be made up for        S4   an entry's cursor never goes back, nor its definition
  *   S2   a task of an entry comes with its fire, and a fire with it  S5   no fire while the task before it is open
  *   S3   no moment fires twice, whoever has the shard                S7   no fire before its moment
  */
 import type { TaskId } from '../../src/core/ids.js';
 import type { Key } from '../../src/core/store.js';
-import { type CronDefinition, decodeEntry } from '../../src/engine/cron/entry.js';
+import {
+  type CronDefinition,
+  type CronEntry,
+  decodeEntry,
+  isSameDefinition,
+} from '../../src/engine/cron/entry.js';
 import type { Write } from './law.js';
 import type { Oracle } from './oracle.js';
 import type { PlannedCron, PlannedTask } from './plan.js';
@@ -17,6 +22,7 @@ import type { StoredTask } from './stored-tasks.js';
 /** An entry as the store has it. */
 interface Entry {
   readonly cron: PlannedCron;
+  readonly definition: CronDefinition;
   readonly cursorMs: number;
   readonly last: TaskId | undefined;
   /** Moments that have fired. */
@@ -75,8 +81,9 @@ export class CronBook {
   }
 
   #onEntry(key: Key, value: Uint8Array, fires: Fires, named: Set<TaskId>): void {
-    const { definition, cursorMs, queued, last } = decodeEntry(key, value);
-    const before = this.#entries.get(key);
+    const entry = decodeEntry(key, value);
+    const { definition, cursorMs, queued, last } = entry;
+    const before = this.#before(key, entry);
     const cron = this.#crons.find(({ name }) => name === definition.name)!;
     let line = before?.line ?? [];
     const fired = before?.fired ?? new Set();
@@ -92,7 +99,16 @@ export class CronBook {
     if (keepsAll(cron) && String(queued) !== String(line)) {
       this.#violate('S1', `${key} has ${queued} in line, and ${line} have not fired`);
     }
-    this.#entries.set(key, { cron, cursorMs, last: last?.task, fired, line });
+    this.#entries.set(key, { cron, definition, cursorMs, last: last?.task, fired, line });
+  }
+
+  /** What an entry was before, as far as it goes on: another definition counts from when it was put. */
+  #before(key: Key, { definition, queued, last }: CronEntry): Entry | undefined {
+    const before = this.#entries.get(key);
+    if (before === undefined || isSameDefinition(before.definition, definition)) return before;
+    if (last === undefined && queued.length === 0) return undefined;
+    this.#violate('S4', `${key} is as it was defined before`);
+    return before;
   }
 
   #onFire(
@@ -124,8 +140,15 @@ export class CronBook {
   }
 }
 
-/** What a service defines when it starts. */
-export function definitionOf({ name, periodMs, overlap, catchUp, task }: PlannedCron) {
+/**
+ * What a service defines when it starts.
+ *
+ * @param release - of the service: each release gives what the entry fires a priority of its own
+ */
+export function definitionOf(
+  { name, periodMs, overlap, catchUp, task }: PlannedCron,
+  release: number,
+) {
   return {
     name,
     expression: `*/${periodMs / 1_000} * * * * *`,
@@ -136,7 +159,7 @@ export function definitionOf({ name, periodMs, overlap, catchUp, task }: Planned
     type: task.type,
     queue: 'default',
     tenant: task.tenant,
-    priority: 0,
+    priority: release,
     ttlMs: 0,
     payload: JSON.stringify({ label: task.label }),
   } satisfies CronDefinition;

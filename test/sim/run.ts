@@ -70,6 +70,12 @@ const CRON_MAX_MS = 60_000;
 const REDRIVE_MAX_MS = 2_000;
 /** Of one shard at once. */
 const REDRIVEN_MAX = 20;
+/** Definitions of cron entries that take turns. */
+const RELEASES = 3;
+/** From one to the next. */
+const RELEASE_MAX_S = 4;
+/** Entries fire with the second; a release comes about then. */
+const RELEASE_LATE_MAX_MS = 40;
 /** How often what rests is told to go on. */
 const RESUMES_MAX = 30;
 
@@ -226,6 +232,7 @@ export abstract class Run<P extends Plan = Plan> {
     }
     this.#scheduleNemesis();
     if (this.plan.classes.has('redrive')) this.#scheduleRedrives();
+    if (this.plan.crons.length > 0) this.#scheduleReleases(this.world.random.fork('releases'));
   }
 
   /** To whoever is there, as soon as somebody is: during the faults that is often nobody. */
@@ -331,6 +338,19 @@ export abstract class Run<P extends Plan = Plan> {
         this.anyNode()?.redrive(some);
       }
       this.#scheduleRedrives();
+    });
+  }
+
+  /** Now and then a node defines the cron entries as another release would, while they fire. */
+  #scheduleReleases(random: Random): void {
+    const seconds = 1 + Math.floor(random.float() * RELEASE_MAX_S);
+    const sinceSecondMs = this.world.clock.wallMs() % 1_000;
+    const lateMs = drawMs(random, 0, RELEASE_LATE_MAX_MS);
+    this.world.at(seconds * 1_000 - sinceSecondMs + lateMs, () => {
+      if (this.isHealed) return;
+      const release = Math.floor(random.float() * RELEASES);
+      this.anyNode()?.redefineCrons(release);
+      this.#scheduleReleases(random);
     });
   }
 

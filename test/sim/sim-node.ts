@@ -161,7 +161,7 @@ export class SimNode {
       await engine.start();
       trace(`${this.name} runs`);
       this.state = 'running';
-      this.#defineCrons(engine);
+      this.#defineCrons(engine, 0);
     } catch (error) {
       this.#mustBeTyped(error, 'start');
       trace(`${this.name} does not start`);
@@ -376,12 +376,18 @@ export class SimNode {
     });
   }
 
+  /** Defines its cron entries as another release of the service would. */
+  redefineCrons(release: number): void {
+    this.#in(() => this.#defineCrons(this.#engine!, release));
+  }
+
   /** As services do at their start: it is a definition that makes no difference where it stands already. */
-  #defineCrons({ cron }: Engine): void {
+  #defineCrons({ cron }: Engine, release: number): void {
     for (const planned of this.#sim.crons()) {
       const { name } = planned;
-      this.#counted(`define ${name}`, cron.define(definitionOf(planned))).then(
-        () => this.#sim.trace(`${this.name} has defined ${name}`),
+      const defined = cron.define(definitionOf(planned, release));
+      this.#counted(`define ${name}`, defined).then(
+        () => this.#sim.trace(`${this.name} has defined ${name} as of release ${release}`),
         (error) => this.#mustBeTyped(error, 'cron'),
       );
     }
