@@ -54,8 +54,10 @@ interface Wanted {
   readonly id: TaskId;
   /** All dead letters of its segment, as they were just read. */
   readonly letters: readonly StoredDeadLetter[];
-  /** Whether the store had the segment then. */
+  /** Whether the store had the segment just before. */
   readonly isStored: boolean;
+  /** How many segments had come back before it was read. */
+  readonly readAfter: number;
   readonly answer: (answer: RedriveAnswer | 'again') => void;
 }
 
@@ -66,6 +68,10 @@ export class Redrives {
   readonly #joined = new Map<TaskId, Wanted['answer'][]>();
   /** Written and not told of: how many, by segment. */
   readonly #redriven = new Map<SegmentRef, number>();
+  /** Segments that have come back, each by its number: what was read before is not so any more. Kept while anybody asks. */
+  readonly #back = new Map<SegmentRef, number>();
+  #backCount = 0;
+  #askingCount = 0;
   readonly #closing = new AbortController();
 
   constructor(ports: RedrivePorts) {
@@ -80,10 +86,20 @@ export class Redrives {
    * @throws ERR_MILLRACE_STORE_UNAVAILABLE; nothing has changed then
    */
   async redrive(id: TaskId): Promise<RedriveAnswer> {
+    this.#askingCount++;
+    try {
+      return await this.#redrive(id);
+    } finally {
+      if (--this.#askingCount === 0) this.#back.clear();
+    }
+  }
+
+  async #redrive(id: TaskId): Promise<RedriveAnswer> {
     const { store, onChanged } = this.#ports;
     const { segment } = requireTaskId(id);
     const { signal } = this.#closing;
     for (;;) {
+      const readAfter = this.#backCount;
       const read = await unlessAborted(readLetters(store, segment), signal).catch((error) => {
         if (!signal.aborted) throw error;
       });
@@ -92,7 +108,7 @@ export class Redrives {
       const { letters, isStored } = read;
       if (!letters.some((letter) => letter.id === id)) return 'gone';
       const answer = await new Promise<RedriveAnswer | 'again'>((resolve) => {
-        this.#wanted.push({ id, letters, isStored, answer: resolve });
+        this.#wanted.push({ id, letters, isStored, readAfter, answer: resolve });
         onChanged();
       });
       if (answer !== 'again') return answer;
@@ -122,7 +138,7 @@ export class Redrives {
     for (const { answer } of this.#wanted.splice(0)) answer('moved');
   }
 
-  #bringBack({ id, letters, isStored, answer }: Wanted): void {
+  #bringBack({ id, letters, isStored, readAfter, answer }: Wanted): void {
     const { table, mayBeginIn } = this.#ports;
     const { segment: ref, index } = requireTaskId(id);
     if (!mayBeginIn(ref)) return answer('moved');
@@ -132,8 +148,8 @@ export class Redrives {
     let segment = table.findSegment(ref);
     let put: Operation | undefined;
     if (segment === 0) {
-      // It was written or let go of while we looked.
-      if (isStored) return answer('again');
+      // It was written or let go of while we looked; or it has come back since, and is gone once more.
+      if (isStored || (this.#back.get(ref) ?? 0) > readAfter) return answer('again');
       const frame = segmentOf(letters);
       segment = this.#takeIn(frame, ref, letters);
       put = { type: 'put', key: segmentKey(ref), value: frame };
@@ -167,16 +183,19 @@ export class Redrives {
     const segment = table.ingest(frame, ref, instantOf(this.#ports.clock), { hold: true });
     table.applyOverlay(segment, endedOverlay(letters, instantOf(this.#ports.clock)));
     this.#ports.adopt(segment, ref);
+    this.#back.set(ref, ++this.#backCount);
     return segment;
   }
 }
 
-/** All dead letters of a segment, and then whether the store has it. */
+/**
+ * Whether the store has a segment, and then all its dead letters: of one that was gone all tasks had ended by then, so that no
+ * letter is missing.
+ */
 async function readLetters(store: Store, segment: SegmentRef) {
+  const isStored = (await storedSegment(store, segment)) !== undefined;
   const { entries } = await store.range(deadLettersOf(segment));
-  const letters = entries.flatMap((entry) => decodeDeadLetter(entry) ?? []);
-  const isStored = letters.length > 0 && (await storedSegment(store, segment)) !== undefined;
-  return { letters, isStored };
+  return { letters: entries.flatMap((entry) => decodeDeadLetter(entry) ?? []), isStored };
 }
 
 /** Dead letters at their indexes, with filling between them. */

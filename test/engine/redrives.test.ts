@@ -3,8 +3,11 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { FrameKind, openFrame } from '../../src/core/frame.js';
 import { taskId } from '../../src/core/ids.js';
+import { readTask } from '../../src/core/records.js';
 import { TaskState } from '../../src/core/states.js';
+import { segmentKey } from '../../src/engine/keys.js';
 import { readStoredTask, storedState } from '../../src/engine/stored-task.js';
 import type { Accepted } from '../../src/engine/submission.js';
 import { FaultyStore } from '../support/faulty-store.js';
@@ -125,6 +128,63 @@ describe('a dead letter that is redriven', () => {
     assert.deepEqual(await soon(engine.redrive([id!])), [id]);
     assert.deepEqual(await run({ pool }, () => false), ['0 v2 a1']);
     assert.deepEqual(await keys('d/'), []);
+  });
+
+  test('comes back beside one that fails while the segment is looked for', async () => {
+    const { engine, store, pool, submit, run, soon, clock } = await setup();
+    const accepted = await submit(2);
+    await clock.advance(1);
+    const [first, second] = pool.batches.splice(0);
+    first!.report([0], Outcome.FAILED_FOR_GOOD, ERROR);
+    first!.end();
+    await clock.advance(5);
+    store.beforeGet = async (key) => {
+      if (!key.startsWith('t/')) return;
+      store.beforeGet = undefined;
+      second!.report([0], Outcome.FAILED_FOR_GOOD, ERROR);
+      second!.end();
+      await clock.advance(5);
+    };
+    const [one, other] = ids(accepted);
+    await soon(engine.pauses.pause({ kind: 'task', name: 'work' }));
+    assert.deepEqual(await soon(engine.redrive([one!])), [one]);
+    assert.equal(store.beforeGet, undefined);
+    const stored = await soon(store.get(segmentKey(accepted[0]!.segment)));
+    const payloads = [0, 1].map((index) => {
+      const { payload } = readTask(openFrame(stored!.value, FrameKind.TASKS), index);
+      return Buffer.from(payload).toString();
+    });
+    assert.deepEqual(payloads, ['0', '1'], 'each is where it was');
+    assert.deepEqual(await soon(engine.redrive([other!])), [other]);
+    await soon(engine.pauses.resume({ kind: 'task', name: 'work' }));
+    assert.deepEqual((await run({ pool }, () => false)).sort(), ['0 v1 a1', '1 v1 a1']);
+  });
+
+  test('comes back as it is by then, not as it was read, when its segment has come and gone meanwhile', async () => {
+    const { engine, store, pool, submit, run, soon, clock } = await setup();
+    const [one, last] = ids(await submit(2));
+    // So many that they take commits between the two.
+    const others = ids(await submit(47));
+    await run({ pool }, () => true);
+    const closed = () => {
+      let open: () => void = () => {};
+      store.gate = new Promise((resolve) => {
+        open = resolve;
+      });
+      return open;
+    };
+    const openFirst = closed();
+    const redriven = engine.redrive([one!, ...others, last!]);
+    await clock.advance(1);
+    const openSecond = closed();
+    openFirst();
+    // It has come back by the first commit, and fails again before the last of the others follow.
+    assert.deepEqual((await run({ pool }, () => true)).slice(0, 1), ['0 v1 a1']);
+    store.gate = undefined;
+    openSecond();
+    assert.equal((await soon(redriven)).length, 49);
+    assert.deepEqual(await soon(engine.redrive([one!])), [one]);
+    assert.ok((await run({ pool }, () => false)).includes('0 v2 a1'));
   });
 
   test('is known in its version after a restart, and its neighbours are still dead letters', async () => {
