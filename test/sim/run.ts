@@ -5,7 +5,7 @@ import { channel } from 'node:diagnostics_channel';
 import type { ChannelName, ChannelPayloads } from '../../src/core/channels.js';
 import type { Random } from '../../src/core/random.js';
 import type { LeaseId, Txn } from '../../src/core/store.js';
-import type { SimConnection } from '../../src/testing/sim-connection.js';
+import type { AppliedTxn, SimConnection } from '../../src/testing/sim-connection.js';
 import { type SimStore, simStore } from '../../src/testing/sim-store.js';
 import { drawMs } from '../../src/testing/store-faults.js';
 import { World } from '../../src/testing/world.js';
@@ -143,7 +143,7 @@ export abstract class Run<P extends Plan = Plan> {
       faults: this.plan.faults,
       operationsMax: this.plan.operationsMax,
       isLost: (txn) => this.isLost(txn),
-      onApplied: (applied) => this.oracle.applied(applied, this.#nodeOf(applied.connection)),
+      onApplied: (applied) => this.#judge(applied),
     });
   }
 
@@ -311,6 +311,15 @@ export abstract class Run<P extends Plan = Plan> {
 
   protected submitProbe(label: number, delayMs: number): void {
     this.anyNode()?.submit({ ...PROBE, label, delayMs });
+  }
+
+  /** What the judge throws would be taken for an answer of the store, and lost with it. */
+  #judge(applied: AppliedTxn): void {
+    try {
+      this.oracle.applied(applied, this.#nodeOf(applied.connection));
+    } catch (error) {
+      this.onUnhandled(error);
+    }
   }
 
   #nodeOf(connection: SimConnection): SimNode {
