@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Session, type SessionChange, type Tenure } from '../../src/coordination/session.js';
-import type { Clock, WakeUp } from '../../src/core/clock.js';
+import { type Clock, sleep, type WakeUp } from '../../src/core/clock.js';
 import { seededRandom } from '../../src/core/random.js';
 import { memoryStore } from '../../src/store/index.js';
 import { VirtualClock } from '../../src/testing/index.js';
@@ -43,6 +43,23 @@ test('fences itself before the store can end the lease, counted from when the la
   assert.equal(session.state, 'fenced');
   assert.deepEqual(kinds(), ['granted', 'fenced']);
   assert.equal(tenure.signal.aborted, false);
+});
+
+test('a renewal counts from when it was sent, however late its answer came', async () => {
+  const { clock, store, session, tenure } = await setup();
+  const renewLease = store.renewLease.bind(store);
+  store.renewLease = async (leaseId) => {
+    const lease = await renewLease(leaseId);
+    await sleep(clock, 4_000);
+    return lease;
+  };
+  // Sent after 5 s, answered after 9.
+  await clock.advance(9_001);
+  store.isCut = true;
+  await clock.advance(5_000 + FENCE_MS - 9_001 - 10);
+  assert.equal(session.isLive(tenure), true);
+  await clock.advance(10);
+  assert.equal(session.isLive(tenure), false);
 });
 
 test('a fence lifts when a renewal of the same lease is answered, and only then', async () => {
