@@ -54,6 +54,11 @@ export const FAULT_CLASSES: readonly FaultClass[] = [
 const CRON_LABEL = 2_000_000;
 const CRON_PERIODS_S = [2, 3, 5];
 
+/** Threads of a process, at most. */
+const THREADS = 4;
+/** Where commits are small: more may end at once than one of them takes. */
+const MANY_THREADS = 16;
+
 /** Probability that a class takes part in a seed. */
 const CLASS_SHARE = 0.35;
 
@@ -199,7 +204,7 @@ function drawPlan(
     faults,
     faultsMs,
     calmMs: { minMs: calm / 4, maxMs: calm * 2 },
-    threads: 1 + Math.floor(random.float() * 4),
+    threads: 1 + Math.floor(random.float() * (classes.has('smallCommits') ? MANY_THREADS : THREADS)),
     operationsMax,
     bursts,
     crons: drawCrons(random.fork('crons'), classes),
