@@ -344,13 +344,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: 'if (',
   },
   {
-    name: 'counts its lease from the answer',
-    world: 'cluster',
-    file: 'coordination/session.js',
-    find: '        this.#sentAtMs = sentAtMs;\n        this.#ttlMs = ttlMs;',
-    replace: '        this.#sentAtMs = this.#clock.monoMs();\n        this.#ttlMs = ttlMs;',
-  },
-  {
     name: 'counts its lease by the wall clock',
     world: 'cluster',
     file: 'coordination/session.js',

@@ -204,7 +204,8 @@ function drawPlan(
     faults,
     faultsMs,
     calmMs: { minMs: calm / 4, maxMs: calm * 2 },
-    threads: 1 + Math.floor(random.float() * (classes.has('smallCommits') ? MANY_THREADS : THREADS)),
+    threads:
+      1 + Math.floor(random.float() * (classes.has('smallCommits') ? MANY_THREADS : THREADS)),
     operationsMax,
     bursts,
     crons: drawCrons(random.fork('crons'), classes),
