@@ -57,7 +57,8 @@ export class Arrivals {
    */
   accept(frame: ClosedFrame, segment: SegmentHandle, isAwaited: boolean): void {
     const { table, horizon } = this.#ports;
-    const isBeyond = segment !== 0 && this.#isBeyond(frame);
+    // The clock may have gone back since the cut, which has claimed what was due then.
+    const isBeyond = segment !== 0 && this.#isBeyond(frame) && !this.#hasClaims(frame, segment);
     if (isAwaited) {
       frame.owner.accept(frame.ref, (index) =>
         isBeyond ? NOT_HELD : table.taskAt(segment, index),
@@ -106,6 +107,14 @@ export class Arrivals {
     if (segmentDueAtMs(ref) < horizon.untilMs) return false;
     holder.know(ref, home);
     return horizon.isBeyond(ref);
+  }
+
+  #hasClaims({ owner }: ClosedFrame, segment: SegmentHandle): boolean {
+    const { table } = this.#ports;
+    for (let index = 0; index < owner.count; index++) {
+      if (table.placeOf(table.taskAt(segment, index)) !== undefined) return true;
+    }
+    return false;
   }
 
   /** They are stored after all: their submitters were told that nobody knows, and gave their room back. */

@@ -311,6 +311,27 @@ describe('a wall clock that jumps', () => {
     assert.equal(bed.pool.batches.length, 1);
   });
 
+  test('what is claimed by the commit that puts it is held, though the clock has gone back a day since', async () => {
+    const bed = await scriptedEngine();
+    let open: () => void = () => {};
+    bed.store.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const accepted = bed.submitOne(bed.newTask('x'));
+    await bed.clock.advance(1);
+    bed.clock.jumpWall(-DAY_MS);
+    bed.store.gate = undefined;
+    open();
+    await within(bed.clock, 1_000, accepted);
+    await bed.clock.advance(1);
+    assert.equal(finish(bed.pool)(), 1);
+    await bed.clock.advance(1);
+    assert.deepEqual(await storedKeys(bed, 't/'), []);
+    bed.clock.jumpWall(DAY_MS);
+    await bed.clock.advance(11 * MINUTE_MS);
+    assert.equal(bed.pool.batches.length, 1);
+  });
+
   test('what came out of the store is due by the wall clock', async () => {
     const bed = await scriptedEngine();
     await put(bed, later(bed, 10 * MINUTE_MS));
