@@ -87,9 +87,13 @@ export class Amendments {
     return this.#redrives.redrive(id);
   }
 
-  /** Changes what is wanted, as far as one commit goes. REQUIRES: no commit is under way. */
-  beforeCut(): void {
-    this.additions.beforeCut();
+  /**
+   * Changes what is wanted, as far as one commit goes. REQUIRES: no commit is under way.
+   *
+   * @param operationsMax - of the next commit
+   */
+  beforeCut(operationsMax: number): void {
+    this.additions.beforeCut(operationsMax);
     this.#redrives.beforeCut();
     this.#reschedules.beforeCut();
   }

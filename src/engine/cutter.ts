@@ -84,7 +84,7 @@ export class Cutter implements CommitSource, CutContext {
     door.endStall();
     cluster?.beforeCut();
     executions.putBackStale();
-    amendments.beforeCut();
+    amendments.beforeCut(budget.operationsMax);
     horizon.settle();
     const part = `${incarnation}${(this.#count++).toString(36).padStart(8, '0')}`;
     const commit = Cut.make(this, budget, part);

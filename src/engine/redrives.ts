@@ -118,8 +118,8 @@ export class Redrives {
   /** Brings back what is wanted, as far as one commit goes. REQUIRES: no commit is under way. */
   beforeCut(): void {
     const { additions } = this.#ports;
-    while (this.#wanted.length > 0 && additions.operations < PER_COMMIT_MAX) {
-      if (additions.bytes >= BYTES_PER_COMMIT_MAX) return;
+    while (this.#wanted.length > 0 && additions.hasRoom) {
+      if (additions.operations >= PER_COMMIT_MAX || additions.bytes >= BYTES_PER_COMMIT_MAX) return;
       this.#bringBack(this.#wanted.shift()!);
     }
   }

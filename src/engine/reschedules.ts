@@ -75,6 +75,7 @@ export class Reschedules {
   /** Changes what is wanted, as far as one commit goes. REQUIRES: no commit is under way. */
   beforeCut(): void {
     for (let left = PER_COMMIT_MAX; left > 0 && this.#wanted.length > 0; left--) {
+      if (!this.#ports.additions.hasRoom) return;
       this.#change(this.#wanted.shift()!);
     }
   }

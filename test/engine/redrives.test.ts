@@ -34,8 +34,8 @@ function finish(pool: ScriptedPool, fails: (payload: string) => boolean): string
   });
 }
 
-async function setup() {
-  const scripted = await scriptedEngine({ retry: { attempts: 1 } }, 64);
+async function setup(limits: { readonly operationsMax?: number } = {}) {
+  const scripted = await scriptedEngine({ retry: { attempts: 1 } }, 64, [], limits);
   const { clock } = scripted;
   const keys = async (prefix: string): Promise<string[]> => {
     const { entries } = await within(
@@ -256,6 +256,17 @@ describe('a dead letter that is redriven', () => {
     assert.equal(ran, 100);
     assert.deepEqual(await keys('d/'), []);
     assert.deepEqual(await keys('t/'), []);
+  });
+
+  test('and many others of segments of their own come back, however little a commit may hold', async () => {
+    const { engine, pool, submit, run, soon, keys } = await setup({ operationsMax: 16 });
+    const accepted: Accepted[] = [];
+    for (let i = 0; i < 20; i++) accepted.push(...(await submit(1)));
+    for (let i = 0; i < 20; i++) await run({ pool }, () => true);
+    assert.equal((await keys('d/')).length, 20);
+    const redriven = await Promise.all(ids(accepted).map((id) => soon(engine.redrive([id]))));
+    assert.deepEqual(redriven.flat(), ids(accepted));
+    assert.deepEqual(await keys('d/'), []);
   });
 
   test('is not gone for whoever asks here how it ends while it comes back', async () => {

@@ -173,6 +173,17 @@ describe('beyond the horizon', () => {
     }
   });
 
+  test('many that are days away may be due in a minute, though commits are refused meanwhile', async () => {
+    const { clock, engine, store, submit } = await setup();
+    const tasks: Accepted[] = [];
+    for (let i = 0; i < 200; i++) tasks.push(await submit(3 * DAY + i * HOUR));
+    store.fates.push(...Array.from({ length: 8 }, () => 'full' as const));
+    const due = { dueAtMs: clock.wallMs() + MINUTE, isByDate: false };
+    const changes = tasks.map((task) => engine.reschedule({ ...task, task: NOT_HELD }, due));
+    await within(clock, 20_000, Promise.all(changes));
+    assert.deepEqual(store.fates, []);
+  });
+
   test('one that is days away may be due tomorrow: it goes out of memory, and comes in time', async () => {
     for (const isRestarted of [false, true]) {
       const node = await setup();

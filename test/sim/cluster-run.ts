@@ -101,7 +101,7 @@ export class ClusterRun extends Run<ClusterPlan> {
     await this.endRest();
     await this.endCrons();
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isWhole;
-    if (!(await this.until(isQuiet, LIVENESS_MS))) this.#tellWhatIsMissing();
+    if (!(await this.untilQuiet(isQuiet, LIVENESS_MS))) this.#tellWhatIsMissing();
     await this.pass(2 * ttlMs + 10_000);
     this.#machines[0]!.isWanted = true;
     await this.probe(PROBE_LABEL, this.plan.classes.has('wallJump') ? 2 * WALL_OFFSET_MAX_MS : 0);

@@ -58,7 +58,7 @@ export class LoneRun extends Run {
     await this.endCrons();
     const isQuiet = (): boolean => this.oracle.openCount === 0 && this.#isRunning;
     const hasJumps = this.plan.classes.has('wallJump');
-    await this.until(isQuiet, hasJumps ? LIVENESS_AFTER_JUMPS_MS : LIVENESS_MS);
+    await this.untilQuiet(isQuiet, hasJumps ? LIVENESS_AFTER_JUMPS_MS : LIVENESS_MS);
     await this.pass(10_000);
     await this.probe(PROBE_LABEL + 1);
     await this.until(isQuiet, LIVENESS_MS);

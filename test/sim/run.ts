@@ -297,6 +297,20 @@ export abstract class Run<P extends Plan = Plan> {
   }
 
   /**
+   * Until nothing is open, for as long as something ends in each `livenessMs`: hundreds of long runs on one thread have their time.
+   *
+   * @returns whether nothing is
+   */
+  protected async untilQuiet(isQuiet: () => boolean, livenessMs: number): Promise<boolean> {
+    let openBefore = Number.POSITIVE_INFINITY;
+    while (this.oracle.openCount < openBefore) {
+      openBefore = this.oracle.openCount;
+      if (await this.until(isQuiet, livenessMs)) return true;
+    }
+    return false;
+  }
+
+  /**
    * On an idle system a task starts when it is due, not much later.
    *
    * @param skewMs - how far wall clocks may be apart: a task that changes hands is due by its owner's

@@ -37,13 +37,13 @@ export interface ScriptedSetup extends ScriptedEngine {
  * @param contract - of the task type `work`
  * @param places - of the pool
  * @param others - more task types
- * @param options - of the engine, where they are to be others
+ * @param options - of the engine, where they are to be others; `operationsMax` of a transaction. @defaultValue the store's own
  */
 export async function scriptedEngine(
   contract: Partial<ContractOptions> = {},
   places = 2,
   others: readonly ContractOptions[] = [],
-  options: Partial<EngineOptions> = {},
+  { operationsMax, ...options }: Partial<EngineOptions> & { readonly operationsMax?: number } = {},
 ): Promise<ScriptedSetup> {
   const clock = new VirtualClock();
   const factory = memoryStore();
@@ -57,6 +57,7 @@ export async function scriptedEngine(
     const inline = new ScriptedPool(poolPlaces);
     const hasInline = specs.some(({ exec }) => exec === 'inline');
     const store = new FaultyStore(await factory.open({ clock }));
+    store.operationsMax = operationsMax;
     const engine = new Engine({
       clock,
       random,
