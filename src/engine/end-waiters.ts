@@ -2,9 +2,7 @@
  * Who waits for tasks of this node to end. The table watches just those: for everybody else's tasks no JavaScript
  * object exists.
  */
-import { setMaxListeners } from 'node:events';
 import type { MillraceError } from '../core/errors.js';
-import { unlessAborted } from '../core/unless-aborted.js';
 import type { TaskHandle, WatchedEnd } from '../timing/task-table.js';
 import type { TaskEnd } from './ends.js';
 
@@ -22,13 +20,7 @@ interface Linked extends Waiter {
 
 export class EndWaiters {
   readonly #waiters = new Map<TaskHandle, Linked>();
-  readonly #closing = new AbortController();
   #refusal: MillraceError | undefined;
-
-  constructor() {
-    // Everybody who reads an end listens: that is no leak.
-    setMaxListeners(0, this.#closing.signal);
-  }
 
   /** Why nobody will learn of an end here any more. */
   get refusal(): MillraceError | undefined {
@@ -43,11 +35,6 @@ export class EndWaiters {
   /** The same with callbacks: one of them is called, once. */
   add(task: TaskHandle, waiter: Waiter): void {
     this.#waiters.set(task, { ...waiter, next: this.#waiters.get(task) });
-  }
-
-  /** What is read of an end; a store that says nothing is waited for no longer than ends are. */
-  unlessClosed<T>(reading: Promise<T>): Promise<T> {
-    return unlessAborted(reading, this.#closing.signal);
   }
 
   settle(ends: readonly WatchedEnd[]): void {
@@ -71,7 +58,6 @@ export class EndWaiters {
   /** Nobody will learn of an end here any more. */
   close(cause: MillraceError): void {
     this.#refusal ??= cause;
-    this.#closing.abort(cause);
     for (const first of this.#waiters.values()) {
       for (let waiter: Linked | undefined = first; waiter; waiter = waiter.next) {
         waiter.reject(cause);

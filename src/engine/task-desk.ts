@@ -260,7 +260,7 @@ export class TaskDesk {
   }
 
   async #storedEnd(id: TaskId): Promise<TaskEnd> {
-    const filed = await this.waiters.unlessClosed(findFinished(this.#ports.store, id));
+    const filed = await findFinished(this.#ports.store, id);
     if (filed !== undefined) return { state: filed.state, json: utf8(filed.bytes) };
     // A dead letter that was redriven meanwhile is open again.
     const { segment, index } = requireTaskId(id);

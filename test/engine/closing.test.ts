@@ -34,18 +34,3 @@ test('what does not end in time is refused when the engine has closed', async ()
   await within(clock, 60_000, closed);
   await refused;
 });
-
-test('who has an end read from a store that says nothing hears of it when the engine closes', async () => {
-  const { clock, engine, pool, store, submit } = await scriptedEngine();
-  const [accepted] = await submit(1);
-  const [batch] = pool.batches;
-  batch!.report([0], Outcome.COMPLETED, '"done"');
-  batch!.end();
-  await clock.advance(50);
-  store.beforeGet = () => new Promise(() => {});
-  const refused = assert.rejects(engine.ended(accepted!), (error) =>
-    hasCode(error, 'ERR_MILLRACE_CLOSED'),
-  );
-  await within(clock, 60_000, engine.shutdown({ softMs: 100, hardMs: 200 }));
-  await within(clock, 1_000, refused);
-});
