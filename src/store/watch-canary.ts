@@ -5,7 +5,8 @@
  *     '---- watch <---'               delayMs:  sent -> seen, published as `millrace:watch:delay`
  *
  * A watch that is stuck tells nothing by itself; so a canary that is not back when the next one is due is published
- * with the delay it has reached, and goes on to be waited for.
+ * with the delay it has reached, and goes on to be waited for. One whose write has an unknown outcome is published so, too, and is not
+ * waited for: it may never come.
  *
  * Cost: one small write and one event per period and class.
  */
@@ -84,6 +85,7 @@ export class WatchCanary extends BaseService {
     this.#store.txn({ compares: [], success }).then(
       ({ kind }) => {
         if (kind === 'done') flight.commitMs = this.#clock.monoMs() - flight.sentAtMs;
+        else if (this.#flight === flight) this.#land(flight);
       },
       () => {
         // It was not written, so it will not come.
@@ -104,8 +106,8 @@ export class WatchCanary extends BaseService {
         return;
       } catch (error) {
         // Anything else is for those who watch more than a canary; this one measures nothing any more.
-        if (!hasCode(error, 'ERR_MILLRACE_COMPACTED')) return;
         this.#flight = undefined;
+        if (!hasCode(error, 'ERR_MILLRACE_COMPACTED')) return this.#wakeUp?.cancel();
       }
     }
   }
@@ -113,6 +115,10 @@ export class WatchCanary extends BaseService {
   #seen(value: Uint8Array): void {
     const flight = this.#flight;
     if (flight === undefined || new TextDecoder().decode(value) !== String(flight.number)) return;
+    this.#land(flight);
+  }
+
+  #land(flight: Flight): void {
     this.#flight = undefined;
     this.#report(flight);
   }

@@ -65,6 +65,17 @@ test('one that was certainly not written is not waited for', async (t) => {
   );
 });
 
+test('one of which nobody knows whether it was written is told so, and not waited for', async (t) => {
+  const { clock, store, canary, delays } = await setup(t);
+  store.fates.push('ok', 'request lost');
+  await canary.start();
+  await clock.advance(4_500);
+  assert.deepEqual(
+    delays.map(({ delayMs }) => delayMs),
+    [0, 0, 0, 0],
+  );
+});
+
 test('stopping without starting, and twice, is fine', async (t) => {
   const { canary } = await setup(t);
   await canary.stop();
