@@ -210,7 +210,7 @@ export class SimNode {
   async #close(budget: { readonly softMs: number; readonly hardMs: number }): Promise<void> {
     await this.#engine!.shutdown(budget);
     await this.#coordination?.stop();
-    if (this.#coordination !== undefined) await this.connection!.close();
+    await this.connection!.close();
     // Whose last call the closing store gives up asks for something else in this very moment, and is answered in it.
     if (this.#awaited.size > 0) await sleep(this.process.clock, 0);
     this.#judgeAnswers();
