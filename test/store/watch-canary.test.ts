@@ -69,7 +69,7 @@ test('one of which nobody knows whether it was written is told so, and not waite
   const { clock, store, canary, delays } = await setup(t);
   store.fates.push('ok', 'request lost');
   await canary.start();
-  await clock.advance(4_500);
+  await clock.advance(3_500);
   assert.deepEqual(
     delays.map(({ delayMs }) => delayMs),
     [0, 0, 0, 0],
