@@ -44,6 +44,8 @@ export class WatchCanary extends BaseService {
   #wakeUp: WakeUp | undefined;
   #flight: Flight | undefined;
   #flights = 0;
+  /** The watch has ended for good: no canary would be seen to come back. */
+  #isBlind = false;
 
   constructor(clock: Clock, store: Store, options: WatchCanaryOptions) {
     super();
@@ -69,6 +71,7 @@ export class WatchCanary extends BaseService {
 
   /** Lets the next canary fly, unless the last one is still out. */
   #release(): void {
+    if (this.#isBlind) return;
     this.#wakeUp = this.#clock.wakeIn(this.#options.everyMs ?? EVERY_MS, () => this.#release());
     if (this.#flight) return this.#report(this.#flight);
     const leaseId = this.#options.leaseId?.();
@@ -107,7 +110,8 @@ export class WatchCanary extends BaseService {
       } catch (error) {
         // Anything else is for those who watch more than a canary; this one measures nothing any more.
         this.#flight = undefined;
-        if (!hasCode(error, 'ERR_MILLRACE_COMPACTED')) return this.#wakeUp?.cancel();
+        this.#isBlind = !hasCode(error, 'ERR_MILLRACE_COMPACTED');
+        if (this.#isBlind) return;
       }
     }
   }

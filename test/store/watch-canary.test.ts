@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import { type TestContext, test } from 'node:test';
 import type { ChannelPayloads } from '../../src/core/channels.js';
+import { MillraceError } from '../../src/core/errors.js';
 import { memoryStore } from '../../src/store/index.js';
 import { WatchCanary } from '../../src/store/watch-canary.js';
 import { VirtualClock } from '../../src/testing/virtual-clock.js';
@@ -74,6 +75,17 @@ test('one of which nobody knows whether it was written is told so, and not waite
     delays.map(({ delayMs }) => delayMs),
     [0, 0, 0, 0],
   );
+});
+
+test('a watch that has ended for good measures nothing any more', async (t) => {
+  const { clock, store, canary, delays } = await setup(t);
+  store.watch = () => {
+    throw new MillraceError('ERR_MILLRACE_STORE_UNAVAILABLE', 'nobody may watch here');
+  };
+  await canary.start();
+  await clock.advance(3_500);
+  assert.deepEqual(delays, []);
+  assert.deepEqual(store.sent, []);
 });
 
 test('stopping without starting, and twice, is fine', async (t) => {
