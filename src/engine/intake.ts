@@ -31,7 +31,7 @@ import type {
   Home,
 } from './closed-frame.js';
 import { KeyGate } from './keyed.js';
-import { KeyedQueue, keyedTask } from './keyed-queue.js';
+import { KeyedQueue, keyedTask, type NestedRoom } from './keyed-queue.js';
 import { inboxKey, segmentKey } from './keys.js';
 import { type NewTask, recordBytes, type Submission } from './submission.js';
 
@@ -59,10 +59,7 @@ export interface GatedFrame extends ClosedFrame {
 }
 
 /** What a gated frame may take of a commit. */
-export interface GatedBudget {
-  readonly bytesMax: number;
-  /** In one list of its nested transaction. */
-  readonly operationsMax: number;
+export interface GatedBudget extends NestedRoom {
   /** Wall clock. */
   readonly nowMs: number;
 }

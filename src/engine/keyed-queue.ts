@@ -20,6 +20,13 @@ export interface SegmentLimits {
   readonly bytesMax: number;
 }
 
+/** What there is in a commit for a segment that goes as a nested transaction. */
+export interface NestedRoom {
+  readonly bytesMax: number;
+  /** In one list of the nested transaction. */
+  readonly operationsMax: number;
+}
+
 export class KeyedQueue {
   readonly #limits: SegmentLimits;
   /** By queue and class of due time, like open frames. */
@@ -58,12 +65,8 @@ export class KeyedQueue {
     waiting.push(submission);
   }
 
-  /**
-   * The next ones that share a segment; none when nothing waits that fits.
-   *
-   * @param room.operationsMax - in one list of their nested transaction
-   */
-  take(room: { readonly bytesMax: number; readonly operationsMax: number }): Submission[] {
+  /** The next ones that share a segment; none when nothing waits that fits. */
+  take(room: NestedRoom): Submission[] {
     const [next] = this.#waiting;
     if (next === undefined) return [];
     const [frameKey, waiting] = next;
@@ -90,10 +93,7 @@ export class KeyedQueue {
     return all;
   }
 
-  #takeTogether(
-    waiting: Fifo<Submission>,
-    { bytesMax, operationsMax }: { readonly bytesMax: number; readonly operationsMax: number },
-  ): Submission[] {
+  #takeTogether(waiting: Fifo<Submission>, { bytesMax, operationsMax }: NestedRoom): Submission[] {
     const tasksMax = Math.min(TOGETHER_MAX, this.#limits.tasksMax, keyedIn(operationsMax));
     const submissions: Submission[] = [];
     let bytes = 0;

@@ -11,6 +11,7 @@ import {
   type ScriptedCluster,
   type ScriptedNode,
   scriptedCluster,
+  submitApart,
 } from '../support/scripted-cluster.js';
 import { lost } from '../support/scripted-engine.js';
 import { Outcome } from '../support/scripted-pool.js';
@@ -23,19 +24,6 @@ function fromAfar(accepted: Accepted): Accepted {
 /** Waits until the shards are shared and idle. */
 async function settled(cluster: ScriptedCluster): Promise<void> {
   await cluster.clock.advance(1_000);
-}
-
-async function submitMany(
-  cluster: ScriptedCluster,
-  node: ScriptedNode,
-  count: number,
-): Promise<Accepted[]> {
-  const all: Accepted[] = [];
-  // One by one, so that they come into segments and shards of their own.
-  for (let i = 0; i < count; i++) {
-    all.push(await cluster.within(node.submit(cluster.newTask(`${i}`))));
-  }
-  return all;
 }
 
 describe('a cluster of engines', () => {
@@ -112,7 +100,7 @@ describe('a cluster of engines', () => {
     // Nothing fits: all of it waits.
     const a = await cluster.join(['work'], 0);
     await settled(cluster);
-    const all = await submitMany(cluster, a, 8);
+    const all = await submitApart(cluster, a, 8);
     const ends = all.map((accepted) => a.engine.ended(accepted));
     const b = await cluster.join();
     const complete = completing(b);
@@ -137,7 +125,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 8);
     await settled(cluster);
-    const all = await submitMany(cluster, a, 8);
+    const all = await submitApart(cluster, a, 8);
     assert.equal(a.pool.batches.length, 8);
     const ends = all.map((accepted) => a.engine.ended(accepted));
     const b = await cluster.join();
@@ -158,7 +146,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 8);
     await settled(cluster);
-    await submitMany(cluster, a, 8);
+    await submitApart(cluster, a, 8);
     const b = await cluster.join();
     await cluster.until('b has some', () => b.open > 0);
     await settled(cluster);
@@ -175,7 +163,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 8);
     await settled(cluster);
-    await submitMany(cluster, a, 8);
+    await submitApart(cluster, a, 8);
     const closing = a.close(10_000);
     await cluster.until('nobody owns', async () => (await cluster.keys('o/')).length === 0);
     completing(a)();
@@ -189,7 +177,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t, { retry: { attempts: 2, min: '1s', jitter: 'none' } });
     const a = await cluster.join(['work'], 8);
     await settled(cluster);
-    await submitMany(cluster, a, 8);
+    await submitApart(cluster, a, 8);
     const b = await cluster.join(['work'], 8);
     await cluster.until('b has some', () => b.open > 0);
     await settled(cluster);
@@ -207,7 +195,7 @@ describe('a cluster of engines', () => {
     const a = await cluster.join(['work'], 2);
     const b = await cluster.join(['work'], 0);
     await settled(cluster);
-    const all = await submitMany(cluster, a, 6);
+    const all = await submitApart(cluster, a, 6);
     const ran = a.pool.batches.length;
     assert.ok(ran > 0);
     a.die();
@@ -238,7 +226,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 2);
     await settled(cluster);
-    const [accepted] = await submitMany(cluster, a, 1);
+    const [accepted] = await submitApart(cluster, a, 1);
     // It is cut off for longer than its lease lives.
     a.store.isCut = true;
     a.store.readsFail = true;
@@ -259,7 +247,7 @@ describe('a cluster of engines', () => {
     const a = await cluster.join(['work'], 1);
     const b = await cluster.join(['work'], 0);
     await settled(cluster);
-    await submitMany(cluster, a, 4);
+    await submitApart(cluster, a, 4);
     const closing = a.close(20_000);
     await cluster.until('b has all shards', async () => {
       const owners = (await cluster.store.range({ from: 'o/', to: 'o0' })).entries;
@@ -288,7 +276,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 4);
     await settled(cluster);
-    await submitMany(cluster, a, 4);
+    await submitApart(cluster, a, 4);
     const b = await cluster.join(['work'], 4);
     a.pool.onDrain = () => {
       for (const batch of a.pool.batches) {
@@ -331,7 +319,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 8);
     await settled(cluster);
-    const all = await submitMany(cluster, a, 8);
+    const all = await submitApart(cluster, a, 8);
     const b = await cluster.join();
     await cluster.until('b has some', () => b.open > 0);
     await settled(cluster);
@@ -349,7 +337,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 8);
     await settled(cluster);
-    await submitMany(cluster, a, 8);
+    await submitApart(cluster, a, 8);
     const b = await cluster.join(['work'], 8);
     await cluster.until('b has some', () => b.open > 0);
     await settled(cluster);
@@ -519,7 +507,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 2);
     await settled(cluster);
-    await submitMany(cluster, a, 1);
+    await submitApart(cluster, a, 1);
     // Its record is the last to come back: until then it is no member, by anybody's list.
     a.store.isLost = ({ success }) => success.some((o) => o.type === 'put' && o.key[0] === 'n');
     await cluster.store.revokeLease(a.coordination.session.leaseId!);
@@ -539,7 +527,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 1);
     await settled(cluster);
-    const [task] = await submitMany(cluster, a, 1);
+    const [task] = await submitApart(cluster, a, 1);
     // Cut off for longer than its lease lives, it is taken for dead; who takes over has no place for the task.
     a.store.isCut = true;
     a.store.readsFail = true;
@@ -638,7 +626,7 @@ describe('a cluster of engines', () => {
       const cluster = await scriptedCluster(t);
       const a = await cluster.join();
       await settled(cluster);
-      const [task] = await submitMany(cluster, a, 1);
+      const [task] = await submitApart(cluster, a, 1);
       const end = a.engine.ended(task!);
       a.store.isCut = true;
       a.pool.batches[0]!.report([0], outcome, json);
@@ -659,7 +647,7 @@ describe('a cluster of engines', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 0);
     await settled(cluster);
-    const [task] = await submitMany(cluster, a, 1);
+    const [task] = await submitApart(cluster, a, 1);
     a.store.isCut = true;
     const answer = a.engine.cancel(task!, 'no');
     await cluster.clock.advance(500);
@@ -675,7 +663,7 @@ describe('a cluster of engines', () => {
     const a = await cluster.join(['work'], 1);
     const b = await cluster.join(['work'], 0);
     await settled(cluster);
-    await submitMany(cluster, a, 4);
+    await submitApart(cluster, a, 4);
     // It had been gone for so long that its head was cleared away.
     await cluster.store.txn({
       compares: [],
@@ -702,7 +690,7 @@ describe('a cluster of engines', () => {
       await settled(cluster);
       const heir = await cluster.join(['work'], 0);
       await settled(cluster);
-      const all = await submitMany(cluster, b, 3);
+      const all = await submitApart(cluster, b, 3);
       heir.store.failsRead = ({ from }) => from.startsWith('i/');
       b.die();
       await cluster.clock.advance(3 * CLUSTER_TTL_MS);
@@ -770,7 +758,7 @@ describe('a node that hangs', () => {
     }
     const [a, b] = [await cluster.join(['work'], 8), await cluster.join(['work'], 8)];
     await settled(cluster);
-    await submitMany(cluster, b, 4);
+    await submitApart(cluster, b, 4);
     assert.equal(b.pool.batches.length, 4);
     // It reads and renews, and nothing that it writes arrives.
     const before = b.coordination.session.leaseId;
@@ -800,7 +788,7 @@ describe('a node that hangs', () => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 1);
     await settled(cluster);
-    await submitMany(cluster, a, 3);
+    await submitApart(cluster, a, 3);
     await cluster.clock.advance(CLUSTER_TTL_MS);
     const [beat] = await a.coordination.members.heartbeats();
     const { open, ready, running, threads, freePlaces, bytes } = beat!.load!;
@@ -821,15 +809,15 @@ describe('placement of new tasks', () => {
     const cluster = await scriptedCluster(t);
     const [busy, idle] = [await cluster.join(['work'], 0), await cluster.join(['work'], 0)];
     await settled(cluster);
-    await submitMany(cluster, busy, 40);
+    await submitApart(cluster, busy, 40);
     const producer = await cluster.join([]);
     await cluster.clock.advance(CLUSTER_TTL_MS);
     const before = busy.open;
     assert.equal(before, 40);
     // The first question only sets off the reading.
-    await submitMany(cluster, producer, 1);
+    await submitApart(cluster, producer, 1);
     await settled(cluster);
-    await submitMany(cluster, producer, 30);
+    await submitApart(cluster, producer, 30);
     await settled(cluster);
     assert.ok(busy.open - before <= 1, `${busy.open - before} went to the busy one`);
     assert.ok(idle.open >= 30);
@@ -841,7 +829,7 @@ describe('what a node leaves', () => {
     const cluster = await scriptedCluster(t);
     const [a, b] = [await cluster.join(), await cluster.join()];
     await settled(cluster);
-    await submitMany(cluster, b, 4);
+    await submitApart(cluster, b, 4);
     const complete = completing(a, b);
     await cluster.until('all ended', () => {
       complete();

@@ -6,13 +6,7 @@ import assert from 'node:assert/strict';
 import { type TestContext, test } from 'node:test';
 import type { Txn } from '../../src/core/store.js';
 import { inboxKey, PAUSES_KEY } from '../../src/engine/keys.js';
-import type { Accepted } from '../../src/engine/submission.js';
-import {
-  completing,
-  type ScriptedCluster,
-  type ScriptedNode,
-  scriptedCluster,
-} from '../support/scripted-cluster.js';
+import { completing, scriptedCluster, submitApart } from '../support/scripted-cluster.js';
 
 /** Of them the head takes one, and so do the question for it and what a submission with a gate would need. */
 const OPERATIONS_MAX = 24;
@@ -25,19 +19,6 @@ async function setup(t: TestContext) {
   const producer = await cluster.join([]);
   await cluster.clock.advance(1_000);
   return { cluster, worker, producer };
-}
-
-/** A segment per task, so an inbox key each. */
-async function submitApart(
-  cluster: ScriptedCluster,
-  producer: ScriptedNode,
-  count: number,
-): Promise<Accepted[]> {
-  const all: Accepted[] = [];
-  for (let i = 0; i < count; i++) {
-    all.push(await cluster.within(producer.submit(cluster.newTask(`${i}`))));
-  }
-  return all;
 }
 
 function keysComparedBy({ compares }: Txn): string[] {

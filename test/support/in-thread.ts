@@ -14,7 +14,7 @@ export interface ThreadCall {
 }
 
 /**
- * @param module - `import.meta.url` of where the function is; loading it does nothing else
+ * @param module - the URL of where the function is, compiled; loading it does nothing else
  * @param fn - exported under its own name; arguments and result are cloned
  */
 export function inThread<Args extends readonly unknown[], Result>(

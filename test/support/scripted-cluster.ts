@@ -218,3 +218,16 @@ export function completing(...nodes: readonly ScriptedNode[]): () => void {
     }
   };
 }
+
+/** One by one, so that they come into segments and shards of their own. */
+export async function submitApart(
+  cluster: ScriptedCluster,
+  node: ScriptedNode,
+  count: number,
+): Promise<Accepted[]> {
+  const all: Accepted[] = [];
+  for (let i = 0; i < count; i++) {
+    all.push(await cluster.within(node.submit(cluster.newTask(`${i}`))));
+  }
+  return all;
+}
