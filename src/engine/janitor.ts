@@ -1,6 +1,11 @@
 /**
  * Forgets what has been kept long enough: finished tasks and dead letters by age and by bytes, idempotency keys by
- * age. It works in windows, oldest first, so that forgetting a million finished tasks is a handful of range deletes.
+ * age.
+ *
+ * Finished tasks go by the hour when they are old, by ten seconds when there is too much (finished-tally.ts), the oldest first.
+ * A store is busy for seconds when a million keys go at once, and commits would wait for that: so they go a page after
+ * the other. What was filed in the last half minute stays, whatever it takes and whoever filed it: whoever submitted the task
+ * may be asking for it just now.
  *
  * Dead letters are few and lie by id, for whoever looks for one: to find the old ones, all are read. That happens once
  * an hour, and when this process has filed enough of them to pass the bound on bytes. A first reading tallies bytes
@@ -16,16 +21,24 @@ import { FrameKind, openFrame } from '../core/frame.js';
 import type { SegmentRef } from '../core/ids.js';
 import { readState } from '../core/records.js';
 import { BaseService } from '../core/service.js';
-import { type Entry, type KeyRange, keyAfter, type Store } from '../core/store.js';
+import {
+  type Entry,
+  type KeyRange,
+  keyAfter,
+  type RangeOptions,
+  type Revision,
+  type Store,
+} from '../core/store.js';
 import { deadLetterFiledAtMs } from './finished.js';
+import { type FinishedPart, FinishedTally, SLICE_MS } from './finished-tally.js';
 import {
   ALL_DEAD_LETTERS,
   ALL_FINISHED,
   debounceKeysBefore,
-  finishedWindow,
+  finishedDueRange,
   finishedWindowRange,
   idempotencyKeysBefore,
-  windowOfFinishedKey,
+  refOfFinishedKey,
 } from './keys.js';
 
 /** What is kept, and for how long. */
@@ -42,29 +55,35 @@ export interface RetentionMs {
 
 /** How often it looks; retention is a matter of minutes at the finest. */
 const ROUND_MS = 60_000;
+/** How often it looks at finished tasks while some are filed. */
+const LOOK_MS = 5_000;
+/** What was filed so recently stays. */
+const KEPT_AT_LEAST_MS = 30_000;
 /** Every so many rounds it also reads all dead letters, to find the old ones. */
 const DEAD_LETTER_ROUNDS = 60;
 /** Dead letters go by windows of this length. */
 const DEAD_LETTER_WINDOW_MS = 60_000;
 const PAGE_ENTRIES = 512;
 
-/** Finished tasks of one queue and window. */
-interface FinishedWindow {
-  readonly queue: string;
-  readonly startMs: number;
-  bytes: number;
-  /** When the last task was filed there; a window is as old as its youngest task. */
-  newestAtMs: number;
+/** Which revision the store had when: what it had then is as old as that. */
+interface Mark {
+  readonly monoMs: number;
+  readonly wallMs: number;
+  readonly revision: Revision;
 }
 
 export class Janitor extends BaseService {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #retention: RetentionMs;
-  readonly #windows = new Map<string, FinishedWindow>();
-  #wakeUp: WakeUp | undefined;
+  readonly #finished = new FinishedTally();
+  /** Of the last half minute, and the newest before it; oldest first. */
+  readonly #marks: Mark[] = [];
+  /** When it looks next, on the monotonic clock; undefined while it does. */
+  #next: { readonly atMs: number; readonly wakeUp: WakeUp } | undefined;
   #round: Promise<void> = Promise.resolve();
   #roundCount = 0;
+  #nextRoundAtMs = 0;
   /** Of all dead letters as last read, and of those that this process has filed since. */
   #deadLetterBytes = 0;
 
@@ -77,8 +96,8 @@ export class Janitor extends BaseService {
 
   /** This process is about to file so many bytes of finished tasks of a segment. */
   noteFiled(segment: SegmentRef, bytes: number): void {
-    const queue = segment.slice(0, segment.indexOf('.'));
-    this.#tally(queue, finishedWindow(segment), bytes, this.#clock.wallMs());
+    this.#finished.note(segment, bytes, this.#clock.wallMs());
+    this.#lookSoon();
   }
 
   /** This process is about to file a dead letter of so many bytes. */
@@ -87,34 +106,44 @@ export class Janitor extends BaseService {
   }
 
   protected async onStart(): Promise<void> {
-    this.#arm();
+    this.#nextRoundAtMs = this.#clock.monoMs() + ROUND_MS;
+    this.#wake(this.#nextRoundAtMs);
   }
 
   protected async onStop(): Promise<void> {
-    this.#wakeUp?.cancel();
+    this.#next?.wakeUp.cancel();
     await this.#round;
   }
 
-  #arm(): void {
-    this.#wakeUp = this.#clock.wakeIn(ROUND_MS, () => {
-      this.#round = this.#sweep().then(() => {
-        if (!this.isStopping) this.#arm();
-      });
-    });
+  /** Whether more is kept than may be. */
+  get #isOver(): boolean {
+    return this.#finished.bytes > this.#retention.completedBytesMax;
   }
 
-  async #sweep(): Promise<void> {
+  #lookSoon(): void {
+    // While it looks, the end of that sees to the next time.
+    if (this.#next === undefined || this.isStopping) return;
+    const atMs = this.#clock.monoMs() + LOOK_MS;
+    if (atMs >= this.#next.atMs) return;
+    this.#next.wakeUp.cancel();
+    this.#wake(atMs);
+  }
+
+  #wake(atMs: number): void {
+    const wakeUp = this.#clock.wakeIn(Math.max(0, atMs - this.#clock.monoMs()), () => {
+      this.#next = undefined;
+      this.#round = this.#look().then(() => {
+        if (this.isStopping) return;
+        this.#wake(this.#nextRoundAtMs);
+        if (this.#isOver) this.#lookSoon();
+      });
+    });
+    this.#next = { atMs, wakeUp };
+  }
+
+  async #look(): Promise<void> {
     try {
-      if (this.#roundCount === 0) await this.#tallyStored();
-      await this.#sweepFinished();
-      const isOver = this.#deadLetterBytes > this.#retention.failedBytesMax;
-      if (isOver || this.#roundCount % DEAD_LETTER_ROUNDS === 0) await this.#sweepDeadLetters();
-      const oldest = this.#clock.wallMs() - 2 * this.#retention.idempotencyMs;
-      if (oldest > 0) {
-        await this.#delete(idempotencyKeysBefore(oldest));
-        await this.#delete(debounceKeysBefore(oldest));
-      }
-      this.#roundCount++;
+      await this.#sweep();
     } catch (thrown) {
       // The store is in trouble or closing; the next round starts over.
       if (!isMillraceError(thrown)) throw thrown;
@@ -122,37 +151,70 @@ export class Janitor extends BaseService {
     }
   }
 
-  #tally(queue: string, startMs: number, bytes: number, atMs: number): void {
-    const name = `${queue}/${startMs}`;
-    let window = this.#windows.get(name);
-    if (window === undefined) {
-      window = { queue, startMs, bytes: 0, newestAtMs: 0 };
-      this.#windows.set(name, window);
+  async #sweep(): Promise<void> {
+    const isRound = this.#clock.monoMs() >= this.#nextRoundAtMs;
+    if (isRound) this.#nextRoundAtMs = this.#clock.monoMs() + ROUND_MS;
+    await this.#mark();
+    if (isRound && this.#roundCount === 0) await this.#tallyStored();
+    await this.#sweepFinished();
+    if (!isRound) return;
+    const isOver = this.#deadLetterBytes > this.#retention.failedBytesMax;
+    if (isOver || this.#roundCount % DEAD_LETTER_ROUNDS === 0) await this.#sweepDeadLetters();
+    const oldest = this.#clock.wallMs() - 2 * this.#retention.idempotencyMs;
+    if (oldest > 0) {
+      await this.#delete(idempotencyKeysBefore(oldest));
+      await this.#delete(debounceKeysBefore(oldest));
     }
-    window.bytes += bytes;
-    window.newestAtMs = Math.max(window.newestAtMs, atMs);
+    this.#roundCount++;
+  }
+
+  /** Notes which revision the store has now. */
+  async #mark(): Promise<void> {
+    const monoMs = this.#clock.monoMs();
+    const wallMs = this.#clock.wallMs();
+    const { revision } = await this.#store.range(ALL_FINISHED, { limit: 1, keysOnly: true });
+    this.#marks.push({ monoMs, wallMs, revision });
+    while ((this.#marks[1]?.monoMs ?? monoMs) <= monoMs - KEPT_AT_LEAST_MS) this.#marks.shift();
   }
 
   /** Counts what earlier processes left; what this one filed has been counted as it was. */
   async #tallyStored(): Promise<void> {
-    this.#windows.clear();
+    this.#finished.clear();
     await this.#eachEntry(ALL_FINISHED, ({ key, value }) => {
       const atMs = filedAtMs(key, () => readState(openFrame(value, FrameKind.STATES), 0).atMs);
-      this.#tally(key.split('/')[1]!, windowOfFinishedKey(key), key.length + value.length, atMs);
+      this.#finished.note(refOfFinishedKey(key), key.length + value.length, atMs);
     });
   }
 
   async #sweepFinished(): Promise<void> {
-    const oldestFirst = [...this.#windows].sort(([, a], [, b]) => a.startMs - b.startMs);
-    let bytes = oldestFirst.reduce((sum, [, window]) => sum + window.bytes, 0);
-    const expiredBeforeMs = this.#clock.wallMs() - this.#retention.completedMs;
-    for (const [name, window] of oldestFirst) {
-      const isOld = window.newestAtMs < expiredBeforeMs;
-      if (!isOld && bytes <= this.#retention.completedBytesMax) continue;
-      await this.#delete(finishedWindowRange(window.queue, window.startMs));
-      this.#windows.delete(name);
-      bytes -= window.bytes;
+    const { completedMs, completedBytesMax } = this.#retention;
+    const [mark] = this.#marks;
+    if (mark === undefined || mark.monoMs > this.#clock.monoMs() - KEPT_AT_LEAST_MS) return;
+    const oldMs = Math.min(mark.wallMs, this.#clock.wallMs() - completedMs);
+    for (const hour of this.#finished.old(oldMs)) {
+      const isAllGone = await this.#deletePart(hour, mark.revision);
+      this.#finished.forget(hour, oldMs);
+      // By others, who filed it just now.
+      if (!isAllGone) this.#finished.noteLeft(hour, this.#clock.wallMs());
     }
+    for (const slice of this.#finished.excess(completedBytesMax, mark.wallMs)) {
+      if (this.isStopping) return;
+      const isAllGone = await this.#deletePart(slice, mark.revision);
+      if (isAllGone) this.#finished.forget(slice, mark.wallMs);
+    }
+  }
+
+  /** Deletes what was filed in a part up to a revision. @returns whether that was all */
+  async #deletePart(part: FinishedPart, upTo: Revision): Promise<boolean> {
+    let isAllGone = true;
+    for (const range of rangesOf(part)) {
+      await this.#eachPage(range, { keysOnly: true }, async (entries) => {
+        const doomed = entries.filter(({ modRevision }) => modRevision <= upTo);
+        isAllGone &&= doomed.length === entries.length;
+        await this.#deleteKeys(doomed.map(({ key }) => key));
+      });
+    }
+    return isAllGone;
   }
 
   async #sweepDeadLetters(): Promise<void> {
@@ -169,7 +231,7 @@ export class Janitor extends BaseService {
     const expiredBeforeMs = this.#clock.wallMs() - this.#retention.failedMs;
     const keptFromMs = Math.max(expiredBeforeMs, this.#deadLettersFitFromMs(bytesByWindow));
     if (oldestAtMs >= keptFromMs) return;
-    await this.#eachPage(ALL_DEAD_LETTERS, async (entries) => {
+    await this.#eachPage(ALL_DEAD_LETTERS, {}, async (entries) => {
       const doomed = entries.filter(
         ({ key, value }) => filedAtMs(key, () => deadLetterFiledAtMs(value)) < keptFromMs,
       );
@@ -188,15 +250,19 @@ export class Janitor extends BaseService {
   }
 
   #eachEntry(range: KeyRange, visit: (entry: Entry) => void): Promise<void> {
-    return this.#eachPage(range, (entries) => entries.forEach(visit));
+    return this.#eachPage(range, {}, (entries) => entries.forEach(visit));
   }
 
   async #eachPage(
     range: KeyRange,
+    options: Pick<RangeOptions, 'keysOnly'>,
     visit: (entries: readonly Entry[]) => Promise<void> | void,
   ): Promise<void> {
     for (let from = range.from; ; ) {
-      const page = await this.#store.range({ from, to: range.to }, { limit: PAGE_ENTRIES });
+      const page = await this.#store.range(
+        { from, to: range.to },
+        { ...options, limit: PAGE_ENTRIES },
+      );
       await visit(page.entries);
       const last = page.entries.at(-1);
       if (!page.more || last === undefined) return;
@@ -216,6 +282,14 @@ export class Janitor extends BaseService {
   async #delete(range: KeyRange): Promise<void> {
     await this.#store.txn({ compares: [], success: [{ type: 'deleteRange', range }] });
   }
+}
+
+/** Where the store has what a part names. */
+function rangesOf({ queue, hourMs, sliceMs, shards }: FinishedPart): KeyRange[] {
+  if (sliceMs === undefined) return [finishedWindowRange(queue, hourMs)];
+  return shards.map((shard) =>
+    finishedDueRange({ queue, shard }, hourMs, sliceMs, sliceMs + SLICE_MS),
+  );
 }
 
 /** When a record was filed; one that does not decode is reported and counts as old, or it would stay for ever. */

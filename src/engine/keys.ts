@@ -32,7 +32,7 @@ import {
 } from '../core/ids.js';
 import { type Key, type KeyRange, prefixRange } from '../core/store.js';
 
-/** Finished tasks are filed by the hour their segment was due, so that old ones go in one range delete. */
+/** Finished tasks are filed by the hour their segment was due, so that old ones lie together. */
 const FINISHED_WINDOW_MS = 3_600_000;
 
 /** A shard of a queue. */
@@ -148,9 +148,15 @@ export function finishedWindowRange(queue: string, windowStartMs: number): KeyRa
   return prefixRange(`z/${queue}/${dueDigits(windowStartMs)}/`);
 }
 
-/** The window out of a key of `z/`; epoch ms. */
-export function windowOfFinishedKey(key: Key): number {
-  return Number.parseInt(key.split('/')[2]!, 36);
+/** Of these, what was due in one shard from `fromMs` on and before `toMs`. */
+export function finishedDueRange(
+  { queue, shard }: ShardPlace,
+  windowStartMs: number,
+  fromMs: number,
+  toMs: number,
+): KeyRange {
+  const prefix = `z/${queue}/${dueDigits(windowStartMs)}/${shardDigits(shard)}.`;
+  return { from: `${prefix}${dueDigits(fromMs)}`, to: `${prefix}${dueDigits(toMs)}` };
 }
 
 export function deadLetterKey(id: TaskId): Key {
