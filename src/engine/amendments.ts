@@ -63,7 +63,7 @@ export class Amendments {
     this.#redrives = new Redrives({
       ...common,
       store,
-      mayBeginIn: (ref) => holder.mayBeginIn(ref),
+      epochOf: (ref) => holder.epochOf(ref),
       adopt: (segment, ref) => holder.takeBack(segment, ref),
       onOpened: (payloadBytes) => room.occupy(payloadBytes, 1),
       onRedriven: (ref, tasks) => {

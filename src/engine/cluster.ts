@@ -21,7 +21,7 @@ import { instantOf } from '../core/clock.js';
 import type { MillraceError } from '../core/errors.js';
 import { type SegmentRef, type TaskId, taskId } from '../core/ids.js';
 import { TaskState } from '../core/states.js';
-import type { LeaseId } from '../core/store.js';
+import type { LeaseId, Revision } from '../core/store.js';
 import type { SegmentHandle, Settled, TaskHandle } from '../timing/task-table.js';
 import type { Home } from './closed-frame.js';
 import type { ClusterOptions, ClusterPorts } from './cluster-ports.js';
@@ -297,6 +297,10 @@ export class Cluster implements ShardHolder {
 
   mayBeginIn(segment: SegmentRef): boolean {
     return this.#activeShard(segment) !== undefined;
+  }
+
+  epochOf(segment: SegmentRef): Revision | undefined {
+    return this.#activeShard(segment)?.epoch;
   }
 
   stillWrites(segment: SegmentHandle): boolean {

@@ -6,7 +6,7 @@ import { publish } from '../core/channels.js';
 import { type Clock, instantOf, sleep } from '../core/clock.js';
 import { isMillraceError } from '../core/errors.js';
 import { type SegmentRef, type TaskId, taskId } from '../core/ids.js';
-import type { Entry, Store } from '../core/store.js';
+import type { Entry, Revision, Store } from '../core/store.js';
 import type { SegmentHandle, TaskHandle, TaskTable } from '../timing/task-table.js';
 import type { Home } from './closed-frame.js';
 import { FarSegments } from './far-segments.js';
@@ -76,6 +76,11 @@ export class LoneShards implements ShardHolder {
 
   mayBeginIn(): boolean {
     return true;
+  }
+
+  /** From start to end the same. */
+  epochOf(): Revision {
+    return 0 as Revision;
   }
 
   stillWrites(): boolean {

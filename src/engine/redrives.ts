@@ -17,7 +17,7 @@ import { FrameKind, FrameWriter } from '../core/frame.js';
 import { requireTaskId, type SegmentRef, type TaskId } from '../core/ids.js';
 import { writeState, writeTask } from '../core/records.js';
 import { TaskState } from '../core/states.js';
-import type { Operation, Store } from '../core/store.js';
+import type { Operation, Revision, Store } from '../core/store.js';
 import { unlessAborted } from '../core/unless-aborted.js';
 import type { SegmentHandle, TaskTable } from '../timing/task-table.js';
 import { decodeDeadLetter, type StoredDeadLetter } from './dead-letters.js';
@@ -38,8 +38,8 @@ export interface RedrivePorts {
   readonly store: Store;
   readonly table: TaskTable;
   readonly additions: SegmentAdditions;
-  /** Whether something new may be begun in the shard that a segment is in. */
-  mayBeginIn(segment: SegmentRef): boolean;
+  /** The ownership under which something may be begun in the shard that a segment is in; undefined: nothing may. */
+  epochOf(segment: SegmentRef): Revision | undefined;
   /** A segment that was put anew is in the table, held: it is this node's, and to be started. */
   adopt(segment: SegmentHandle, ref: SegmentRef): void;
   /** One more task is open, of so many bytes. */
@@ -56,8 +56,10 @@ interface Wanted {
   readonly letters: readonly StoredDeadLetter[];
   /** Whether the store had the segment just before. */
   readonly isStored: boolean;
-  /** How many segments had come back before it was read. */
+  /** How many segments had come back here before it was read. */
   readonly readAfter: number;
+  /** The ownership of its shard under which it was read. */
+  readonly epoch: Revision;
   readonly answer: (answer: RedriveAnswer | 'again') => void;
 }
 
@@ -95,10 +97,11 @@ export class Redrives {
   }
 
   async #redrive(id: TaskId): Promise<RedriveAnswer> {
-    const { store, onChanged } = this.#ports;
+    const { store, epochOf, onChanged } = this.#ports;
     const { segment } = requireTaskId(id);
     const { signal } = this.#closing;
     for (;;) {
+      const epoch = epochOf(segment);
       const readAfter = this.#backCount;
       const read = await unlessAborted(readLetters(store, segment), signal).catch((error) => {
         if (!signal.aborted) throw error;
@@ -107,8 +110,9 @@ export class Redrives {
       if (read === undefined) return 'moved';
       const { letters, isStored } = read;
       if (!letters.some((letter) => letter.id === id)) return 'gone';
+      if (epoch === undefined) return 'moved';
       const answer = await new Promise<RedriveAnswer | 'again'>((resolve) => {
-        this.#wanted.push({ id, letters, isStored, readAfter, answer: resolve });
+        this.#wanted.push({ id, letters, isStored, readAfter, epoch, answer: resolve });
         onChanged();
       });
       if (answer !== 'again') return answer;
@@ -138,10 +142,13 @@ export class Redrives {
     for (const { answer } of this.#wanted.splice(0)) answer('moved');
   }
 
-  #bringBack({ id, letters, isStored, readAfter, answer }: Wanted): void {
-    const { table, mayBeginIn } = this.#ports;
+  #bringBack({ id, letters, isStored, readAfter, epoch, answer }: Wanted): void {
+    const { table, epochOf } = this.#ports;
     const { segment: ref, index } = requireTaskId(id);
-    if (!mayBeginIn(ref)) return answer('moved');
+    const epochNow = epochOf(ref);
+    if (epochNow === undefined) return answer('moved');
+    // Whoever had the shard meanwhile may have let some of them run, to another end.
+    if (epochNow !== epoch) return answer('again');
     const joined = this.#joined.get(id);
     // It is open in memory only: who hears so has to be right after a crash.
     if (joined !== undefined) return void joined.push(answer);

@@ -3,6 +3,7 @@
  * store (`LoneShards`), else those that it owns by agreement with the other nodes (`Cluster`).
  */
 import type { SegmentRef } from '../core/ids.js';
+import type { Revision } from '../core/store.js';
 import type { SegmentHandle } from '../timing/task-table.js';
 import type { Home } from './closed-frame.js';
 import type { NewSegment } from './intake.js';
@@ -18,6 +19,11 @@ export interface ShardHolder {
    * left, although what was begun there is still written: see {@link stillWrites}.
    */
   mayBeginIn(segment: SegmentRef): boolean;
+  /**
+   * The ownership under which something may be begun there; undefined: nothing may. What was read under another one may have
+   * been changed by whoever owned the shard in between.
+   */
+  epochOf(segment: SegmentRef): Revision | undefined;
   /** Whether what has changed in a segment of the table is this node's to write: until it lets go of the shard. */
   stillWrites(segment: SegmentHandle): boolean;
   /** Whether tasks of a shard are this node's to start now. */

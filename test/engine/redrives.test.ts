@@ -12,7 +12,7 @@ import { readStoredTask, storedState } from '../../src/engine/stored-task.js';
 import type { Accepted } from '../../src/engine/submission.js';
 import { FaultyStore } from '../support/faulty-store.js';
 import { within } from '../support/runtime.js';
-import { idOf, scriptedCluster } from '../support/scripted-cluster.js';
+import { CLUSTER_TTL_MS, idOf, scriptedCluster } from '../support/scripted-cluster.js';
 import { type ScriptedEngine, scriptedEngine } from '../support/scripted-engine.js';
 import { Outcome, type ScriptedPool } from '../support/scripted-pool.js';
 
@@ -334,6 +334,68 @@ describe('a dead letter that is redriven', () => {
       assert.deepEqual(await cluster.keys(prefix), [], prefix);
     }
     assert.equal(worker.open, 0);
+  });
+
+  test('comes back as it is, though its shard went elsewhere and returned while it was read', async (t) => {
+    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
+    const worker = await cluster.join(['work'], 64);
+    await cluster.clock.advance(1_000);
+    // Pairs, each in a segment of its own: `i` and its neighbour `n`.
+    const pairs: (readonly [Accepted, Accepted])[] = [];
+    for (let i = 0; i < 16; i++) {
+      const pair = ['i', 'n'].map((payload) => worker.submit(cluster.newTask(payload)));
+      pairs.push((await cluster.within(Promise.all(pair))) as [Accepted, Accepted]);
+    }
+    const dead = async (): Promise<boolean> => (await cluster.keys('d/')).length === 32;
+    await cluster.until('all run', () => worker.pool.batches.flatMap((b) => b.tasks).length === 32);
+    finish(worker.pool, () => true);
+    await cluster.until('all are dead', dead);
+    await cluster.clock.advance(1_000);
+    assert.deepEqual(await cluster.keys('t/'), []);
+
+    let tell = (): void => {};
+    const told = new Promise<void>((resolve) => {
+      tell = resolve;
+    });
+    const range = worker.store.range.bind(worker.store);
+    worker.store.range = async (...args) => {
+      const read = await range(...args);
+      if (args[0].from.startsWith('d/')) await told;
+      return read;
+    };
+    const redriven = pairs.map(([one]) => worker.engine.redrive([idOf(one)]));
+    await cluster.clock.advance(10);
+    worker.store.range = range;
+
+    const other = await cluster.join(['work'], 64);
+    await cluster.clock.advance(1_000);
+    for (const [, neighbour] of pairs) {
+      const id = idOf(neighbour);
+      assert.deepEqual(await cluster.within(other.engine.redrive([id])), [id]);
+    }
+    let ranElsewhere = 0;
+    await cluster.until('the neighbours have failed again', async () => {
+      finish(worker.pool, () => true);
+      ranElsewhere += finish(other.pool, () => true).length;
+      return dead();
+    });
+    assert.ok(ranElsewhere > 0);
+    await other.close();
+    await cluster.clock.advance(CLUSTER_TTL_MS);
+
+    tell();
+    await cluster.within(Promise.all(redriven));
+    for (const [, neighbour] of pairs)
+      await cluster.within(worker.engine.redrive([idOf(neighbour)]));
+    const ran: string[] = [];
+    await cluster.until('all have run', () => {
+      ran.push(...finish(worker.pool, () => false));
+      return ran.length >= 32;
+    });
+    assert.deepEqual(
+      ran.sort(),
+      pairs.flatMap(() => ['i v1 a1']).concat(pairs.flatMap(() => ['n v2 a1'])),
+    );
   });
 
   test('is written whole by an owner that is leaving its shard', async (t) => {
