@@ -4,7 +4,7 @@
  *
  *          head at the last compaction                    target                    head
  *   ---------------------|----------------------------------|------------------------|
- *                         <-- 10 000 revisions, or quota/8 written: time to compact -->
+ *                         <-- 10 000 revisions, or quota/16 written: time to compact -->
  *                                                            <------- kept --------->
  *                                                            10 000 revisions or quota/16, what is less
  *
@@ -26,9 +26,11 @@ export interface CompactionLimits {
 
 const LIMITS: CompactionLimits = { due: 10_000, kept: 10_000, behindMax: 100_000 };
 /** The same as shares of the quota. */
-const SHARE_MAX = 1 / 8;
+const SHARE_MAX = 1 / 16;
 const SHARE_KEPT = 1 / 16;
 const SHARE_BEHIND_MAX = 1 / 4;
+/** Growth between two measurements after which the next one comes sooner. */
+const SHARE_FAST = 1 / 64;
 /** Measurements remembered; enough for a quarter of the quota at one per 64th. */
 const SAMPLES_MAX = 1_024;
 
@@ -43,9 +45,15 @@ export class CompactionRule {
   #samples: Sample[] = [];
   #usedBytes: number | undefined;
   #quotaBytes = Number.POSITIVE_INFINITY;
+  #isFast = false;
 
   constructor(limits: CompactionLimits = LIMITS) {
     this.#limits = limits;
+  }
+
+  /** Whether the server grew so much since the last but one measurement that the next one should come sooner. */
+  get isFast(): boolean {
+    return this.#isFast;
   }
 
   /** Takes a measurement. What is written shows as growth; what compaction frees is no negative writing. */
@@ -53,6 +61,7 @@ export class CompactionRule {
     const grownBytes = Math.max(0, usage.bytes - (this.#usedBytes ?? usage.bytes));
     this.#usedBytes = usage.bytes;
     this.#quotaBytes = usage.bytesMax;
+    this.#isFast = grownBytes >= usage.bytesMax * SHARE_FAST;
     this.#samples.push({ revision: head, writtenBytes: this.#written() + grownBytes });
     if (this.#samples.length > SAMPLES_MAX) this.#samples.shift();
   }

@@ -28,6 +28,8 @@ export type Pressure = 'none' | 'slow' | 'refuse';
 const KEY = 'm/compaction';
 /** How often each process looks; {@link Compactor.pressure} is at most so old. */
 export const ROUND_MS = 10_000;
+/** The part of that after which it looks at a server that grows fast: what was written meanwhile cannot be forgotten. */
+const FAST_SHARE = 1 / 4;
 const SLOW_SHARE = 0.6;
 const REFUSE_SHARE = 0.8;
 
@@ -94,7 +96,8 @@ export class Compactor extends BaseService {
   }
 
   #arm(): void {
-    this.#wakeUp = this.#clock.wakeIn(this.#roundMs, () => {
+    const delayMs = this.#rule.isFast ? this.#roundMs * FAST_SHARE : this.#roundMs;
+    this.#wakeUp = this.#clock.wakeIn(delayMs, () => {
       this.#round = this.#look().then(() => {
         if (!this.isStopping) this.#arm();
       });

@@ -25,20 +25,20 @@ test('by revisions: nothing before 10 000, and the last 10 000 are kept', () => 
   assert.equal(rule.target({ target: 15_001, head: 16_000 }, []), undefined);
 });
 
-test('by bytes: an eighth of the quota is time, and a sixteenth is kept', () => {
+test('by bytes: a sixteenth of the quota is time, and as much is kept', () => {
   const rule = new CompactionRule();
-  // 8 MiB per revision: the quota is 256 revisions, an eighth 32, a sixteenth 16.
-  for (let i = 1; i <= 32; i++) rule.measure(rev(i), { bytes: i * 8 * MIB, bytesMax: QUOTA });
+  // 8 MiB per revision: the quota is 256 revisions, a sixteenth 16.
+  for (let i = 1; i <= 16; i++) rule.measure(rev(i), { bytes: i * 8 * MIB, bytesMax: QUOTA });
   assert.equal(rule.target(NEVER, []), undefined);
-  rule.measure(rev(33), { bytes: 33 * 8 * MIB, bytesMax: QUOTA });
-  assert.equal(rule.target(NEVER, []), 17);
+  rule.measure(rev(17), { bytes: 17 * 8 * MIB, bytesMax: QUOTA });
+  assert.equal(rule.target(NEVER, []), 1);
   // What compaction frees is no negative writing.
-  rule.measure(rev(34), { bytes: 2 * 8 * MIB, bytesMax: QUOTA });
-  assert.equal(rule.target({ target: 17, head: 33 }, []), undefined);
-  for (let i = 35; i <= 66; i++) {
-    rule.measure(rev(i), { bytes: (i - 32) * 8 * MIB, bytesMax: QUOTA });
+  rule.measure(rev(18), { bytes: 2 * 8 * MIB, bytesMax: QUOTA });
+  assert.equal(rule.target({ target: 1, head: 17 }, []), undefined);
+  for (let i = 19; i <= 34; i++) {
+    rule.measure(rev(i), { bytes: (i - 16) * 8 * MIB, bytesMax: QUOTA });
   }
-  assert.equal(rule.target({ target: 17, head: 33 }, []), 50);
+  assert.equal(rule.target({ target: 1, head: 17 }, []), 18);
 });
 
 test('never past what somebody needs, unless that one is too far behind', () => {
@@ -154,6 +154,20 @@ test('says when the store fills up, and when it has room again', async (t) => {
   }
   assert.deepEqual(seen, ['slow', 'refuse', 'slow', 'none']);
   assert.equal(compactor.pressure, 'none');
+});
+
+test('looks sooner while the server grows fast', async (t) => {
+  const w = await setup(t);
+  await w.start();
+  await w.clock.advance(10_100);
+  w.usage.now = { bytes: QUOTA / 64, bytesMax: QUOTA };
+  await w.clock.advance(10_000);
+  await w.write(20_500);
+  await w.clock.advance(2_600);
+  assert.equal(w.compacted.length, 1);
+  await w.write(20_500);
+  await w.clock.advance(2_600);
+  assert.equal(w.compacted.length, 1);
 });
 
 test('a round that fails is reported, and the next one works', async (t) => {

@@ -42,7 +42,7 @@ test('ten minutes at full rate stay below 1 GiB in use', async (t) => {
   const seconds = (): number => (performance.now() - beganAtMs) / 1_000;
   let accepted = 0;
   while (seconds() < SECONDS) {
-    await runBulk(t, ITEMS_PER_RUN, 'stream', options);
+    await runBulk(t, ITEMS_PER_RUN, 'call', options);
     accepted += ITEMS_PER_RUN;
     t.diagnostic(
       `${Math.round(accepted / seconds())}/s, ${Math.round(bytesMax / 2 ** 20)} MiB in use at most`,
