@@ -35,9 +35,11 @@ import {
   ALL_DEAD_LETTERS,
   ALL_FINISHED,
   debounceKeysBefore,
+  FINISHED_WINDOW_MS,
   finishedDueRange,
   finishedWindowRange,
   idempotencyKeysBefore,
+  PAUSES_KEY,
   refOfFinishedKey,
 } from './keys.js';
 
@@ -172,7 +174,8 @@ export class Janitor extends BaseService {
   async #mark(): Promise<void> {
     const monoMs = this.#clock.monoMs();
     const wallMs = this.#clock.wallMs();
-    const { revision } = await this.#store.range(ALL_FINISHED, { limit: 1, keysOnly: true });
+    // Of one key: etcd goes through all keys of a range, whatever the limit.
+    const { revision } = await this.#store.range({ from: PAUSES_KEY, to: keyAfter(PAUSES_KEY) });
     this.#marks.push({ monoMs, wallMs, revision });
     while ((this.#marks[1]?.monoMs ?? monoMs) <= monoMs - KEPT_AT_LEAST_MS) this.#marks.shift();
   }
@@ -284,12 +287,15 @@ export class Janitor extends BaseService {
   }
 }
 
-/** Where the store has what a part names. */
+/** Where the store has what a part names. Shard by shard: etcd goes through a whole range for each page of it. */
 function rangesOf({ queue, hourMs, sliceMs, shards }: FinishedPart): KeyRange[] {
-  if (sliceMs === undefined) return [finishedWindowRange(queue, hourMs)];
-  return shards.map((shard) =>
-    finishedDueRange({ queue, shard }, hourMs, sliceMs, sliceMs + SLICE_MS),
+  const [fromMs, lengthMs] =
+    sliceMs === undefined ? [hourMs, FINISHED_WINDOW_MS] : [sliceMs, SLICE_MS];
+  const ranges = shards.map((shard) =>
+    finishedDueRange({ queue, shard }, hourMs, fromMs, fromMs + lengthMs),
   );
+  // What others have filed in shards that nobody knows of here.
+  return sliceMs === undefined ? [...ranges, finishedWindowRange(queue, hourMs)] : ranges;
 }
 
 /** When a record was filed; one that does not decode is reported and counts as old, or it would stay for ever. */

@@ -33,7 +33,7 @@ import {
 import { type Key, type KeyRange, prefixRange } from '../core/store.js';
 
 /** Finished tasks are filed by the hour their segment was due, so that old ones lie together. */
-const FINISHED_WINDOW_MS = 3_600_000;
+export const FINISHED_WINDOW_MS = 3_600_000;
 
 /** A shard of a queue. */
 export interface ShardPlace {
