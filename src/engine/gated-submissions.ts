@@ -17,6 +17,7 @@ import type { TaskHandle } from '../timing/task-table.js';
 import type { Decision } from './closed-frame.js';
 import type { GatedFrame } from './intake.js';
 import type { Accepted, Submission } from './submission.js';
+import { NOT_HELD } from './task-desk.js';
 
 /** What became of a submission is read again after so long. */
 const READ_DELAY_MS = 200;
@@ -99,10 +100,8 @@ export class GatedSubmissions {
     } catch (cause) {
       return this.#refuse(frame, cause as MillraceError);
     }
-    // Stored, or there before; but nobody here can wait for it any more.
-    const haltedBy = this.#ports.haltedBy();
-    if (haltedBy !== undefined) return this.#refuse(frame, haltedBy);
-    this.#open.delete(frame);
+    // Closing has answered it.
+    if (!this.#open.delete(frame)) return;
     if (decisions[0]!.kind === 'created') this.#acceptNew(frame);
     else this.#acceptFound(frame, decisions);
   }
@@ -132,7 +131,9 @@ export class GatedSubmissions {
   }
 
   #acceptNew(frame: GatedFrame): void {
-    const taskAt = this.#ports.takeUp(frame, !this.#unclear.has(frame));
+    // Who closes tells that they are stored, and leaves them to others.
+    const isHalted = this.#ports.haltedBy() !== undefined;
+    const taskAt = isHalted ? () => NOT_HELD : this.#ports.takeUp(frame, !this.#unclear.has(frame));
     let deduplicated = 0;
     this.#settle(frame, (first, index) => {
       const [segment, task] = [frame.ref, taskAt(index)];
@@ -143,7 +144,7 @@ export class GatedSubmissions {
       deduplicated += answered - 1;
     });
     this.#ports.tellSubmitted(frame, { tasks: frame.submissions.length, deduplicated });
-    this.#ports.onNew();
+    if (!isHalted) this.#ports.onNew();
   }
 
   /** Asks until it is known: a task that is stored and not taken up here would wait for the next start. */

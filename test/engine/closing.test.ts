@@ -34,3 +34,28 @@ test('what does not end in time is refused when the engine has closed', async ()
   await within(clock, 60_000, closed);
   await refused;
 });
+
+for (const { what, fate, isCreated } of [
+  { what: 'a new one', fate: 'ok', isCreated: true },
+  { what: 'a new one whose commit has lost its answer', fate: 'answer lost', isCreated: true },
+  { what: 'one that is there already', fate: 'ok', isCreated: false },
+] as const) {
+  test(`a submission with a key that is being written when the engine begins to close has its answer: ${what}`, async () => {
+    const { clock, engine, store, newTask, submitOne } = await scriptedEngine();
+    const task = { ...newTask('"x"'), dueAtMs: clock.wallMs() + 60_000, idempotencyKey: 'key' };
+    if (!isCreated) await within(clock, 5_000, submitOne(task));
+    let goOn = (): void => {};
+    store.gate = new Promise((resolve) => {
+      goOn = resolve;
+    });
+    store.fates.push(fate);
+    const submitted = submitOne(task);
+    submitted.catch(() => {});
+    await clock.advance(1);
+    const closed = engine.shutdown(BUDGET);
+    store.gate = undefined;
+    goOn();
+    assert.equal((await within(clock, 5_000, submitted)).isCreated, isCreated);
+    await within(clock, 60_000, closed);
+  });
+}
