@@ -45,15 +45,15 @@ export class CompactionRule {
   #samples: Sample[] = [];
   #usedBytes: number | undefined;
   #quotaBytes = Number.POSITIVE_INFINITY;
-  #isFast = false;
 
   constructor(limits: CompactionLimits = LIMITS) {
     this.#limits = limits;
   }
 
-  /** Whether the server grew so much since the last but one measurement that the next one should come sooner. */
+  /** Whether the server grew so much between the last two measurements that the next one should come sooner. */
   get isFast(): boolean {
-    return this.#isFast;
+    const before = this.#samples.at(-2)?.writtenBytes ?? 0;
+    return this.#written() - before >= this.#quotaBytes * SHARE_FAST;
   }
 
   /** Takes a measurement. What is written shows as growth; what compaction frees is no negative writing. */
@@ -61,7 +61,6 @@ export class CompactionRule {
     const grownBytes = Math.max(0, usage.bytes - (this.#usedBytes ?? usage.bytes));
     this.#usedBytes = usage.bytes;
     this.#quotaBytes = usage.bytesMax;
-    this.#isFast = grownBytes >= usage.bytesMax * SHARE_FAST;
     this.#samples.push({ revision: head, writtenBytes: this.#written() + grownBytes });
     if (this.#samples.length > SAMPLES_MAX) this.#samples.shift();
   }

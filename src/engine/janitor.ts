@@ -201,7 +201,6 @@ export class Janitor extends BaseService {
       if (!isAllGone) this.#finished.noteLeft(hour, this.#clock.wallMs());
     }
     for (const slice of this.#finished.excess(completedBytesMax, mark.wallMs)) {
-      if (this.isStopping) return;
       const isAllGone = await this.#deletePart(slice, mark.revision);
       if (isAllGone) this.#finished.forget(slice, mark.wallMs);
     }
@@ -211,6 +210,7 @@ export class Janitor extends BaseService {
   async #deletePart(part: FinishedPart, upTo: Revision): Promise<boolean> {
     let isAllGone = true;
     for (const range of rangesOf(part)) {
+      if (this.isStopping) return false;
       await this.#eachPage(range, { keysOnly: true }, async (entries) => {
         const doomed = entries.filter(({ modRevision }) => modRevision <= upTo);
         isAllGone &&= doomed.length === entries.length;
@@ -268,7 +268,7 @@ export class Janitor extends BaseService {
       );
       await visit(page.entries);
       const last = page.entries.at(-1);
-      if (!page.more || last === undefined) return;
+      if (!page.more || last === undefined || this.isStopping) return;
       from = keyAfter(last.key);
     }
   }

@@ -166,6 +166,23 @@ describe('of what has ended', () => {
     assert.ok(Math.max(...deleted) <= store.limits.operationsMax);
   });
 
+  test('what is being deleted is left to the next process by one that stops', async (t) => {
+    const { clock, store, janitor, file, kept } = await setup(t, { completedMs: 10 * MINUTE_MS });
+    for (let i = 0; i < 2_000; i++) await file();
+    await clock.advance(10.5 * MINUTE_MS);
+    let goOn = (): void => {};
+    store.gate = new Promise((resolve) => {
+      goOn = resolve;
+    });
+    await clock.advance(MINUTE_MS);
+    const stopped = janitor.stop();
+    store.gate = undefined;
+    goOn();
+    await stopped;
+    const { length } = await kept();
+    assert.ok(length > 1_000 && length < 2_000, `${length}`);
+  });
+
   test('what could not be deleted goes in the next round', async (t) => {
     const { clock, store, file, kept } = await setup(t, { completedMs: 10 * MINUTE_MS });
     await file();
