@@ -13,6 +13,8 @@ import { type Contestant, itemOf, sharedNowMs, type Worker } from './queue.js';
 
 export interface WorkSettings extends Readonly<Record<string, number>> {
   readonly tasks: number;
+  /** Of the bulk loads that come last. 0: not measured. */
+  readonly fewTasks: number;
   readonly warmUpTasks: number;
   readonly singleMs: number;
   readonly delayedTasks: number;
@@ -23,6 +25,13 @@ export interface WorkSettings extends Readonly<Record<string, number>> {
   readonly pendingTasks: number;
 }
 
+/** Of the bulk loads with few tasks, in the order in which they are measured. */
+const FEW_METRICS = [
+  'endToEndPerSecond@20k',
+  'submitPerSecond@20k',
+  'processPerSecond@20k',
+] as const;
+const ONLY_IN_FULL = 'measured in full runs only';
 const CALLERS = 100;
 /** Single submits are counted by time, so there may be many. */
 const LEDGER_TASKS_MIN = 600_000;
@@ -88,7 +97,7 @@ export async function measure(
     process.memoryUsage().rss / MIB,
   ]);
   await phase('loaded', ['submitPerSecond', 'processPerSecond', 'youngGcsPerMillion'], (open) =>
-    loaded(bed, open),
+    loaded(bed, open, settings.tasks),
   );
   await phase('singles', ['submitSinglePerSecond@100', 'submitSinglePerSecond@1'], (open) =>
     singles(bed, open),
@@ -97,6 +106,17 @@ export async function measure(
     delayed(bed, open, metrics.submitPerSecond ?? 1_000),
   );
   await phase('latency', ['latencyP50Ms@500', 'latencyP99Ms@500'], (open) => latency(bed, open));
+  const few = settings.fewTasks;
+  if (few === 0) {
+    for (const name of FEW_METRICS) {
+      metrics[name] = null;
+      reasons[name] = ONLY_IN_FULL;
+    }
+  } else {
+    const [throughName, ...loadedNames] = FEW_METRICS;
+    await phase('few-through', [throughName], (open) => endToEnd(bed, open, few));
+    await phase('few-loaded', loadedNames, (open) => loaded(bed, open, few));
+  }
   await remote?.close();
   const commits = (await contestant.commitTimesMs(settings.commits)).sort();
   metrics.commitRttP50Ms = percentile(commits, 0.5);
@@ -130,8 +150,9 @@ async function endToEnd(bed: Bed, open: Open, tasks: number): Promise<[number]> 
 
 /** Handing in with the gate shut, then processing with it open. */
 async function loaded(
-  { ledger, settings: { tasks }, context }: Bed,
+  { ledger, context }: Bed,
   { loader, worker, space }: Open,
+  tasks: number,
 ): Promise<readonly number[]> {
   ledger.shutGate();
   try {
@@ -257,7 +278,7 @@ export async function pending(
   if (pendingTasks === 0) {
     return {
       metrics: { 'rssMB@1Mpending': null },
-      reasons: { 'rssMB@1Mpending': 'measured in full runs only' },
+      reasons: { 'rssMB@1Mpending': ONLY_IN_FULL },
     };
   }
   const worker = await contestant.openWorker('pending');

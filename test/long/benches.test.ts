@@ -36,6 +36,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
   queue: {
     tasks: 500,
+    fewTasks: 50,
     warmUpTasks: 100,
     singleMs: 50,
     delayedTasks: 200,
