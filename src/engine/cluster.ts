@@ -421,7 +421,7 @@ export class Cluster implements ShardHolder {
     probes = [],
     redriven = [],
   }: Mail): void {
-    for (const { task, ...end } of ends) this.remote.onEnd(task, end);
+    for (const { task, number, ...end } of ends) this.remote.onEnd(task, end, number);
     for (const task of gone) this.remote.onGone(task, goneError(task));
     for (const { number, answer } of answers) this.remote.onAnswer(number, answer);
     for (const { number, tasks } of redriven) this.remote.onAnswer(number, tasks);

@@ -21,6 +21,7 @@ import type { Elsewhere } from './elsewhere.js';
 import { replacedBy, type TaskEnd } from './ends.js';
 import { executionOf, isSameExecution } from './execution-ref.js';
 import type { FarSegments } from './far-segments.js';
+import { numberOfCommand } from './keys.js';
 import {
   type CancelAnswer,
   type Command,
@@ -370,7 +371,8 @@ export class CommandDesk {
     if (end === 'gone') this.#ports.mailroom.write(from, 'gone', id);
     else {
       const { state, json } = end;
-      this.#ports.mailroom.write(from, 'ends', { task: id, state, json });
+      const number = numberOfCommand(key);
+      this.#ports.mailroom.write(from, 'ends', { task: id, number, state, json });
     }
     subscription.left--;
     if (subscription.left === 0) this.#finish(subscription);

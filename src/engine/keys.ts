@@ -111,6 +111,11 @@ export function writerOfCommand(key: Key): string {
   return key.slice(key.lastIndexOf('/') + 1, -counterDigits(0).length);
 }
 
+/** The how many-th of its writer's commands and letters it is. */
+export function numberOfCommand(key: Key): number {
+  return Number.parseInt(key.slice(-counterDigits(0).length), 36);
+}
+
 /** All mail to a node. */
 export function mailRange(node: string): KeyRange {
   return prefixRange(`r/${node}/`);

@@ -112,7 +112,8 @@ export type CancelAnswer = 'cancelled' | 'signalled' | 'ended' | 'gone';
 export type DueAnswer = 'rescheduled' | 'running' | 'ended' | 'gone';
 
 export interface Mail {
-  readonly ends?: readonly ({ readonly task: TaskId } & TaskEnd)[];
+  /** `number`: of the command that asked, as its key says; absent from an owner of an older version. */
+  readonly ends?: readonly ({ readonly task: TaskId; readonly number?: number } & TaskEnd)[];
   readonly gone?: readonly TaskId[];
   readonly answers?: readonly {
     readonly number: number;
@@ -175,7 +176,8 @@ export function decodeMail(value: Uint8Array): Mail {
       const end = objectOf(item);
       const state = numberOf(end, 'state');
       if (!isTaskState(state) || !isEnded(state)) throw badLetter(`an end with state ${state}`);
-      return { task: taskOf(end.task), state, json: textOf(end, 'json') };
+      const number = end.number === undefined ? {} : { number: numberOf(end, 'number') };
+      return { task: taskOf(end.task), ...number, state, json: textOf(end, 'json') };
     }),
     gone: listOf(given, 'gone').map(taskOf),
     answers: listOf(given, 'answers').map((item) => {

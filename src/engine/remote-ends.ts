@@ -5,9 +5,14 @@
  * All of it goes as commands to the owner of the task's shard, whoever that is by then; a command waits in the store while
  * nobody owns it. A subscription stays there until all its tasks have been told, so it outlives an owner that dies.
  * Those of one moment and shard share a command.
+ *
+ * A dead letter can run again, so what is told of a failure may be older than the question of somebody who has come while the
+ * command was under way. Who comes late therefore asks again, once the first answer is there, and only after a failure: every other
+ * end is the last. Commands have numbers in their keys, and answers name them, so that one that comes twice is not taken for the next.
  */
 import type { MillraceError } from '../core/errors.js';
 import type { Incarnation, TaskId } from '../core/ids.js';
+import { TaskState } from '../core/states.js';
 import type { Operation } from '../core/store.js';
 import type { TaskEnd } from './ends.js';
 import { commandKey } from './keys.js';
@@ -31,6 +36,15 @@ interface Waiter {
   readonly reject: (cause: MillraceError) => void;
 }
 
+/** How a task ends, asked of its owner once, by all who wait for it. */
+interface Question {
+  /** Of the command that asks; undefined until it is made. */
+  number: number | undefined;
+  readonly waiters: Waiter[];
+  /** Who has come since. */
+  readonly late: Waiter[];
+}
+
 type Answer = CancelAnswer | DueAnswer | readonly TaskId[];
 
 interface Asker {
@@ -46,7 +60,7 @@ export interface ResultToSend extends ExecutionReport {
 export class RemoteEnds {
   readonly #node: Incarnation;
   readonly #outbox: Outbox;
-  readonly #waiters = new Map<TaskId, Waiter[]>();
+  readonly #questions = new Map<TaskId, Question>();
   readonly #askers = new Map<number, Asker>();
   /** Tasks that nobody has been asked about yet. */
   #toSubscribe: TaskId[] = [];
@@ -60,19 +74,17 @@ export class RemoteEnds {
 
   /** How many tasks somebody here waits for. */
   get waitingCount(): number {
-    return this.#waiters.size;
+    return this.#questions.size;
   }
 
   /** Resolves with the end of a task that another node holds. */
   wait(task: TaskId): Promise<TaskEnd> {
     return new Promise((resolve, reject) => {
-      const waiters = this.#waiters.get(task);
-      if (waiters !== undefined) {
-        waiters.push({ resolve, reject });
-        return;
-      }
-      this.#waiters.set(task, [{ resolve, reject }]);
-      this.#toSubscribe.push(task);
+      const waiter = { resolve, reject };
+      const question = this.#questions.get(task);
+      if (question === undefined) this.#subscribe(task, [waiter]);
+      else if (question.number === undefined) question.waiters.push(waiter);
+      else question.late.push(waiter);
     });
   }
 
@@ -137,7 +149,11 @@ export class RemoteEnds {
     for (const tasks of byShard(this.#toSubscribe, (task) => task)) {
       for (let at = 0; at < tasks.length; at += TASKS_PER_COMMAND) {
         const some = tasks.slice(at, at + TASKS_PER_COMMAND);
-        this.#post(some[0]!, { kind: 'subscribe', from: this.#node, tasks: some });
+        const number = this.#post(some[0]!, { kind: 'subscribe', from: this.#node, tasks: some });
+        for (const task of some) {
+          const question = this.#questions.get(task);
+          if (question !== undefined) question.number = number;
+        }
       }
     }
     this.#toSubscribe = [];
@@ -145,13 +161,24 @@ export class RemoteEnds {
     this.#results = [];
   }
 
-  onEnd(task: TaskId, end: TaskEnd): void {
-    for (const { resolve } of this.#take(task)) resolve(end);
+  /** @param number - of the command that it answers; undefined from an owner of an older version, who does not say */
+  onEnd(task: TaskId, end: TaskEnd, number: number | undefined): void {
+    const question = this.#questions.get(task);
+    // An answer that comes twice, when this is another question already.
+    if (question === undefined || (number ?? question.number) !== question.number) return;
+    this.#questions.delete(task);
+    for (const { resolve } of question.waiters) resolve(end);
+    if (question.late.length === 0) return;
+    if (end.state === TaskState.FAILED) this.#subscribe(task, question.late);
+    else for (const { resolve } of question.late) resolve(end);
   }
 
-  /** Nobody knows the task. */
+  /** Nobody knows the task, and nobody ever will. */
   onGone(task: TaskId, cause: MillraceError): void {
-    for (const { reject } of this.#take(task)) reject(cause);
+    const question = this.#questions.get(task);
+    this.#questions.delete(task);
+    for (const { reject } of question?.waiters ?? []) reject(cause);
+    for (const { reject } of question?.late ?? []) reject(cause);
   }
 
   /** To a cancel or a reschedule, or which of a redrive run again. */
@@ -162,14 +189,13 @@ export class RemoteEnds {
 
   /** Nobody will learn of anything here any more. */
   rejectAll(cause: MillraceError): void {
-    for (const task of [...this.#waiters.keys()]) this.onGone(task, cause);
+    for (const task of [...this.#questions.keys()]) this.onGone(task, cause);
     for (const number of [...this.#askers.keys()]) this.#fail(number, cause);
   }
 
-  #take(task: TaskId): readonly Waiter[] {
-    const waiters = this.#waiters.get(task) ?? [];
-    this.#waiters.delete(task);
-    return waiters;
+  #subscribe(task: TaskId, waiters: Waiter[]): void {
+    this.#questions.set(task, { number: undefined, waiters, late: [] });
+    this.#toSubscribe.push(task);
   }
 
   #fail(number: number, cause: MillraceError): void {
@@ -201,6 +227,7 @@ export class RemoteEnds {
     post();
   }
 
+  /** @returns the command's number */
   #post(
     task: TaskId,
     command: Command,
@@ -208,9 +235,11 @@ export class RemoteEnds {
       readonly onSent?: () => void;
       readonly onDropped?: (cause: MillraceError) => void;
     } = {},
-  ): void {
-    const key = commandKey(placeOfTask(task), this.#node, this.#counter++);
+  ): number {
+    const number = this.#counter++;
+    const key = commandKey(placeOfTask(task), this.#node, number);
     this.#outbox.post({ key, value: encodeLetter(command), ...fate });
+    return number;
   }
 }
 

@@ -306,6 +306,42 @@ describe('a dead letter that is redriven', () => {
     assert.equal((await end).json, '"1"');
   });
 
+  test('is told of with its new end to whoever began to wait after it', async (t) => {
+    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
+    const worker = await cluster.join(['work'], 1);
+    const producer = await cluster.join([]);
+    await cluster.clock.advance(1_000);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('x')));
+    const place = { ...accepted, task: 0 as never };
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    const before = producer.engine.ended(place);
+    await cluster.clock.advance(1_000);
+    let heal = (): void => {};
+    producer.store.isGated = ({ from }) => from.startsWith('r/');
+    producer.store.watchGate = new Promise((resolve) => {
+      heal = resolve;
+    });
+    finish(worker.pool, () => true);
+    await cluster.until('it is dead', async () => (await cluster.keys('d/')).length === 1);
+    await cluster.until('mail tells so', async () => (await cluster.keys('r/')).length === 1);
+    const [mail] = (await cluster.store.range({ from: 'r/', to: 'r0' })).entries;
+    await cluster.within(worker.engine.redrive([idOf(accepted)]));
+    const after = producer.engine.ended(place);
+    await cluster.clock.advance(1_000);
+    producer.store.watchGate = undefined;
+    heal();
+    assert.equal((await cluster.within(before)).state, TaskState.FAILED);
+    // An owner that comes after another one may answer once more what that one has answered.
+    const twice = { type: 'put', key: `${mail!.key}-twice`, value: mail!.value } as const;
+    await cluster.store.txn({ compares: [], success: [twice] });
+    await cluster.clock.advance(1_000);
+    await cluster.until('it runs again', () => worker.pool.batches.length === 1);
+    finish(worker.pool, () => false);
+    assert.equal((await cluster.within(after)).json, '"x"');
+    await cluster.clock.advance(1_000);
+    for (const prefix of ['c/', 'r/']) assert.deepEqual(await cluster.keys(prefix), [], prefix);
+  });
+
   test('is brought back by the owner of its shard, whichever node asks', async (t) => {
     const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
     const worker = await cluster.join();
