@@ -6,11 +6,10 @@
  * - Open: a task every so many milliseconds, whether or not earlier ones are done. Latency counts from the moment a
  *   task was meant to arrive, so a contender that stalls cannot hide it by making the load wait.
  */
-import { Worker } from 'node:worker_threads';
+import { Arrivals, sharedNowMs } from '../../src/cli/loadtest/arrivals.js';
 import { ClosedLoop } from '../../src/cli/loadtest/closed-loop.js';
 import { cpuTime } from '../lib/cpu.js';
 import { percentile } from '../lib/stats.js';
-import type { TickerData } from './ticker.js';
 
 /** What a contender is to the loads. */
 export interface Target {
@@ -27,7 +26,6 @@ export interface Payload {
 
 export const PAYLOAD_BYTES = 200;
 const PAYLOADS = 1_000;
-const LEAD_MS = 100;
 
 /** Different ones, so that nobody can tell they are the same. */
 export function makePayloads(): readonly Payload[] {
@@ -103,25 +101,19 @@ export async function openLoop<Item>(
   payloads: readonly Item[],
   { perSecond, warmUpMs, measureMs }: OpenLoad,
 ): Promise<OpenResult> {
-  const periodMs = 1000 / perSecond;
-  const skipped = Math.ceil(warmUpMs / periodMs);
-  const count = skipped + Math.ceil(measureMs / periodMs);
-  const startAtMs = sharedNowMs() + LEAD_MS;
-  const latenciesMs = new Float64Array(count);
-  const running: Promise<void>[] = [];
-  const ticker = new Worker(new URL('./ticker.js', import.meta.url), {
-    workerData: { startAtMs, periodMs, count } satisfies TickerData,
+  const arrivals = await Arrivals.start({
+    rate: perSecond,
+    seconds: (warmUpMs + measureMs) / 1_000,
   });
-  await new Promise<void>((resolve, reject) => {
-    const runOne = async (tick: number): Promise<void> => {
-      await target.run(payloads[tick % payloads.length]!);
-      latenciesMs[tick] = sharedNowMs() - (startAtMs + tick * periodMs);
-    };
-    ticker.on('message', (tick: number) => {
-      running.push(runOne(tick));
-      if (tick === count - 1) resolve();
-    });
-    ticker.on('error', reject);
+  const skipped = Math.ceil((warmUpMs / 1_000) * perSecond);
+  const latenciesMs = new Float64Array(arrivals.total);
+  const running: Promise<void>[] = [];
+  const runOne = async (n: number, intendedMs: number): Promise<void> => {
+    await target.run(payloads[n % payloads.length]!);
+    latenciesMs[n] = sharedNowMs() - intendedMs;
+  };
+  await arrivals.run((n, intendedMs) => {
+    running.push(runOne(n, intendedMs));
   });
   await Promise.all(running);
   const sorted = latenciesMs.slice(skipped).sort();
@@ -130,9 +122,4 @@ export async function openLoop<Item>(
     p99Ms: percentile(sorted, 0.99),
     samples: sorted.length,
   };
-}
-
-/** Milliseconds on the clock that threads share. */
-function sharedNowMs(): number {
-  return Number(process.hrtime.bigint()) / 1e6;
 }

@@ -2,8 +2,7 @@
  * The workloads. Each has a space of its own, ends when every end is stored, and looks whether every task has run
  * exactly once: a figure of a queue that lost or doubled something would be worth nothing.
  */
-import { Worker as Thread } from 'node:worker_threads';
-import type { TickerData } from '../engine/ticker.js';
+import { Arrivals } from '../../src/cli/loadtest/arrivals.js';
 import { CollectorWatch } from '../gc/watch.js';
 import type { RunContext, Sample } from '../lib/bench.js';
 import { percentile } from '../lib/stats.js';
@@ -235,19 +234,14 @@ async function latency(
   { ledger, settings: { latencyPerSecond, latencyMs } }: Bed,
   { worker }: Open,
 ): Promise<readonly number[]> {
-  const periodMs = 1000 / latencyPerSecond;
-  const count = Math.ceil((latencyMs * 1.25) / periodMs);
-  const startAtMs = sharedNowMs() + LEAD_MS;
-  const thread = new Thread(new URL('../engine/ticker.js', import.meta.url), {
-    workerData: { startAtMs, periodMs, count } satisfies TickerData,
+  const arrivals = await Arrivals.start({
+    rate: latencyPerSecond,
+    seconds: (latencyMs * 1.25) / 1_000,
   });
+  const count = arrivals.total;
   const submits: Promise<void>[] = [];
-  await new Promise<void>((resolve, reject) => {
-    thread.on('message', (tick: number) => {
-      submits.push(worker.submit(itemOf(tick)));
-      if (tick === count - 1) resolve();
-    });
-    thread.on('error', reject);
+  await arrivals.run((n) => {
+    submits.push(worker.submit(itemOf(n)));
   });
   await Promise.all(submits);
   await ledger.untilRun(count);
@@ -255,7 +249,7 @@ async function latency(
   ledger.check(count);
   // The first fifth warms up.
   const skipped = Math.floor(count / 5);
-  const late = latenesses(ledger, count, (id) => startAtMs + id * periodMs, skipped);
+  const late = latenesses(ledger, count, (id) => arrivals.intendedMs(id), skipped);
   return [percentile(late, 0.5), percentile(late, 0.99)];
 }
 

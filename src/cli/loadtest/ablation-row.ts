@@ -193,11 +193,12 @@ class Row {
   }
 
   async #arrive(ms: number, each: (intendedMs: number, n: number) => Promise<void>): Promise<void> {
-    const arrivals = new Arrivals({ rate: this.#settings.ratePerSecond, seconds: ms / 1_000 });
+    const rate = this.#settings.ratePerSecond;
+    const arrivals = await Arrivals.start({ rate, seconds: ms / 1_000 });
     const running: Promise<void>[] = [];
     await arrivals.run((n, intendedMs) => {
       running.push(each(intendedMs, n));
-    }, new AbortController().signal);
+    });
     const patience = new AbortController();
     const late = sleep(LATE_MS_MAX, undefined, { signal: patience.signal }).catch(() => {});
     await Promise.race([Promise.all(running), late]);

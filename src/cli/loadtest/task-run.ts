@@ -47,14 +47,18 @@ export class TaskRun {
   readonly #inputs: readonly Omit<LoadInput, 'n'>[];
   #flying = 0;
 
-  /** The load begins now. */
-  constructor(submitter: Submitter, load: TaskLoad, random: Random) {
+  /** Resolves when the load has begun; whoever starts it must call `arrive`. */
+  static async start(submitter: Submitter, load: TaskLoad, random: Random): Promise<TaskRun> {
+    return new TaskRun(submitter, load, random, await Arrivals.start(load));
+  }
+
+  private constructor(submitter: Submitter, load: TaskLoad, random: Random, arrivals: Arrivals) {
     this.#submitter = submitter;
     this.#load = load;
     this.#random = random;
     const pad = 'x'.repeat(Math.max(0, load.payloadBytes - INPUT_BYTES));
     this.#inputs = worksOf(load.work).map((each) => ({ ...each, pad }));
-    this.arrivals = new Arrivals(load);
+    this.arrivals = arrivals;
     this.delivery = new Delivery(this.arrivals.total);
     this.timeline = new Timeline(this.arrivals.startMs);
   }

@@ -52,7 +52,7 @@ export async function measureTasks(
   const { store, signal } = context;
   const random = seededRandom(getRandomValues(new Uint32Array(4)));
   const date = new Date().toISOString();
-  const taskRun = new TaskRun(stage.submitter, load, random);
+  const taskRun = await TaskRun.start(stage.submitter, load, random);
   const { arrivals, delivery } = taskRun;
   const vitals = new ProcessVitals(arrivals.startMs);
   stage.begin(arrivals.startMs);
