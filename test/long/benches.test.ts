@@ -31,7 +31,7 @@ const TINY: Readonly<Record<string, JsonObject>> = {
     overloadMs: 500,
   },
   store: { measureMs: 40, mixedOperations: 2 },
-  metadata: { entries: 10_000, reads: 100_000 },
+  metadata: { entries: 10_000, reads: 96_000 },
   scale: { pending: [10_000], nodes: [], inFlight: 50, warmUpMs: 50, measureMs: 150 },
   gc: { perSecond: 20_000, delayMaxMs: 500, warmUpMs: 50, measureMs: 300, variantMs: 100 },
   queue: {
