@@ -113,8 +113,8 @@ export async function measure(
     }
   } else {
     const [throughName, ...loadedNames] = FEW_METRICS;
-    await phase('few-through', [throughName], (open) => endToEnd(bed, open, few));
-    await phase('few-loaded', loadedNames, (open) => loaded(bed, open, few));
+    await phase('few_through', [throughName], (open) => endToEnd(bed, open, few));
+    await phase('few_loaded', loadedNames, (open) => loaded(bed, open, few));
   }
   await remote?.close();
   const commits = (await contestant.commitTimesMs(settings.commits)).sort();
