@@ -122,6 +122,12 @@ export class ShardMap {
     return this.#members === undefined || this.#runnersOf(queue, type).length > 0;
   }
 
+  /** How many members run tasks, of whatever queue. */
+  get runnerCount(): number {
+    const runners = (this.#members ?? []).filter(({ record: { queues } }) => isListed(queues));
+    return runners.length;
+  }
+
   isRunByAll(queue: string, type: string): boolean {
     return this.#membersOf(queue).every((member) => isRunBy(member, type));
   }
@@ -166,6 +172,10 @@ function candidateOf({ node, record: { weight = 1 } }: Member): Candidate {
 
 function isRunBy({ record: { tasks } }: Member, type: string): boolean {
   return includes(tasks, type);
+}
+
+function isListed(list: unknown): boolean {
+  return Array.isArray(list) && list.length > 0;
 }
 
 function includes(list: unknown, name: string): boolean {

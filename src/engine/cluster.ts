@@ -160,6 +160,11 @@ export class Cluster implements ShardHolder {
     });
   }
 
+  /** How many nodes run tasks on this store, as far as is known; this one is among them. */
+  get runnerCount(): number {
+    return Math.max(1, this.#keeper.map.runnerCount);
+  }
+
   async start(): Promise<void> {
     this.#stopListening = this.#options.session.onChange((change) => {
       if (change.kind === 'lifted' || change.kind === 'granted') this.#ports.onChanged();

@@ -116,7 +116,7 @@ export class EngineParts {
       shardCount: options.cluster?.shardCount ?? 1,
       tasks: new FiredTasks(this.submissions, this.desk, this.room),
     });
-    this.janitor = new Janitor(store, clock, retention);
+    this.janitor = new Janitor(store, clock, retention, () => this.cluster?.runnerCount ?? 1);
     this.cutter = new Cutter(
       {
         ...working,

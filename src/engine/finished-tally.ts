@@ -6,6 +6,9 @@
  *              '-> slice of 10 s    bytes, when the last was filed    goes when there is too much, shard by shard
  *
  * An hour of a busy system is more than there may be of all; so what is too much goes in slices, the oldest first.
+ *
+ * Where nodes share the store, none knows what the others have filed since it counted. So there are two bounds: on all that it
+ * knows of, and on what it has filed itself, which is its share of the first one.
  */
 import { type SegmentRef, segmentDueAtMs } from '../core/ids.js';
 import { finishedWindow } from './keys.js';
@@ -22,8 +25,25 @@ export interface FinishedPart {
   readonly shards: readonly number[];
 }
 
+/** Some of a segment's tasks have been filed. */
+export interface Filed {
+  readonly bytes: number;
+  /** Wall clock. */
+  readonly atMs: number;
+  readonly byUs: boolean;
+}
+
+/** How much may be kept. */
+export interface FinishedBounds {
+  /** Of all that is known of. */
+  readonly bytesMax: number;
+  /** Of what this node has filed. */
+  readonly ourBytesMax: number;
+}
+
 interface Slice {
   bytes: number;
+  ourBytes: number;
   newestAtMs: number;
 }
 
@@ -38,14 +58,14 @@ interface Hour {
 export class FinishedTally {
   readonly #hours = new Map<string, Hour>();
   #bytes = 0;
+  #ourBytes = 0;
 
-  /** Of all that is kept, as far as it was noted. */
-  get bytes(): number {
-    return this.#bytes;
+  /** Whether more is kept than may be, as far as it was noted. */
+  isOver({ bytesMax, ourBytesMax }: FinishedBounds): boolean {
+    return this.#bytes > bytesMax || this.#ourBytes > ourBytesMax;
   }
 
-  /** So many bytes of a segment's tasks were filed at that time of the wall clock. */
-  note(segment: SegmentRef, bytes: number, atMs: number): void {
+  note(segment: SegmentRef, { bytes, atMs, byUs }: Filed): void {
     const [queue, shard] = segment.split('.');
     const hour = this.#hourOf(queue!, finishedWindow(segment));
     hour.shards.add(Number.parseInt(shard!, 36));
@@ -53,17 +73,21 @@ export class FinishedTally {
     const startMs = Math.floor(segmentDueAtMs(segment) / SLICE_MS) * SLICE_MS;
     let slice = hour.slices.get(startMs);
     if (slice === undefined) {
-      slice = { bytes: 0, newestAtMs: 0 };
+      slice = { bytes: 0, ourBytes: 0, newestAtMs: 0 };
       hour.slices.set(startMs, slice);
     }
-    slice.bytes += bytes;
     slice.newestAtMs = Math.max(slice.newestAtMs, atMs);
+    slice.bytes += bytes;
     this.#bytes += bytes;
+    if (!byUs) return;
+    slice.ourBytes += bytes;
+    this.#ourBytes += bytes;
   }
 
   clear(): void {
     this.#hours.clear();
     this.#bytes = 0;
+    this.#ourBytes = 0;
   }
 
   /** Hours in which nothing was filed since then. */
@@ -71,18 +95,20 @@ export class FinishedTally {
     return [...this.#hours.values()].filter((hour) => hour.newestAtMs < beforeMs).map(partOf);
   }
 
-  /** Slices that have to go until no more than so many bytes are left, of those in which nothing was filed since then. */
-  excess(bytesMax: number, beforeMs: number): FinishedPart[] {
+  /** Slices that have to go until no more is kept than may be, of those in which nothing was filed since then. */
+  excess({ bytesMax, ourBytesMax }: FinishedBounds, beforeMs: number): FinishedPart[] {
     let over = this.#bytes - bytesMax;
-    if (over <= 0) return [];
+    let ourOver = this.#ourBytes - ourBytesMax;
+    if (over <= 0 && ourOver <= 0) return [];
     const slices = [...this.#hours.values()].flatMap((hour) =>
       [...hour.slices].map(([sliceMs, slice]) => ({ ...partOf(hour), sliceMs, ...slice })),
     );
     const parts: FinishedPart[] = [];
     for (const part of slices.sort((a, b) => a.sliceMs - b.sliceMs)) {
-      if (over <= 0) break;
-      if (part.newestAtMs >= beforeMs) continue;
+      const helps = over > 0 || (ourOver > 0 && part.ourBytes > 0);
+      if (!helps || part.newestAtMs >= beforeMs) continue;
       over -= part.bytes;
+      ourOver -= part.ourBytes;
       parts.push(part);
     }
     return parts;
@@ -98,6 +124,7 @@ export class FinishedTally {
       if ((sliceMs ?? startMs) !== startMs || slice.newestAtMs >= beforeMs) continue;
       hour.slices.delete(startMs);
       this.#bytes -= slice.bytes;
+      this.#ourBytes -= slice.ourBytes;
     }
     if (sliceMs === undefined && hour.newestAtMs < beforeMs) this.#hours.delete(nameOf(hour));
   }

@@ -7,6 +7,10 @@
  * the other. What was filed in the last half minute stays, whatever it takes and whoever filed it: whoever submitted the task
  * may be asking for it just now.
  *
+ * The bounds on bytes are the store's. Nodes that share it do not tell each other what they file, so each keeps its share of what
+ * may be filed, as if all filed alike; what others left is counted once, a minute after the start. So there may be twice as much as the bound,
+ * however many nodes there are.
+ *
  * Dead letters are few and lie by id, for whoever looks for one: to find the old ones, all are read. That happens once
  * an hour, and when this process has filed enough of them to pass the bound on bytes. A first reading tallies bytes
  * by the minute of filing and finds from which minute on they fit; a second one deletes what is older, if there is any.
@@ -30,7 +34,12 @@ import {
   type Store,
 } from '../core/store.js';
 import { deadLetterFiledAtMs } from './finished.js';
-import { type FinishedPart, FinishedTally, SLICE_MS } from './finished-tally.js';
+import {
+  type FinishedBounds,
+  type FinishedPart,
+  FinishedTally,
+  SLICE_MS,
+} from './finished-tally.js';
 import {
   ALL_DEAD_LETTERS,
   ALL_FINISHED,
@@ -78,6 +87,7 @@ export class Janitor extends BaseService {
   readonly #store: Store;
   readonly #clock: Clock;
   readonly #retention: RetentionMs;
+  readonly #nodeCount: () => number;
   readonly #finished = new FinishedTally();
   /** Of the last half minute, and the newest before it; oldest first. */
   readonly #marks: Mark[] = [];
@@ -86,25 +96,29 @@ export class Janitor extends BaseService {
   #round: Promise<void> = Promise.resolve();
   #roundCount = 0;
   #nextRoundAtMs = 0;
-  /** Of all dead letters as last read, and of those that this process has filed since. */
+  /** Of all dead letters as last read. */
   #deadLetterBytes = 0;
+  /** Of those that this process has filed since. */
+  #newDeadLetterBytes = 0;
 
-  constructor(store: Store, clock: Clock, retention: RetentionMs) {
+  /** @param nodeCount - how many nodes file what ends in this store, this one among them; at least 1 */
+  constructor(store: Store, clock: Clock, retention: RetentionMs, nodeCount: () => number) {
     super();
     this.#store = store;
     this.#clock = clock;
     this.#retention = retention;
+    this.#nodeCount = nodeCount;
   }
 
   /** This process is about to file so many bytes of finished tasks of a segment. */
   noteFiled(segment: SegmentRef, bytes: number): void {
-    this.#finished.note(segment, bytes, this.#clock.wallMs());
+    this.#finished.note(segment, { bytes, atMs: this.#clock.wallMs(), byUs: true });
     this.#lookSoon();
   }
 
   /** This process is about to file a dead letter of so many bytes. */
   noteDeadLetter(bytes: number): void {
-    this.#deadLetterBytes += bytes;
+    this.#newDeadLetterBytes += bytes;
   }
 
   protected async onStart(): Promise<void> {
@@ -117,9 +131,9 @@ export class Janitor extends BaseService {
     await this.#round;
   }
 
-  /** Whether more is kept than may be. */
-  get #isOver(): boolean {
-    return this.#finished.bytes > this.#retention.completedBytesMax;
+  get #bounds(): FinishedBounds {
+    const bytesMax = this.#retention.completedBytesMax;
+    return { bytesMax, ourBytesMax: bytesMax / this.#nodeCount() };
   }
 
   #lookSoon(): void {
@@ -137,7 +151,7 @@ export class Janitor extends BaseService {
       this.#round = this.#look().then(() => {
         if (this.isStopping) return;
         this.#wake(this.#nextRoundAtMs);
-        if (this.#isOver) this.#lookSoon();
+        if (this.#finished.isOver(this.#bounds)) this.#lookSoon();
       });
     });
     this.#next = { atMs, wakeUp };
@@ -160,7 +174,8 @@ export class Janitor extends BaseService {
     if (isRound && this.#roundCount === 0) await this.#tallyStored();
     await this.#sweepFinished();
     if (!isRound) return;
-    const isOver = this.#deadLetterBytes > this.#retention.failedBytesMax;
+    const deadLetterBytes = this.#deadLetterBytes + this.#nodeCount() * this.#newDeadLetterBytes;
+    const isOver = deadLetterBytes > this.#retention.failedBytesMax;
     if (isOver || this.#roundCount % DEAD_LETTER_ROUNDS === 0) await this.#sweepDeadLetters();
     const oldest = this.#clock.wallMs() - 2 * this.#retention.idempotencyMs;
     if (oldest > 0) {
@@ -185,22 +200,22 @@ export class Janitor extends BaseService {
     this.#finished.clear();
     await this.#eachEntry(ALL_FINISHED, ({ key, value }) => {
       const atMs = filedAtMs(key, () => readState(openFrame(value, FrameKind.STATES), 0).atMs);
-      this.#finished.note(refOfFinishedKey(key), key.length + value.length, atMs);
+      const bytes = key.length + value.length;
+      this.#finished.note(refOfFinishedKey(key), { bytes, atMs, byUs: false });
     });
   }
 
   async #sweepFinished(): Promise<void> {
-    const { completedMs, completedBytesMax } = this.#retention;
     const [mark] = this.#marks;
     if (mark === undefined || mark.monoMs > this.#clock.monoMs() - KEPT_AT_LEAST_MS) return;
-    const oldMs = Math.min(mark.wallMs, this.#clock.wallMs() - completedMs);
+    const oldMs = Math.min(mark.wallMs, this.#clock.wallMs() - this.#retention.completedMs);
     for (const hour of this.#finished.old(oldMs)) {
       const isAllGone = await this.#deletePart(hour, mark.revision);
       this.#finished.forget(hour, oldMs);
       // By others, who filed it just now.
       if (!isAllGone) this.#finished.noteLeft(hour, this.#clock.wallMs());
     }
-    for (const slice of this.#finished.excess(completedBytesMax, mark.wallMs)) {
+    for (const slice of this.#finished.excess(this.#bounds, mark.wallMs)) {
       const isAllGone = await this.#deletePart(slice, mark.revision);
       if (isAllGone) this.#finished.forget(slice, mark.wallMs);
     }
@@ -223,6 +238,7 @@ export class Janitor extends BaseService {
   async #sweepDeadLetters(): Promise<void> {
     const bytesByWindow = new Map<number, number>();
     this.#deadLetterBytes = 0;
+    this.#newDeadLetterBytes = 0;
     let oldestAtMs = Number.POSITIVE_INFINITY;
     await this.#eachEntry(ALL_DEAD_LETTERS, ({ key, value }) => {
       const atMs = filedAtMs(key, () => deadLetterFiledAtMs(value));

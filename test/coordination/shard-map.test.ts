@@ -62,6 +62,14 @@ describe('ShardMap', () => {
     assert.equal(map.shardsFor('y', QUEUE).length, 64);
   });
 
+  test('who runs nothing is not counted among those that run tasks', () => {
+    const producer = { ...member('c', []), record: shardRecord([]) };
+    const stranger = { ...member('d', []), record: { queues: 'default' } };
+    const other = member('b', ['x'], { queue: 'other', shardCount: 1 });
+    assert.equal(mapOf(member('a', ['x']), other, producer, stranger).runnerCount, 2);
+    assert.equal(new ShardMap().runnerCount, 0);
+  });
+
   test('a shard where a type waits goes to a member that runs it, and no other shard moves', () => {
     const map = mapOf(member('a', ['x']), member('b', ['x', 'y']));
     const before = [...map.ownersOf(QUEUE)];

@@ -62,6 +62,33 @@ describe('a cluster of engines', () => {
     assert.equal(worker.open, 0);
   });
 
+  test('what all nodes together keep of what has ended stays within the bound', async (t) => {
+    const completedBytesMax = 8_192;
+    const cluster = await scriptedCluster(t, {}, { completedBytesMax });
+    const workers: ScriptedNode[] = [];
+    for (let i = 0; i < 4; i++) workers.push(await cluster.join());
+    const producer = await cluster.join([]);
+    await settled(cluster);
+    const complete = completing(...workers);
+    let ended = 0;
+    for (let round = 0; round < 36; round++) {
+      const accepted = Array.from({ length: 20 }, () => producer.submit(cluster.newTask('1')));
+      await cluster.within(Promise.all(accepted));
+      await cluster.until('they run', () => {
+        complete();
+        const { length } = workers.flatMap(({ pool }) =>
+          pool.batches.flatMap(({ tasks }) => tasks),
+        );
+        return length === 20 * (round + 1);
+      });
+      ended += 20;
+      await cluster.clock.advance(10_000);
+    }
+    const { entries } = await cluster.store.range({ from: 'z/', to: 'z0' });
+    const bytes = entries.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
+    assert.ok(entries.length > 0 && bytes < 2 * completedBytesMax, `${bytes} of ${ended} tasks`);
+  });
+
   test('asked for an end, or to cancel, the owner knows tasks that its watch has not told of', async (t) => {
     const cluster = await scriptedCluster(t);
     const worker = await cluster.join();

@@ -16,16 +16,21 @@ import { FaultyStore } from '../support/faulty-store.js';
 const KB = 1_024;
 const MINUTE_MS = 60_000;
 
-async function setup(t: TestContext, retention: { completedMs?: number; kilobytes?: number } = {}) {
+async function setup(
+  t: TestContext,
+  retention: { completedMs?: number; kilobytes?: number; deadKilobytes?: number } = {},
+  nodes = { count: 1 },
+) {
   const clock = new VirtualClock();
   const store = new FaultyStore(await memoryStore().open({ clock }));
-  const janitor = new Janitor(store, clock, {
+  const bounds = {
     completedMs: retention.completedMs ?? 3_600_000,
     completedBytesMax: (retention.kilobytes ?? 1_000_000) * KB,
     failedMs: 3_600_000,
-    failedBytesMax: 1e9,
+    failedBytesMax: (retention.deadKilobytes ?? 1_000_000) * KB,
     idempotencyMs: 3_600_000,
-  });
+  };
+  const janitor = new Janitor(store, clock, bounds, () => nodes.count);
   await janitor.start();
   t.after(async () => {
     await janitor.stop();
@@ -143,6 +148,24 @@ describe('of what has ended', () => {
     assert.deepEqual(await kept(), []);
   });
 
+  test('nodes that share a store keep a share each, and what was there before them', async (t) => {
+    const nodes = { count: 4 };
+    const { clock, file, fileFor, kept } = await setup(t, { kilobytes: 200 }, nodes);
+    for (let i = 0; i < 40; i++) await file({ dueAgoMs: 10 * MINUTE_MS, byUs: false });
+    // After the first round, which counts what is stored.
+    await clock.advance(2 * MINUTE_MS);
+    const names = await fileFor(120);
+    await clock.advance(5_000);
+    const left = (await kept()).slice(40);
+    assert.ok(left.length >= 40 && left.length <= 50, `${left.length}`);
+    assert.deepEqual(left, names.slice(-left.length));
+    assert.equal((await kept()).length, 40 + left.length);
+    nodes.count = 8;
+    // What is next filed makes it look.
+    await clock.advance(60_000);
+    assert.ok((await kept()).length <= 40 + 25);
+  });
+
   test('what earlier processes left counts', async (t) => {
     const { clock, file, kept } = await setup(t, { kilobytes: 5 });
     for (let i = 9; i >= 0; i--) await file({ dueAgoMs: i * 10_000, byUs: false });
@@ -194,4 +217,24 @@ describe('of what has ended', () => {
     await clock.advance(MINUTE_MS);
     assert.deepEqual(await kept(), []);
   });
+});
+
+describe('of dead letters', () => {
+  for (const [count, isRead] of [
+    [1, false],
+    [4, true],
+  ] as const) {
+    test(`a third of the bound filed on one of ${count}: they are ${isRead ? '' : 'not '}read at once`, async (t) => {
+      const { clock, store, janitor } = await setup(t, { deadKilobytes: 90 }, { count });
+      await clock.advance(2 * MINUTE_MS);
+      let reads = 0;
+      store.failsRead = ({ from }) => {
+        if (from.startsWith('d/')) reads++;
+        return false;
+      };
+      janitor.noteDeadLetter(30 * KB);
+      await clock.advance(MINUTE_MS);
+      assert.equal(reads > 0, isRead);
+    });
+  }
 });

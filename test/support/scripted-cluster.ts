@@ -52,11 +52,16 @@ export interface ScriptedCluster {
  * @param contract - of all its types
  * @param options.operationsMax - of one transaction. @defaultValue the store's own
  * @param options.completedMs - how long what has ended well is kept. @defaultValue an hour
+ * @param options.completedBytesMax - how much of it. @defaultValue 1 GB
  */
 export async function scriptedCluster(
   t: TestContext,
   contract: Partial<ContractOptions> = {},
-  options: { readonly operationsMax?: number; readonly completedMs?: number } = {},
+  options: {
+    readonly operationsMax?: number;
+    readonly completedMs?: number;
+    readonly completedBytesMax?: number;
+  } = {},
 ): Promise<ScriptedCluster> {
   const clock = new VirtualClock();
   const factory = memoryStore();
@@ -99,7 +104,7 @@ export async function scriptedCluster(
       cluster: { session, members, supervisor, queues, shardCount: SHARDS },
       retention: {
         completedMs: options.completedMs ?? 3_600_000,
-        completedBytesMax: 1e9,
+        completedBytesMax: options.completedBytesMax ?? 1e9,
         failedMs: 3_600_000,
         failedBytesMax: 1e9,
         idempotencyMs: 3_600_000,
