@@ -76,6 +76,9 @@ const DEAD_LETTER_ROUNDS = 60;
 const DEAD_LETTER_WINDOW_MS = 60_000;
 const PAGE_ENTRIES = 512;
 
+/** What is left of a part: nothing; what others filed just now; nobody knows. */
+type Left = 'nothing' | 'new' | 'unknown';
+
 /** Which revision the store had when: what it had then is as old as that. */
 interface Mark {
   readonly monoMs: number;
@@ -210,29 +213,30 @@ export class Janitor extends BaseService {
     if (mark === undefined || mark.monoMs > this.#clock.monoMs() - KEPT_AT_LEAST_MS) return;
     const oldMs = Math.min(mark.wallMs, this.#clock.wallMs() - this.#retention.completedMs);
     for (const hour of this.#finished.old(oldMs)) {
-      const isAllGone = await this.#deletePart(hour, mark.revision);
+      const left = await this.#deletePart(hour, mark.revision);
+      // It is old the next time too.
+      if (left === 'unknown') continue;
       this.#finished.forget(hour, oldMs);
-      // By others, who filed it just now.
-      if (!isAllGone) this.#finished.noteLeft(hour, this.#clock.wallMs());
+      if (left === 'new') this.#finished.noteLeft(hour, this.#clock.wallMs());
     }
     for (const slice of this.#finished.excess(this.#bounds, mark.wallMs)) {
-      const isAllGone = await this.#deletePart(slice, mark.revision);
-      if (isAllGone) this.#finished.forget(slice, mark.wallMs);
+      const left = await this.#deletePart(slice, mark.revision);
+      if (left === 'nothing') this.#finished.forget(slice, mark.wallMs);
     }
   }
 
-  /** Deletes what was filed in a part up to a revision. @returns whether that was all */
-  async #deletePart(part: FinishedPart, upTo: Revision): Promise<boolean> {
-    let isAllGone = true;
+  /** Deletes what was filed in a part up to a revision. @returns what is left of it */
+  async #deletePart(part: FinishedPart, upTo: Revision): Promise<Left> {
+    let left: Left = 'nothing';
     for (const range of rangesOf(part)) {
-      if (this.isStopping) return false;
+      if (this.isStopping) return 'unknown';
       await this.#eachPage(range, { keysOnly: true }, async (entries) => {
         const doomed = entries.filter(({ modRevision }) => modRevision <= upTo);
-        isAllGone &&= doomed.length === entries.length;
-        await this.#deleteKeys(doomed.map(({ key }) => key));
+        if (left === 'nothing' && doomed.length < entries.length) left = 'new';
+        if (!(await this.#deleteKeys(doomed.map(({ key }) => key)))) left = 'unknown';
       });
     }
-    return isAllGone;
+    return left;
   }
 
   async #sweepDeadLetters(): Promise<void> {
@@ -289,13 +293,17 @@ export class Janitor extends BaseService {
     }
   }
 
-  async #deleteKeys(keys: readonly string[]): Promise<void> {
+  /** @returns whether it is certain that they are gone */
+  async #deleteKeys(keys: readonly string[]): Promise<boolean> {
     const groupSize = this.#store.limits.operationsMax;
+    let isCertain = true;
     for (let at = 0; at < keys.length; at += groupSize) {
       const group = keys.slice(at, at + groupSize);
       const success = group.map((key) => ({ type: 'delete', key }) as const);
-      await this.#store.txn({ compares: [], success });
+      const { kind } = await this.#store.txn({ compares: [], success });
+      isCertain &&= kind === 'done';
     }
+    return isCertain;
   }
 
   async #delete(range: KeyRange): Promise<void> {

@@ -206,6 +206,31 @@ describe('of what has ended', () => {
     assert.ok(length > 1_000 && length < 2_000, `${length}`);
   });
 
+  for (const fate of ['request lost', 'answer lost', 'late'] as const) {
+    test(`what may not have been deleted goes in the next round: ${fate}`, async (t) => {
+      const { clock, store, file, kept } = await setup(t, { completedMs: 10 * MINUTE_MS });
+      await file();
+      await clock.advance(10 * MINUTE_MS);
+      // It goes shard by shard, and what is there still with the rest of the hour.
+      store.fates.push(...(fate === 'answer lost' ? [fate] : [fate, fate]));
+      await clock.advance(3 * MINUTE_MS);
+      assert.equal(store.fates.length, 0);
+      assert.deepEqual(await kept(), []);
+      await store.applyLate();
+      assert.deepEqual(await kept(), []);
+    });
+
+    test(`nor is it forgotten that there is too much: ${fate}`, async (t) => {
+      const { clock, store, file, kept } = await setup(t, { kilobytes: 1 });
+      await clock.advance(2 * MINUTE_MS);
+      for (let i = 0; i < 3; i++) await file();
+      store.fates.push(fate);
+      await clock.advance(60_000);
+      assert.equal(store.fates.length, 0);
+      assert.deepEqual(await kept(), []);
+    });
+  }
+
   test('what could not be deleted goes in the next round', async (t) => {
     const { clock, store, file, kept } = await setup(t, { completedMs: 10 * MINUTE_MS });
     await file();
