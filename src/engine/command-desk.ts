@@ -73,8 +73,8 @@ export class CommandDesk {
   readonly #subscribers = new Map<TaskHandle, Subscription[]>();
   /** Ids of tasks with subscribers: a task that has ended is out of the table when that is told. */
   readonly #ids = new Map<TaskHandle, TaskId>();
-  /** Commands that are being acted on. */
-  readonly #acting = new Set<Key>();
+  /** Commands that are being acted on, and under which ownership: what was begun under one that is over comes to nothing. */
+  readonly #acting = new Map<Key, Shard>();
   /** Commands to be deleted, with what has to be written first. */
   readonly #dealtWith = new Map<Key, Letter>();
 
@@ -236,10 +236,9 @@ export class CommandDesk {
     key: Key,
     { from, number, task: id, dueAtMs, isByDate }: Extract<Command, { kind: 'reschedule' }>,
   ): Promise<void> {
-    if (this.#acting.has(key)) return;
-    this.#acting.add(key);
+    if (!this.#begin(shard, key)) return;
     const answer = await this.#reschedule(shard, id, { dueAtMs, isByDate });
-    this.#acting.delete(key);
+    this.#end(shard, key);
     if (answer === 'moved' || isOver(shard)) return;
     this.#ports.mailroom.write(from, 'answers', { number, answer });
     this.#delete(shard, key, []);
@@ -268,8 +267,7 @@ export class CommandDesk {
     key: Key,
     { task: id, by }: Extract<Command, { kind: 'supersede' }>,
   ): Promise<void> {
-    if (this.#acting.has(key)) return;
-    this.#acting.add(key);
+    if (!this.#begin(shard, key)) return;
     const { table, beyond, cancel, storedEnd } = this.#ports;
     const { segment } = requireTaskId(id);
     const visitOver =
@@ -286,7 +284,7 @@ export class CommandDesk {
       }
       if ((await storedEnd(shard, id)) !== 'held') break;
     }
-    this.#acting.delete(key);
+    this.#end(shard, key);
     visitOver?.();
     if (isOver(shard)) return;
     this.#delete(shard, key, this.#stillHere(touched));
@@ -299,10 +297,9 @@ export class CommandDesk {
     key: Key,
     { from, number, tasks }: Extract<Command, { kind: 'redrive' }>,
   ): Promise<void> {
-    if (this.#acting.has(key)) return;
-    this.#acting.add(key);
+    if (!this.#begin(shard, key)) return;
     const answers = await Promise.all(tasks.map((task) => this.#ports.redrive(shard, task)));
-    this.#acting.delete(key);
+    this.#end(shard, key);
     // The next owner answers; what was done by then is open there.
     if (isOver(shard) || answers.includes('moved')) return;
     // A command that is acted on again, by another owner, finds them open: they are told as well.
@@ -384,6 +381,18 @@ export class CommandDesk {
   }
 
   // -----------------------------------------------------------------------------------------------------------------
+
+  /** @returns whether it is not being acted on yet */
+  #begin(shard: Shard, key: Key): boolean {
+    if (this.#acting.get(key) === shard) return false;
+    this.#acting.set(key, shard);
+    return true;
+  }
+
+  #end(shard: Shard, key: Key): void {
+    // The shard may be back, and the command be acted on anew.
+    if (this.#acting.get(key) === shard) this.#acting.delete(key);
+  }
 
   #idOf(task: TaskHandle): TaskId {
     const id = this.#ids.get(task)!;

@@ -372,6 +372,43 @@ describe('a dead letter that is redriven', () => {
     assert.equal(worker.open, 0);
   });
 
+  test('is told of by an owner that lost its shard and has it back while it looks', async (t) => {
+    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
+    const worker = await cluster.join();
+    const producer = await cluster.join([]);
+    await cluster.clock.advance(1_000);
+    const accepted = await cluster.within(producer.submit(cluster.newTask('x')));
+    await cluster.until('it runs', () => worker.pool.batches.length === 1);
+    finish(worker.pool, () => true);
+    await cluster.until('it is dead', async () => (await cluster.keys('d/')).length === 1);
+    await cluster.clock.advance(1_000);
+
+    let answer = (): void => {};
+    const answered = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    let isAsked = false;
+    const range = worker.store.range.bind(worker.store);
+    worker.store.range = async (...args) => {
+      if (!args[0].from.startsWith('d/')) return range(...args);
+      isAsked = true;
+      await answered;
+      return range(...args);
+    };
+    const id = idOf(accepted);
+    const redriven = producer.engine.redrive([id]);
+    await cluster.until('its owner looks', () => isAsked);
+    worker.store.range = range;
+    await cluster.store.revokeLease(worker.coordination.session.leaseId!);
+    await cluster.until('it has no shard', async () => (await cluster.keys('o/')).length === 0);
+    await cluster.until('it has them again', async () => (await cluster.keys('o/')).length === 4);
+    await cluster.clock.advance(1_000);
+    answer();
+    assert.deepEqual(await cluster.within(redriven), [id]);
+    await cluster.until('it runs again', () => worker.pool.batches.length === 1);
+    assert.deepEqual(await cluster.keys('c/'), []);
+  });
+
   test('comes back as it is, though its shard went elsewhere and returned while it was read', async (t) => {
     const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
     const worker = await cluster.join(['work'], 64);
