@@ -64,6 +64,8 @@ export class Members extends BaseService {
   readonly node: string;
   /** What the heartbeats of this process tell of its tasks; absent: it has none. */
   report: (() => NodeReport) | undefined;
+  /** Called whenever this process has become a member, under a new lease. */
+  onJoined: (() => void) | undefined;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #store: Store;
@@ -235,6 +237,7 @@ export class Members extends BaseService {
         });
       if (joinedAt !== undefined) {
         this.#self = { node: this.node, record: this.#record, joinedAt, leaseId };
+        this.onJoined?.();
         return;
       }
       // A store that does not answer says nothing of the name.

@@ -171,6 +171,7 @@ export class Cluster implements ShardHolder {
     });
     const { members, supervisor } = this.#options;
     members.report = () => ({ load: this.#ports.load(), shards: this.#keeper.held });
+    members.onJoined = () => this.#ports.onChanged();
     if (supervisor !== undefined) {
       supervisor.countRunning = (node, shards, signal) =>
         countStoredRunning(this.#ports.store, node, shards, signal);
@@ -291,9 +292,13 @@ export class Cluster implements ShardHolder {
 
   // --- ShardHolder ------------------------------------------------------------------------------------------------
 
-  /** Whether anything may be started under the session's lease. */
+  /**
+   * Whether anything may be started: under a lease that lives, by a member under this lease. What others do not see they take
+   * for dead, and run again what it had begun once they own its shard.
+   */
   get mayStart(): boolean {
-    return this.#options.session.state === 'live';
+    const { session, members } = this.#options;
+    return session.state === 'live' && members.self?.leaseId === session.leaseId;
   }
 
   home(segment: NewSegment): Home {

@@ -550,6 +550,23 @@ describe('a cluster of engines', () => {
     assert.equal(a.open, 0);
   });
 
+  test('nothing is begun by a node that has its shards back and is no member yet', async (t) => {
+    const cluster = await scriptedCluster(t);
+    const a = await cluster.join(['work'], 2);
+    await settled(cluster);
+    a.store.isLost = ({ success }) => success.some((o) => o.type === 'put' && o.key[0] === 'n');
+    await cluster.store.revokeLease(a.coordination.session.leaseId!);
+    await cluster.until('it has no shard', async () => (await cluster.keys('o/')).length === 0);
+    await cluster.until('it has them again', async () => (await cluster.keys('o/')).length === 4);
+    await submitApart(cluster, a, 1);
+    await cluster.clock.advance(1_000);
+    // Whoever owns its shard next would take it for dead, and run again what it runs.
+    assert.equal(a.pool.batches.length, 0);
+    a.store.isLost = () => false;
+    await cluster.until('it runs', () => a.pool.batches.length === 1);
+    completing(a)();
+  });
+
   test('a report of an execution that was lost is not taken for one of the next, which has its attempt again', async (t) => {
     const cluster = await scriptedCluster(t);
     const a = await cluster.join(['work'], 1);
