@@ -169,7 +169,8 @@ export class Explainer {
     if (this.#ports.cluster?.mayStart === false) {
       return {
         reason: 'store-away',
-        message: "this node's lease is in doubt, or new: nothing begins until the store has answered",
+        message:
+          "this node's lease is in doubt, or new: nothing begins until the store has answered",
       };
     }
     return undefined;

@@ -1,6 +1,6 @@
 /**
  * `npm run sim -- --seeds 200 [--from 1]`, `--seed 8123 --trace`, `--world cluster`, `--only kill,late`,
- * `--mutant <name>`. `--mutants [part of a name]` shows for each of them how many seeds it takes to see it.
+ * `--surely leaseLost`, `--mutant <name>`. `--mutants [part of a name]` shows for each of them how many seeds it takes to see it.
  *
  * Prints a line per violation and the totals; exits with 1 when a seed violated something.
  */
@@ -20,6 +20,7 @@ const { values, positionals } = parseArgs({
     trace: { type: 'boolean', default: false },
     world: { type: 'string' },
     only: { type: 'string' },
+    surely: { type: 'string' },
     mutant: { type: 'string' },
     mutants: { type: 'boolean', default: false },
     'first-only': { type: 'boolean', default: false },
@@ -36,11 +37,8 @@ const { simulate } = await import('./simulation.js');
 
 const first = Number(values.seed ?? values.from);
 const count = values.seed === undefined ? Number(values.seeds) : 1;
-const only = values.only?.split(',') as FaultClass[] | undefined;
-const unknown = only?.find((name) => !FAULT_CLASSES.includes(name));
-if (unknown !== undefined) {
-  throw new Error(`no faults are called ${unknown}; there are ${FAULT_CLASSES.join(', ')}`);
-}
+const only = classesOf(values.only);
+const surely = classesOf(values.surely);
 if (values.world !== undefined && !['lone', 'cluster'].includes(values.world)) {
   throw new Error(`no world is called ${values.world}; there are lone and cluster`);
 }
@@ -50,7 +48,8 @@ const results: SimResult[] = [];
 const seen = new Map<string, number>();
 for (let seed = first; seed < first + count; seed++) {
   const result = await simulate(seed, {
-    ...(only && { only: new Set(only) }),
+    only,
+    surely,
     ...(values.world && { world: values.world as WorldName }),
     keepsTrace: values.trace,
   });
@@ -75,6 +74,13 @@ console.log(
 );
 if (count === 1) console.log(`classes ${results[0]!.classes.join(' ')}; hash ${results[0]!.hash}`);
 process.exitCode = failed.length > 0 ? 1 : 0;
+
+function classesOf(list: string | undefined): ReadonlySet<FaultClass> | undefined {
+  const names = list?.split(',') as FaultClass[] | undefined;
+  const unknown = names?.find((name) => !FAULT_CLASSES.includes(name));
+  if (unknown === undefined) return names && new Set(names);
+  throw new Error(`no faults are called ${unknown}; there are ${FAULT_CLASSES.join(', ')}`);
+}
 
 /** A row per mutant, as docs/internals/simulation.md has them. */
 async function showMutants(part: string): Promise<void> {

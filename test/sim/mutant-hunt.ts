@@ -19,7 +19,7 @@ export interface Hunt {
   readonly text: string;
 }
 
-export async function huntMutant({ name, world }: Mutant): Promise<Hunt> {
+export async function huntMutant({ name, world, faults = [] }: Mutant): Promise<Hunt> {
   const args = [
     '--seeds',
     `${HUNT_SEEDS}`,
@@ -28,6 +28,7 @@ export async function huntMutant({ name, world }: Mutant): Promise<Hunt> {
     world ?? 'lone',
     '--mutant',
     name,
+    ...(faults.length > 0 ? ['--surely', faults.join()] : []),
   ];
   const output = await new Promise<string>((resolve) => {
     execFile(

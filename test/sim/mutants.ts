@@ -3,11 +3,14 @@
  * stay as they are.
  */
 import { register } from 'node:module';
+import type { FaultClass } from './plan.js';
 
 export interface Mutant {
   readonly name: string;
   /** Where it shows. @defaultValue 'lone' */
   readonly world?: 'cluster';
+  /** What it takes to see it: in every seed of its hunt. Absent: each seed has what is drawn for it. */
+  readonly faults?: readonly FaultClass[];
   /** Below dist/src. */
   readonly file: string;
   readonly find: string;
@@ -205,6 +208,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'follows an inbox from when it asks, not from what it has read',
     world: 'cluster',
+    faults: ['join', 'leave', 'leaseLost', 'kill'],
     file: 'engine/shards.js',
     find: 'startRevision: shard.inboxFrom, signal',
     replace: 'signal',
@@ -212,9 +216,18 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'lists no inbox anew whose history is gone',
     world: 'cluster',
+    faults: ['compaction', 'join', 'leave'],
     file: 'engine/shards.js',
     find: 'await this.#listInbox(shard);',
     replace: 'delete shard.inboxFrom;',
+  },
+  {
+    name: 'begins no command anew with the shard',
+    world: 'cluster',
+    faults: ['redrive', 'pause', 'partition', 'hang'],
+    file: 'engine/command-desk.js',
+    find: 'if (this.#acting.get(key) === shard)\n            return false;',
+    replace: 'if (this.#acting.has(key)) return false;',
   },
   {
     name: 'ignores the death of an executor',
@@ -226,6 +239,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'takes itself for dead',
     world: 'cluster',
+    faults: ['leaseLost', 'lateRecord', 'longRuns'],
     file: 'engine/elsewhere.js',
     find: 'executor === this.#members.node || ',
     replace: '',
@@ -248,6 +262,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'deletes commands before their effect is written',
     world: 'cluster',
+    faults: ['smallCommits', 'leaseLost', 'cancel'],
     file: 'engine/outbox.js',
     find: 'table.segmentInfo(segment)?.isDirty === true',
     replace: 'false',
@@ -270,8 +285,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: 'starts tasks while it is fenced',
     world: 'cluster',
     file: 'engine/cluster.js',
-    find: "return this.#options.session.state === 'live';",
-    replace: 'return true;',
+    find: "session.state === 'live' && members",
+    replace: 'members',
   },
   {
     name: 'starts what it claimed under a lease that has ended',
@@ -311,6 +326,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'acts on tasks of a shard that it is reading',
     world: 'cluster',
+    faults: ['cancel', 'leaseLost'],
     file: 'engine/cluster.js',
     find: ' && this.shards.isResumed(info.segment)',
     replace: '',
@@ -318,6 +334,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'claims whatever rests by now',
     world: 'cluster',
+    faults: ['rest', 'cancel'],
     file: 'engine/cut.js',
     find: 'this.#standOn([shared.pauses]);',
     replace: ';',
@@ -346,6 +363,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: 'counts its lease by the wall clock',
     world: 'cluster',
+    faults: ['wallJump', 'pause'],
     file: 'coordination/session.js',
     find: '+ Math.max(0, this.#offset() - this.#offsetMs);\n    }\n    judge() {\n        const drift = this.#offset() - this.#offsetMs;',
     replace: '+ this.#offset() - this.#offsetMs;\n    }\n    judge() {\n        const drift = 0;',

@@ -114,6 +114,14 @@ export interface PlannedCron {
   readonly task: PlannedTask;
 }
 
+/** Which classes of faults take part in a seed, beside what is drawn. */
+export interface ClassLimits {
+  /** No others than these. @defaultValue all may */
+  readonly only?: ReadonlySet<FaultClass> | undefined;
+  /** These do, whatever is drawn. @defaultValue none */
+  readonly surely?: ReadonlySet<FaultClass> | undefined;
+}
+
 export interface Plan {
   readonly classes: ReadonlySet<FaultClass>;
   readonly faults: StoreFaults;
@@ -143,14 +151,14 @@ export interface ClusterPlan extends Plan {
   readonly seats: readonly Seat[];
 }
 
-export function drawLonePlan(random: Random, only?: ReadonlySet<FaultClass>): Plan {
-  const plan = drawPlan(random, LONE_CLASSES, only);
+export function drawLonePlan(random: Random, limits: ClassLimits): Plan {
+  const plan = drawPlan(random, LONE_CLASSES, limits);
   // Wall clocks jump by a day here: that is a day of fires.
   return plan.classes.has('wallJump') ? { ...plan, crons: [] } : plan;
 }
 
-export function drawClusterPlan(random: Random, only?: ReadonlySet<FaultClass>): ClusterPlan {
-  const plan = drawPlan(random, CLUSTER_CLASSES, only);
+export function drawClusterPlan(random: Random, limits: ClassLimits): ClusterPlan {
+  const plan = drawPlan(random, CLUSTER_CLASSES, limits);
   const taken = 1 + Math.floor(random.float() * 4);
   const seats = Array.from({ length: 4 }, (_, i) => ({
     isWorker: i === 0 || random.float() < 0.75,
@@ -164,13 +172,12 @@ export function drawClusterPlan(random: Random, only?: ReadonlySet<FaultClass>):
   };
 }
 
-function drawPlan(
-  random: Random,
-  all: readonly FaultClass[],
-  only: ReadonlySet<FaultClass> | undefined,
-): Plan {
+function drawPlan(random: Random, all: readonly FaultClass[], { only, surely }: ClassLimits): Plan {
   const classes = new Set(
-    all.filter((name) => random.float() < CLASS_SHARE && (only?.has(name) ?? true)),
+    all.filter((name) => {
+      const isDrawn = random.float() < CLASS_SHARE;
+      return surely?.has(name) || (isDrawn && (only?.has(name) ?? true));
+    }),
   );
   const rate = (name: FaultClass, max: number): number =>
     random.float() * max * (classes.has(name) ? 1 : 0);

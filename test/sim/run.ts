@@ -11,18 +11,16 @@ import { drawMs } from '../../src/testing/store-faults.js';
 import { World } from '../../src/testing/world.js';
 import type { Law } from './law.js';
 import { Oracle } from './oracle.js';
-import { type FaultClass, type Plan, type PlannedTask, TYPES } from './plan.js';
+import { type ClassLimits, type FaultClass, type Plan, type PlannedTask, TYPES } from './plan.js';
 import type { NodeWorld, SimNode } from './sim-node.js';
 import { Trace } from './trace.js';
 
 /** `lone`: one process at a time on a store of its own. `cluster`: several nodes that share one. */
 export type WorldName = 'lone' | 'cluster';
 
-export interface SimOptions {
+export interface SimOptions extends ClassLimits {
   /** @defaultValue by the seed: every third is a cluster */
   readonly world?: WorldName;
-  /** Classes of faults that may take part. @defaultValue all */
-  readonly only?: ReadonlySet<FaultClass>;
   /** Keeps the lines of the trace. @defaultValue false: their hash only */
   readonly keepsTrace?: boolean;
 }
@@ -117,7 +115,7 @@ export abstract class Run<P extends Plan = Plan> {
     options: SimOptions,
     parts: {
       readonly world: WorldName;
-      readonly drawPlan: (random: Random, only: ReadonlySet<FaultClass> | undefined) => P;
+      readonly drawPlan: (random: Random, limits: ClassLimits) => P;
       readonly lawOf: (store: () => SimStore, judge: Oracle['violate']) => Law;
     },
   ) {
@@ -125,7 +123,7 @@ export abstract class Run<P extends Plan = Plan> {
     this.#name = parts.world;
     this.world = new World(seed, { isPromisesOnly: true });
     this.#trace = new Trace(() => this.world.nowMs, options.keepsTrace ?? false);
-    this.plan = parts.drawPlan(this.world.random.fork('plan'), options.only);
+    this.plan = parts.drawPlan(this.world.random.fork('plan'), options);
     this.random = this.world.random.fork('nemesis');
     const law = parts.lawOf(
       () => this.store,
