@@ -14,6 +14,7 @@
  *        answers "claiming"    the lower name goes first: a higher claim gives up when it sees a lower one, and
  *                              a lower one waits until the higher has either gone or become the owner
  *        answers nothing       alive, but busy: locked
+ *        hangs up              it is leaving, mostly: it gave up, or ends, while we were in its line. It is asked again
  *   3. nobody left: answer "owner" from now on
  *
  * Why two never both own: every opener is visible before it looks, so of any two at least one sees the other.
@@ -34,6 +35,8 @@ const NAME_FORM = /^lock-(\d+)-[0-9a-f]{16}$/;
 /** How long a living opener may take to answer before it counts as the owner. */
 const ANSWER_MS = 1_000;
 const CLAIM_POLL_MS = 5;
+/** Who hangs up so often does not leave. */
+const HANG_UPS_MAX = ANSWER_MS / CLAIM_POLL_MS;
 type Standing = 'gone' | 'claiming' | 'owner';
 
 export class DirectoryLock {
@@ -97,14 +100,15 @@ export class DirectoryLock {
   }
 
   async #outlastOthers(): Promise<void> {
-    for (;;) {
+    for (let hangUps = 0; ; ) {
       let mustWait = false;
       for (const name of readdirSync(this.#directory)) {
         const pid = NAME_FORM.exec(name)?.[1];
         if (pid === undefined || name === this.#name) continue;
         const standing = await this.#ask(name);
         if (standing === 'gone') unlinkIfThere(path.join(this.#directory, name));
-        else if (standing === 'owner' || name < this.#name) throw locked(this.#directory, pid);
+        else if (standing === 'hung up' && ++hangUps < HANG_UPS_MAX) mustWait = true;
+        else if (standing !== 'claiming' || name < this.#name) throw locked(this.#directory, pid);
         else mustWait = true;
       }
       if (!mustWait) return;
@@ -112,7 +116,7 @@ export class DirectoryLock {
     }
   }
 
-  #ask(name: string): Promise<Standing> {
+  #ask(name: string): Promise<Standing | 'hung up'> {
     return new Promise((resolve) => {
       let answer = '';
       const socket = connect(this.#sockets.path(name));
@@ -120,13 +124,16 @@ export class DirectoryLock {
       socket.on('data', (bytes) => {
         answer += bytes.toString('latin1');
       });
-      socket.on('end', () => finish(answer === 'claiming' || answer === 'gone' ? answer : 'owner'));
-      socket.on('error', (error: NodeJS.ErrnoException) => {
-        // Refused: the name is there and nobody listens. Missing: its owner has just cleaned up.
-        const isGone = error.code === 'ECONNREFUSED' || error.code === 'ENOENT';
-        finish(isGone ? 'gone' : 'owner');
+      socket.on('end', () => {
+        if (answer === '') finish('hung up');
+        else finish(answer === 'claiming' || answer === 'gone' ? answer : 'owner');
       });
-      const finish = (standing: Standing): void => {
+      socket.on('error', ({ code }: NodeJS.ErrnoException) => {
+        // Refused: the name is there and nobody listens. Missing: its owner has just cleaned up.
+        if (code === 'ECONNREFUSED' || code === 'ENOENT') finish('gone');
+        else finish(code === 'ECONNRESET' ? 'hung up' : 'owner');
+      });
+      const finish = (standing: Standing | 'hung up'): void => {
         socket.destroy();
         resolve(standing);
       };

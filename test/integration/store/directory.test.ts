@@ -88,6 +88,22 @@ test('of two claims the lower one wins: the higher gives up, and the lower waits
   await refused;
 });
 
+test('who hangs up is asked again: it leaves, or it owns', async (t) => {
+  const directory = path.join(await scratch(t), 'store');
+  await mkdir(directory);
+  for (const name of ['lock-0-0000000000000000', 'lock-9999999999-0000000000000000']) {
+    const leaving = await claimant(t, directory, name);
+    leaving.standing = '';
+    const waiting = openHere(t, directory);
+    await Promise.race([leaving.asked(3), waiting]);
+    await leaving.leave();
+    await (await waiting).close();
+  }
+  const staying = await claimant(t, directory, 'lock-9999999999-0000000000000000');
+  staying.standing = '';
+  await rejectsWith(fileStore(directory).open(context), 'ERR_MILLRACE_STORE_LOCKED');
+});
+
 test('what a dead process left of its lock is no lock, also under a living process id', async (t) => {
   const directory = path.join(await scratch(t), 'store');
   await mkdir(directory);
