@@ -86,9 +86,11 @@ test('pressure rises before the quota is reached, and goes when space is free ag
   let keys = 0;
   for (; compactor.pressure !== 'refuse' && keys < 1_600; keys++) {
     await apply(store, put(`big/${keys}`, value));
-    const { bytes: used } = await store.usage!();
-    const isSeen = () => compactor.pressure !== 'none' || used < 0.6 * QUOTA_BYTES;
-    await until('the pressure is seen', isSeen);
+    // Asked anew each time: what was used a moment ago may be free by now.
+    await until('the pressure is seen', async () => {
+      const { bytes: used } = await store.usage!();
+      return compactor.pressure !== 'none' || used < 0.6 * QUOTA_BYTES;
+    });
     seen.add(compactor.pressure);
   }
   assert.deepEqual([...seen], ['none', 'slow', 'refuse']);
