@@ -2,7 +2,7 @@
  * Dead letters that run again: in their segment, in one that is gone, after a restart, and from other nodes.
  */
 import assert from 'node:assert/strict';
-import { describe, test } from 'node:test';
+import { describe, type TestContext, test } from 'node:test';
 import { FrameKind, openFrame } from '../../src/core/frame.js';
 import { taskId } from '../../src/core/ids.js';
 import { readTask } from '../../src/core/records.js';
@@ -56,6 +56,23 @@ async function setup(limits: { readonly operationsMax?: number } = {}) {
     return told;
   };
   return { ...scripted, keys, soon, run };
+}
+
+/** A worker and a producer, and a task of the producer that has failed for good on the worker. */
+async function deadFromAfar(t: TestContext) {
+  const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
+  const worker = await cluster.join();
+  const producer = await cluster.join([]);
+  await cluster.clock.advance(1_000);
+  const accepted = await cluster.within(producer.submit(cluster.newTask('x')));
+  await cluster.until('it runs', () => worker.pool.batches.length === 1);
+  assert.deepEqual(
+    finish(worker.pool, () => true),
+    ['x v0 a1'],
+  );
+  await cluster.until('it is dead', async () => (await cluster.keys('d/')).length === 1);
+  await cluster.clock.advance(1_000);
+  return { cluster, worker, producer, accepted, id: idOf(accepted) };
 }
 
 const ids = (accepted: readonly Accepted[]) =>
@@ -343,19 +360,7 @@ describe('a dead letter that is redriven', () => {
   });
 
   test('is brought back by the owner of its shard, whichever node asks', async (t) => {
-    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
-    const worker = await cluster.join();
-    const producer = await cluster.join([]);
-    await cluster.clock.advance(1_000);
-    const accepted = await cluster.within(producer.submit(cluster.newTask('x')));
-    await cluster.until('it runs', () => worker.pool.batches.length === 1);
-    assert.deepEqual(
-      finish(worker.pool, () => true),
-      ['x v0 a1'],
-    );
-    await cluster.until('it is dead', async () => (await cluster.keys('d/')).length === 1);
-    await cluster.clock.advance(1_000);
-    const id = idOf(accepted);
+    const { cluster, worker, producer, accepted, id } = await deadFromAfar(t);
     assert.deepEqual(await cluster.within(producer.engine.redrive([id])), [id]);
     assert.deepEqual(await cluster.within(producer.engine.redrive([id])), []);
     await cluster.until('it runs again', () => worker.pool.batches.length === 1);
@@ -373,16 +378,7 @@ describe('a dead letter that is redriven', () => {
   });
 
   test('is told of by an owner that lost its shard and has it back while it looks', async (t) => {
-    const cluster = await scriptedCluster(t, { retry: { attempts: 1 } });
-    const worker = await cluster.join();
-    const producer = await cluster.join([]);
-    await cluster.clock.advance(1_000);
-    const accepted = await cluster.within(producer.submit(cluster.newTask('x')));
-    await cluster.until('it runs', () => worker.pool.batches.length === 1);
-    finish(worker.pool, () => true);
-    await cluster.until('it is dead', async () => (await cluster.keys('d/')).length === 1);
-    await cluster.clock.advance(1_000);
-
+    const { cluster, worker, producer, id } = await deadFromAfar(t);
     let answer = (): void => {};
     const answered = new Promise<void>((resolve) => {
       answer = resolve;
@@ -395,7 +391,6 @@ describe('a dead letter that is redriven', () => {
       await answered;
       return range(...args);
     };
-    const id = idOf(accepted);
     const redriven = producer.engine.redrive([id]);
     await cluster.until('its owner looks', () => isAsked);
     worker.store.range = range;
